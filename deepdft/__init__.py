@@ -1,0 +1,1 @@
+"""deepdft: machine-learned electronic charge densities."""

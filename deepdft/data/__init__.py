@@ -1,0 +1,1 @@
+"""Data: the density store, conversion into it, splits, sampling, and the LightningDataModule."""

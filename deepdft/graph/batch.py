@@ -1,0 +1,149 @@
+"""The graphs a model works on, as disjoint unions: concatenated arrays and a structure index, no padding.
+
+Conventions, said once:
+    * `edge_index` has row 0 = sender, row 1 = receiver; edges are sorted by receiver.
+    * `edge_shift` is added to the sender's position, so the vector of an edge from sender to receiver is
+      positions[receiver] - (positions[sender] + edge_shift).
+    * A probe edge goes from an atom (row 0 indexes atoms) to a probe (row 1 indexes probes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+__all__ = ["AtomGraph", "Batch", "ProbeGraph", "Structures"]
+
+
+class _Tensors:
+    """Moves all tensors of a dataclass together; floating-point ones can change their dtype."""
+
+    def _map(self, function: Any) -> Self:
+        changed = {
+            f.name: function(value)
+            for f in fields(self)  # type: ignore[arg-type]
+            if hasattr(value := getattr(self, f.name), "pin_memory")
+        }
+        return replace(self, **changed)  # type: ignore[type-var]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """The same on another device."""
+        return self._map(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def to_dtype(self, dtype: torch.dtype) -> Self:
+        """The same with floating-point tensors in another precision."""
+
+        def convert(value: Any) -> Any:
+            if isinstance(value, _Tensors):
+                return value.to_dtype(dtype)
+            return value.to(dtype) if value.is_floating_point() else value
+
+        return self._map(convert)
+
+    def pin_memory(self) -> Self:
+        """The same in page-locked memory, for asynchronous copies to a GPU."""
+        return self._map(lambda value: value.pin_memory())
+
+
+@dataclass(frozen=True, eq=False)
+class Structures(_Tensors):
+    """The atoms of one or several structures."""
+
+    numbers: Tensor
+    """(n_atoms,) int64, atomic numbers."""
+    positions: Tensor
+    """(n_atoms, 3) Å; atoms may lie outside their cell."""
+    structure: Tensor
+    """(n_atoms,) int64, ascending: which structure an atom belongs to."""
+    cells: Tensor
+    """(n_structures, 3, 3) Å, rows are lattice vectors; zero where there is no cell."""
+    pbc: Tensor
+    """(n_structures, 3) bool, along which lattice vectors a structure repeats."""
+
+    @property
+    def n_structures(self) -> int:
+        """Number of structures in the union."""
+        return self.cells.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class AtomGraph(_Tensors):
+    """Atoms with the edges between them: what `encode` works on."""
+
+    structures: Structures
+    """The atoms."""
+    edge_index: Tensor
+    """(2, n_edges) int64, sender and receiver atom of each edge, sorted by receiver; no self edges within a cell."""
+    edge_shift: Tensor
+    """(n_edges, 3) Å, lattice vector added to the sender's position."""
+
+    @property
+    def numbers(self) -> Tensor:
+        """(n_atoms,) int64, atomic numbers."""
+        return self.structures.numbers
+
+    @property
+    def positions(self) -> Tensor:
+        """(n_atoms, 3) Å."""
+        return self.structures.positions
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms in all structures together."""
+        return self.structures.numbers.shape[0]
+
+    def edge_vectors(self) -> Tensor:
+        """(n_edges, 3) Å, from sender to receiver; differentiable with respect to the positions."""
+        sender, receiver = self.edge_index
+        positions = self.structures.positions
+        return positions[receiver] - positions[sender] - self.edge_shift
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeGraph(_Tensors):
+    """Query points with the edges that reach them from atoms: what `decode` works on."""
+
+    positions: Tensor
+    """(n_probes, 3) Å."""
+    structure: Tensor
+    """(n_probes,) int64, which structure a probe belongs to."""
+    edge_index: Tensor
+    """(2, n_edges) int64, sender atom and receiver probe of each edge, sorted by receiver."""
+    edge_shift: Tensor
+    """(n_edges, 3) Å, lattice vector added to the sender's position."""
+
+    @property
+    def n_probes(self) -> int:
+        """Number of query points."""
+        return self.positions.shape[0]
+
+    def edge_vectors(self, atom_positions: Tensor) -> Tensor:
+        """(n_edges, 3) Å, from atom to probe; differentiable with respect to both positions.
+
+        Args:
+            atom_positions: (n_atoms, 3) Å, of the structures the probes belong to.
+        """
+        sender, receiver = self.edge_index
+        return self.positions[receiver] - atom_positions[sender] - self.edge_shift
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(_Tensors):
+    """Structures, query points in them, and the reference density there: one training step."""
+
+    structures: Structures
+    """The atoms."""
+    probe_positions: Tensor
+    """(n_probes, 3) Å."""
+    probe_structure: Tensor
+    """(n_probes,) int64, ascending: which structure a probe belongs to."""
+    targets: Tensor
+    """(n_probes,) e/Å³, the reference density."""
+
+    @property
+    def n_probes(self) -> int:
+        """Number of query points."""
+        return self.probe_positions.shape[0]

@@ -1,0 +1,1 @@
+"""Prediction of densities with trained models."""

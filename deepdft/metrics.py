@@ -1,0 +1,64 @@
+"""Measures of the field: ε_mae (model error) and ε_mad (spread of an ensemble of densities), both in %."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+__all__ = ["eps_mad", "eps_mae"]
+
+
+def _float64(values: ArrayLike | Tensor) -> Any:
+    """As a float64 numpy array, from numpy or torch on any device."""
+    if isinstance(values, Tensor):
+        values = values.detach().to("cpu", torch.float64).numpy()
+    return np.asarray(values, dtype=np.float64)
+
+
+def eps_mae(predicted: ArrayLike | Tensor, reference: ArrayLike | Tensor) -> float:
+    """Error of a density: ∫|ρ - ρ̂| / ∫|ρ|, in %, over all points of one grid.
+
+    Args:
+        predicted: density in any unit and shape, numpy or torch.
+        reference: density of the same shape and unit.
+
+    Raises:
+        ValueError: if the shapes differ or the reference is zero everywhere.
+
+    Source: Jørgensen & Bhowmik 2020, Eq. 7.
+    """
+    predicted, reference = _float64(predicted), _float64(reference)
+    if predicted.shape != reference.shape:
+        raise ValueError(f"predicted has shape {predicted.shape}, reference {reference.shape}")
+    norm = np.abs(reference).sum()
+    if norm == 0:
+        raise ValueError("the reference density is zero everywhere: a relative error is not defined")
+    return float(100.0 * np.abs(predicted - reference).sum() / norm)
+
+
+def eps_mad(densities: ArrayLike | Tensor, reference: int = 0) -> float:
+    """Spread of K densities: ∫ (1/K) Σ_k |ρ_k - ρ_median| / ∫|ρ_reference|, in %, with the point-wise median.
+
+    Args:
+        densities: (K, …), K ≥ 2 densities of one structure on one grid, numpy or torch.
+        reference: which of them is integrated in the denominator (PBE in the paper).
+
+    Raises:
+        ValueError: if K < 2, there is no such reference, or it is zero everywhere.
+
+    Source: Jørgensen & Bhowmik 2020, Eq. 8.
+    """
+    densities = _float64(densities)
+    if densities.ndim < 2 or len(densities) < 2:
+        raise ValueError(f"a spread needs at least two densities (K, …), got shape {densities.shape}")
+    if not 0 <= reference < len(densities):
+        raise ValueError(f"reference {reference} is not one of the {len(densities)} densities")
+    norm = np.abs(densities[reference]).sum()
+    if norm == 0:
+        raise ValueError("the reference density is zero everywhere: a relative spread is not defined")
+    deviation = np.abs(densities - np.median(densities, axis=0)).sum() / len(densities)
+    return float(100.0 * deviation / norm)

@@ -1,0 +1,1 @@
+"""Models: one file each, all behind the interface of `deepdft.models.base`."""

@@ -1,0 +1,42 @@
+"""The interface every model meets: atoms are encoded once, any number of probes is decoded from that."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from deepdft.graph.batch import AtomGraph, ProbeGraph
+
+__all__ = ["AtomStates", "DensityModel"]
+
+AtomStates = Any
+"""What `encode` hands to `decode`; opaque to everyone but the model that made it."""
+
+
+class DensityModel(nn.Module, ABC):
+    """Predicts the electron density at query points from the atoms around them.
+
+    A new model is one file with a subclass of this and one YAML that names it (`_target_`). Training,
+    prediction and evaluation use only `cutoff`, `encode` and `decode`.
+    """
+
+    def __init__(self, *, cutoff: float) -> None:
+        super().__init__()
+        if not cutoff > 0:
+            raise ValueError(f"cutoff is a distance in Å above zero, got {cutoff}")
+        self.cutoff = float(cutoff)
+        """Distance in Å below which atoms are joined by edges to other atoms and to probes."""
+
+    @abstractmethod
+    def encode(self, atoms: AtomGraph) -> AtomStates:
+        """Compute the states of all atoms, once per structure."""
+
+    @abstractmethod
+    def decode(self, states: AtomStates, probes: ProbeGraph) -> Tensor:
+        """Predict the density (n_probes,) in e/Å³ at query points from the states of the atoms."""
+
+    def forward(self, atoms: AtomGraph, probes: ProbeGraph) -> Tensor:
+        """Encode, then decode: the density (n_probes,) in e/Å³."""
+        return self.decode(self.encode(atoms), probes)

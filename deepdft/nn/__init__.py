@@ -1,0 +1,1 @@
+"""Building blocks of the models: radial functions, small networks, sums over neighbours."""

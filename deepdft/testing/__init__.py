@@ -1,0 +1,1 @@
+"""What every model must meet, as a reusable test class."""
