@@ -1,0 +1,194 @@
+"""Checkpoints: plain dictionaries inside Lightning's file, readable with `weights_only=True`.
+
+A checkpoint holds `schema`, `model` (the plain config that builds the model), `pbc` (whether the model was trained
+with periodic boundaries as stored (None), forced on or off) and `state_dict`, whose names start with "model.".
+A run directory, a checkpoint file and a folder of a released DeepDFT model are all accepted as a path.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_class, instantiate
+
+from deepdft.models.base import DensityModel
+
+__all__ = [
+    "SCHEMA",
+    "STATE_PREFIX",
+    "Checkpoint",
+    "build_model",
+    "checkpoint_entries",
+    "load_checkpoint",
+    "read_checkpoint_file",
+    "save_checkpoint",
+]
+
+SCHEMA = 1
+STATE_PREFIX = "model."
+TRUSTED_PACKAGES = ("deepdft.models",)
+"""Packages whose classes a checkpoint may name; others only when the caller says so."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with what is needed to use it and to write it again."""
+
+    model: DensityModel
+    """In evaluation mode, on the device asked for."""
+    config: dict[str, Any]
+    """Plain config with `_target_`; `build_model(config)` makes the same architecture."""
+    pbc: bool | None = None
+    """Periodic boundaries: None as the structure has them, False ignored, True forced on."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """Where it comes from: path, step, data fingerprint, …"""
+
+
+def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> DensityModel:
+    """Build a model from its plain config.
+
+    Args:
+        config: `_target_` and the constructor's arguments.
+        trusted: packages beside deepdft.models whose classes may be built, e.g. ("my_package",).
+
+    Raises:
+        ValueError: if a `_target_` is missing, outside the trusted packages, or not a DensityModel.
+    """
+    target = config.get("_target_")
+    if not isinstance(target, str):
+        raise ValueError(f"a model config needs _target_, the dotted path of a DensityModel, got {target!r}")
+    for name in _targets(config):
+        _check_target(name, (*TRUSTED_PACKAGES, *trusted))
+    model = instantiate(dict(config), _convert_="all")
+    if not isinstance(model, DensityModel):
+        raise ValueError(f"{target} is a {type(model).__name__}, not a DensityModel")
+    return model
+
+
+def _targets(config: Any) -> Iterator[str]:
+    """Every `_target_` at any depth."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            if key == "_target_":
+                yield str(value)
+            else:
+                yield from _targets(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _targets(value)
+
+
+def _check_target(name: str, packages: Sequence[str]) -> None:
+    """Refuse names outside the packages, and names that lead out of them through an import (deepdft.x.os.system)."""
+    refusal = (
+        f"_target_ {name!r} is not a model class of {', '.join(packages)}; "
+        "if you trust the file, name its package: trusted=[package]"
+    )
+    if not name.startswith(tuple(f"{package}." for package in packages)):
+        raise ValueError(refusal)
+    try:
+        cls = get_class(name)
+    except Exception as error:  # hydra wraps whatever the import raised
+        raise ValueError(f"_target_ {name!r} cannot be imported: {error}") from error
+    if not (cls.__module__.startswith(tuple(packages)) and issubclass(cls, torch.nn.Module)):
+        raise ValueError(refusal)
+
+
+def checkpoint_entries(config: Mapping[str, Any], pbc: bool | None) -> dict[str, Any]:
+    """The entries that make a Lightning checkpoint (or any dict with a state_dict) ours."""
+    return {"schema": SCHEMA, "model": dict(config), "pbc": pbc}
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write a checkpoint for prediction, beside first and then renamed."""
+    path = Path(path)
+    content = checkpoint_entries(checkpoint.config, checkpoint.pbc) | {
+        "state_dict": {STATE_PREFIX + name: value for name, value in checkpoint.model.state_dict().items()},
+        "info": checkpoint.info,
+    }
+    beside = path.with_name(path.name + ".part")
+    torch.save(content, beside)
+    beside.replace(path)
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], *, device: torch.device | str = "cpu", trusted: Sequence[str] = ()
+) -> Checkpoint:
+    """Load a model from a checkpoint file, a run directory (its best checkpoint) or a released DeepDFT folder.
+
+    Args:
+        path: file or folder.
+        device: where the model goes.
+        trusted: packages beside deepdft.models whose classes may be built.
+
+    Raises:
+        FileNotFoundError: if there is nothing of the kind at `path`.
+        ValueError: if the file is not a checkpoint of this package or does not fit its own config.
+    """
+    path = Path(path)
+    if (path / "arguments.json").is_file():
+        from deepdft.models.released import load_released
+
+        model, config, pbc = load_released(path)
+        return Checkpoint(model.to(device).eval(), config, pbc, {"path": str(path), "released": True})
+    file = _checkpoint_file(path)
+    content = read_checkpoint_file(file)
+    model = build_model(content["model"], trusted=trusted)
+    _load_weights(model, content["state_dict"], file)
+    info = {"path": str(file), "step": content.get("global_step")} | content.get("info", {})
+    return Checkpoint(model.to(device).eval(), content["model"], content["pbc"], info)
+
+
+def _checkpoint_file(path: Path) -> Path:
+    """The file itself, or the best (else the last) checkpoint of a run directory."""
+    if path.is_file():
+        return path
+    candidates = [path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"{path}: no checkpoints/best.ckpt or last.ckpt (a run directory) and no arguments.json (a released model)"
+        )
+    raise FileNotFoundError(f"{path}: no such checkpoint; expected a .ckpt file, a run directory or a released model")
+
+
+def read_checkpoint_file(file: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of a checkpoint file, checked to be ours.
+
+    Raises:
+        ValueError: if the file is damaged, holds pickled objects, or is of another kind or schema.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{file}: refused, it holds more than tensors and plain values: {_first_line(error)}") from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{file}: damaged or not a checkpoint: {_first_line(error)}") from error
+    if not isinstance(content, dict) or "schema" not in content:
+        raise ValueError(f"{file}: not a deepdft checkpoint (no 'schema' entry)")
+    if content["schema"] != SCHEMA:
+        raise ValueError(f"{file}: checkpoint schema {content['schema']}, this version reads {SCHEMA}; update deepdft")
+    return content
+
+
+def _load_weights(model: DensityModel, state_dict: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Copy the weights into the model; name what does not fit."""
+    weights = {
+        name.removeprefix(STATE_PREFIX): value for name, value in state_dict.items() if name.startswith(STATE_PREFIX)
+    }
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{file}: the weights do not fit the model config: {error}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
