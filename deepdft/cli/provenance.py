@@ -1,0 +1,59 @@
+"""What a run directory tells about how it came to be: configuration, versions, git state, data, split."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import deepdft
+
+__all__ = ["git_state", "versions", "write_json"]
+
+_PACKAGES = ("deepdft", "torch", "pytorch-lightning", "hydra-core", "numpy", "ase", "h5py", "vesin")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages a result depends on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed (run from a checkout)"
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the checkout the package runs from, and whether it has changes; None for an installed package."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(deepdft.__file__).parents[1]), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    if not (Path(deepdft.__file__).parents[1] / ".git").exists():
+        return None
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed_files": git("status", "--porcelain").splitlines()}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def command_line() -> list[str]:
+    """The command as it was given."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON beside first, then rename."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(content, indent=2) + "\n")
+    beside.replace(path)

@@ -1,0 +1,73 @@
+"""`resume=RUN_DIR`: go on in place with the run's own overrides, and refuse changes that would not be the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+__all__ = ["changed_keys", "checkpoint_to_resume", "refuse_changes", "with_stored_overrides"]
+
+_FIXED = ("data", "model", "optimizer", "loss", "seed", "init")
+"""Sections a resumed run must not change: the split, the draws, the weights or the optimizer's state hang on them."""
+
+_FREE = ("data.root", "data.num_workers")
+"""Keys in those sections that change nothing."""
+
+
+def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
+    """Command line arguments with the overrides of the run that `resume=` names put before the new ones.
+
+    Raises:
+        FileNotFoundError: if `resume=` names no run directory.
+    """
+    run_dir = next((argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")), None)
+    if run_dir in (None, "", "null"):
+        return list(arguments)
+    stored = Path(str(run_dir)) / ".hydra" / "overrides.yaml"
+    if not stored.is_file():
+        raise FileNotFoundError(f"resume={run_dir}: not a run directory of deepdft-train (no {stored})")
+    overrides = {_key(override): override for override in OmegaConf.to_object(OmegaConf.load(stored))}  # type: ignore[union-attr]
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    overrides |= {_key(argument): argument for argument in arguments if not argument.startswith("-")}
+    return [*flags, *overrides.values()]
+
+
+def _key(override: str) -> str:
+    """The part of an override that is set: a later one of the same key replaces an earlier one."""
+    return override.partition("=")[0].lstrip("+")
+
+
+def refuse_changes(stored: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> None:
+    """Compare two resolved configs.
+
+    Raises:
+        ValueError: if a key that a resumed run must keep has another value now.
+    """
+    changes = [
+        f"{key}: {before!r} → {after!r}"
+        for key, before, after in changed_keys(stored, now)
+        if key.split(".")[0] in _FIXED and key not in _FREE
+    ]
+    if changes:
+        raise ValueError(
+            f"resume={run_dir}: {'; '.join(changes)}. A resumed run keeps {', '.join(_FIXED)}; start a new run, "
+            "with init=RUN_DIR if it is to begin from these weights"
+        )
+
+
+def changed_keys(stored: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted keys that differ between two nested configs, with both values (None where absent)."""
+    if isinstance(stored, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys([*stored, *now]):
+            yield from changed_keys(stored.get(key), now.get(key), f"{prefix}.{key}" if prefix else str(key))
+    elif stored != now:
+        yield prefix, stored, now
+
+
+def checkpoint_to_resume(run_dir: Path) -> Path | None:
+    """The state a run left; None if it ended before its first checkpoint and begins anew."""
+    last = run_dir / "checkpoints" / "last.ckpt"
+    return last if last.is_file() else None

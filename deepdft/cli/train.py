@@ -1,0 +1,196 @@
+"""deepdft-train: train a model on a density store."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from deepdft.checkpoint import build_model, load_checkpoint, read_checkpoint_file
+from deepdft.cli.app import hydra_command, one_line_errors
+from deepdft.cli.provenance import command_line, git_state, versions, write_json
+from deepdft.cli.resume import checkpoint_to_resume, refuse_changes, with_stored_overrides
+from deepdft.data.datamodule import DensityDataModule
+from deepdft.models.base import DensityModel
+from deepdft.training.loggers import keep_metrics_until
+from deepdft.training.module import DensityModule
+
+__all__ = ["main", "train"]
+
+
+@one_line_errors
+def main() -> None:
+    """Entry point of deepdft-train."""
+    sys.argv[1:] = with_stored_overrides(sys.argv[1:])
+    _run()
+
+
+@hydra_command("train")
+def _run(cfg: DictConfig) -> float:
+    return train(cfg)
+
+
+def train(cfg: DictConfig) -> float:
+    """Train as the config says, into `run_dir`.
+
+    Returns:
+        The lowest validation ε_mae in %, for sweeps that search.
+
+    Raises:
+        ValueError: if the config contradicts itself, the data or the run that is resumed.
+    """
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    run_dir = Path(config["run_dir"])
+    _refuse_sweep_in_one_process(config)
+    resume_from = _prepare_resume(config, run_dir) if config["resume"] else None
+    _quiet()
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+
+    data: DensityDataModule = instantiate(cfg.data)
+    data.setup("fit")
+    module = _module(cfg, config, data)
+    callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
+    loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
+    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    if rank_zero_only.rank == 0:
+        _describe(config, run_dir, data, module, trainer)
+    for logger in loggers:
+        logger.log_hyperparams(config)
+
+    began = time.monotonic()
+    _fit(trainer, module, data, resume_from)
+    best = min(trainer.checkpoint_callback.best_model_score.item(), float("inf")) if trainer.checkpoint_callback else 0.0
+    if trainer.is_global_zero:
+        summary = {
+            "val/eps_mae": best,
+            "steps": trainer.global_step,
+            "seconds": round(time.monotonic() - began, 1),
+            "checkpoint": str(run_dir / "checkpoints" / "best.ckpt"),
+        }
+        write_json(run_dir / "summary.json", summary)
+        print(f"best validation ε_mae {best:.3f} % after {trainer.global_step} steps; run directory {run_dir}")
+    return best
+
+
+def _refuse_sweep_in_one_process(config: dict[str, Any]) -> None:
+    """A sweep with in-process DDP re-enters the whole sweep in every child rank."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    launcher = str(HydraConfig.get().launcher._target_)
+    if config["trainer"]["devices"] not in (1, "1", [0]) and "submitit" not in launcher:
+        raise ValueError(
+            "-m with several devices in one process starts the sweep again on every rank: use one process per job "
+            "(hydra/launcher=submitit_slurm with tasks_per_node = devices, or torchrun for each job)"
+        )
+
+
+def _prepare_resume(config: dict[str, Any], run_dir: Path) -> Path | None:
+    """Check that the run goes on as it was; returns the checkpoint to begin from."""
+    stored = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"))
+    refuse_changes(stored, config, run_dir)  # type: ignore[arg-type]
+    checkpoint = checkpoint_to_resume(run_dir)
+    if rank_zero_only.rank == 0:
+        step = -1 if checkpoint is None else read_checkpoint_file(checkpoint)["global_step"]
+        keep_metrics_until(run_dir / "metrics.csv", step)
+        where = f"after step {step}" if checkpoint else "at the beginning: it had not reached its first checkpoint"
+        print(f"resuming {run_dir} {where}")
+    return checkpoint
+
+
+def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) -> DensityModule:
+    """The model, with fresh weights or those of `init`, wrapped for training."""
+    model_config = config["model"]
+    # what the user's own command line names is trusted, so models from outside the package can be trained
+    model = build_model(model_config, trusted=[str(model_config["_target_"]).split(".")[0]])
+    if config["init"]:
+        _load_weights(model, model_config, config["init"])
+    elements = np.unique(np.concatenate([data.store.atoms(i).numbers for i in data.split.train[:1000]]))
+    return DensityModule(
+        model,
+        model_config=model_config,
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+        loss=config["loss"],
+        pbc=config["data"]["pbc"],
+        info={"data": data.store.fingerprint, "elements": elements.tolist()},
+    )
+
+
+def _load_weights(model: DensityModel, config: dict[str, Any], path: str) -> None:
+    """Begin from the weights of another checkpoint of the same architecture."""
+    start = load_checkpoint(path, trusted=[str(config["_target_"]).split(".")[0]])
+    try:
+        model.load_state_dict(start.model.state_dict())
+    except RuntimeError as error:
+        wanted = " ".join(f"model.{key}={value}" for key, value in start.config.items() if key != "_target_")
+        raise ValueError(
+            f"init={path}: holds a {start.config['_target_']}, which is not the model that is configured; "
+            f"choose its model group and {wanted}"
+        ) from error
+
+
+def _describe(
+    config: dict[str, Any], run_dir: Path, data: DensityDataModule, module: DensityModule, trainer: pl.Trainer
+) -> None:
+    """Write config.yaml, split.json and run.json, and say in a few lines what is trained on what."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(config), run_dir / "config.yaml")
+    names = {
+        part: [data.store.names[i] for i in getattr(data.split, part)] for part in ("train", "validation", "test")
+    }
+    write_json(run_dir / "split.json", names)
+    per_step = data.structures_per_step * trainer.world_size * trainer.accumulate_grad_batches
+    n_parameters = sum(parameter.numel() for parameter in module.model.parameters())
+    write_json(
+        run_dir / "run.json",
+        {
+            "command": command_line(),
+            "git": git_state(),
+            "versions": versions(),
+            "data": {"root": str(data.root.resolve()), "fingerprint": data.store.fingerprint},
+            "global_batch_size": {"structures": per_step, "probes": per_step * data.probes_per_structure},
+            "n_parameters": n_parameters,
+            "devices": trainer.world_size,
+            "accelerator": type(trainer.accelerator).__name__,
+            "torch_threads": torch.get_num_threads(),
+        },
+    )
+    print(
+        f"{type(module.model).__name__}, {n_parameters} parameters; {len(names['train'])} training and "
+        f"{len(names['validation'])} validation structures; {per_step} structures × {data.probes_per_structure} "
+        f"points a step on {trainer.world_size} × {type(trainer.accelerator).__name__}"
+    )
+
+
+def _fit(trainer: pl.Trainer, module: DensityModule, data: DensityDataModule, resume_from: Path | None) -> None:
+    """Fit, and leave W&B with an exit code whatever happens."""
+    exit_code = 1
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+        exit_code = 0
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from stop
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish(exit_code=exit_code)
+
+
+def _quiet() -> None:
+    """Lightning's tips and hardware lines say nothing about the run."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

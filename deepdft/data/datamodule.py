@@ -1,0 +1,204 @@
+"""The LightningDataModule: streams random grid points of a few structures per step out of a density store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from deepdft.data.sampling import Draw, StepSampler, draw_points, validation_points
+from deepdft.data.splits import Split, load_split
+from deepdft.data.store import DensityStore
+from deepdft.density import grid_points
+from deepdft.graph.batch import Batch, Structures
+
+__all__ = ["DensityDataModule", "Sample", "collate"]
+
+Sample = dict[str, NDArray[Any]]
+"""One structure with some of its grid points, as numpy arrays: numbers, positions, cell, pbc, points, targets."""
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Join samples into a disjoint union: float32 tensors, int64 indices."""
+    n_atoms = torch.tensor([len(sample["numbers"]) for sample in samples])
+    n_probes = torch.tensor([len(sample["targets"]) for sample in samples])
+
+    def joined(key: str, dtype: torch.dtype) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([sample[key] for sample in samples])).to(dtype)
+
+    def stacked(key: str, dtype: torch.dtype) -> torch.Tensor:
+        return torch.from_numpy(np.stack([sample[key] for sample in samples])).to(dtype)
+
+    which = torch.arange(len(samples))
+    return Batch(
+        structures=Structures(
+            numbers=joined("numbers", torch.int64),
+            positions=joined("positions", torch.float32),
+            structure=which.repeat_interleave(n_atoms),
+            cells=stacked("cell", torch.float32),
+            pbc=stacked("pbc", torch.bool),
+        ),
+        probe_positions=joined("points", torch.float32),
+        probe_structure=which.repeat_interleave(n_probes),
+        targets=joined("targets", torch.float32),
+    )
+
+
+class _Samples(Dataset[Sample]):
+    """Some structures of a store, each with grid points chosen by `choose`."""
+
+    def __init__(self, store: DensityStore, positions: Sequence[int], *, label: str | None, pbc: bool | None) -> None:
+        self.store = store
+        self.positions = list(positions)
+        self.label = label
+        self.pbc = pbc
+
+    def __len__(self) -> int:
+        """Number of structures."""
+        return len(self.positions)
+
+    def sample(self, index: int, choose: Callable[[int], NDArray[np.int64]]) -> Sample:
+        """Read a structure and the values at the grid points that `choose(n_points)` names."""
+        position = self.positions[index]
+        atoms = self.store.atoms(position)
+        shape = self.store.shapes[position]
+        indices = choose(int(np.prod(shape)))
+        return {
+            "numbers": atoms.numbers,
+            "positions": atoms.positions,
+            "cell": atoms.cell.array,
+            "pbc": atoms.pbc if self.pbc is None else np.full(3, self.pbc),
+            "points": grid_points(atoms.cell.array, tuple(shape), self.store.origin(position), indices),
+            "targets": self.store.sample(position, indices, label=self.label),
+        }
+
+
+class TrainingSamples(_Samples):
+    """Structures with points drawn anew in each epoch; the key is a `Draw`."""
+
+    def __init__(self, *args: Any, seed: int, n_probes: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.seed = seed
+        self.n_probes = n_probes
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """The sample of a draw."""
+        return self.sample(draw.sample, lambda n_points: draw_points(self.seed, draw, n_points, self.n_probes))
+
+
+class ValidationSamples(_Samples):
+    """Structures with fixed points; the key is the position in the split."""
+
+    def __init__(self, *args: Any, n_probes: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.n_probes = n_probes
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample of a structure."""
+        return self.sample(index, lambda n_points: validation_points(self.positions[index], n_points, self.n_probes))
+
+
+class DensityDataModule(pl.LightningDataModule):
+    """Streams training steps and fixed validation points from a store made by deepdft-convert.
+
+    Args:
+        root: folder of the store.
+        split: None for the split stored with the data, a JSON file, or {"validation": n, "test": n, "seed": s}.
+        pbc: periodic boundaries: None as stored, True forced on, False ignored.
+        label: which density of an ensemble store; None for its first.
+        structures_per_step: structures per training step and device.
+        probes_per_structure: grid points drawn uniformly per structure and step.
+        validation_probes: fixed grid points per validation structure.
+        num_workers: loader processes; 0 loads in the training process.
+        seed: of the draws.
+
+    Raises:
+        ValueError: if a number is not positive, or the split has nothing to train or validate on.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        split: str | os.PathLike[str] | Mapping[str, int] | None = None,
+        pbc: bool | None = None,
+        label: str | None = None,
+        structures_per_step: int = 2,
+        probes_per_structure: int = 1000,
+        validation_probes: int = 5000,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("structures_per_step", structures_per_step),
+            ("probes_per_structure", probes_per_structure),
+            ("validation_probes", validation_probes),
+        ):
+            if value < 1:
+                raise ValueError(f"data.{name} must be at least 1, got {value}")
+        self.root = Path(root)
+        self.split_spec = split
+        self.pbc = pbc
+        self.label = label
+        self.structures_per_step = structures_per_step
+        self.probes_per_structure = probes_per_structure
+        self.validation_probes = validation_probes
+        self.num_workers = num_workers
+        self.seed = seed
+        self.store: DensityStore
+        self.split: Split
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the store and the split."""
+        self.store = DensityStore(self.root)
+        self.split = load_split(self.split_spec, self.store)
+        if not self.split.train:
+            raise ValueError(f"{self.root}: the split has no training structures")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """An endless loader; it begins at the trainer's step, so a resumed run goes on where it stopped."""
+        trainer = self.trainer
+        samples = TrainingSamples(
+            self.store,
+            self.split.train,
+            label=self.label,
+            pbc=self.pbc,
+            seed=self.seed,
+            n_probes=self.probes_per_structure,
+        )
+        sampler = StepSampler(
+            len(samples),
+            structures_per_step=self.structures_per_step,
+            seed=self.seed,
+            first_step=trainer.global_step * trainer.accumulate_grad_batches if trainer else 0,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+        return self._loader(samples, batch_sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """One structure per batch; ranks share the structures without repeating any."""
+        samples = ValidationSamples(
+            self.store, self.split.validation, label=self.label, pbc=self.pbc, n_probes=self.validation_probes
+        )
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return self._loader(samples, sampler=range(rank, len(samples), world_size), batch_size=1)
+
+    def _loader(self, samples: Dataset[Sample], **sampling: Any) -> DataLoader[Batch]:
+        return DataLoader(
+            samples,
+            collate_fn=collate,  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            multiprocessing_context="forkserver" if self.num_workers > 0 else None,
+            pin_memory=torch.cuda.is_available(),
+            **sampling,
+        )

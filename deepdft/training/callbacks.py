@@ -1,0 +1,94 @@
+"""Callbacks of training: throughput, a line per validation, a picture of a density slice."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
+from torch import Tensor
+
+from deepdft.graph.batch import Batch
+
+__all__ = ["Progress", "Throughput", "ValidateAtEnd"]
+
+
+class ValidateAtEnd(pl.Callback):
+    """Validates, and so writes a checkpoint, after the last step wherever it falls between two validations."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Ask the trainer to stop, which makes it validate first."""
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
+
+
+class Throughput(pl.Callback):
+    """Logs steps/s, probes/s (over all devices) and the share of the time spent waiting for data."""
+
+    def __init__(self) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
+        self.began = self.batch_ended = time.perf_counter()
+        self.waited = 0.0
+        self.steps = 0
+        self.probes = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count."""
+        self._restart()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validation does not count."""
+        self._restart()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """The time since the last step ended was spent waiting for this batch."""
+        self.waited += time.perf_counter() - self.batch_ended
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count the step, and log at the trainer's interval."""
+        self.batch_ended = time.perf_counter()
+        self.steps += 1
+        self.probes += batch.n_probes
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            elapsed = self.batch_ended - self.began
+            pl_module.log_dict(
+                {
+                    "throughput/steps_per_second": self.steps / elapsed,
+                    "throughput/probes_per_second": self.probes * trainer.world_size / elapsed,
+                    "throughput/data_share": self.waited / elapsed,
+                }
+            )
+            self._restart()
+
+
+class Progress(RichProgressBar):
+    """Lightning's rich progress bar over all steps of the run, with a line that stays for every validation."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """All steps of the run, those before a resume included."""
+        steps = self.trainer.max_steps
+        return steps * self.trainer.accumulate_grad_batches if steps > 0 else float("inf")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the errors; on rank 0 only, as the bar itself."""
+        super().on_validation_end(trainer, pl_module)
+        if self.is_disabled or trainer.sanity_checking:
+            return
+        metrics = trainer.callback_metrics
+        print(f"step {trainer.global_step:>7}  {_line(metrics)}", flush=True)
+
+
+def _line(metrics: dict[str, Tensor]) -> str:
+    """The validation errors as text."""
+    texts = {"val/eps_mae": "ε_mae {:.2f} %", "val/mae": "MAE {:.2e} e/Å³", "val/rmse": "RMSE {:.2e} e/Å³"}
+    return "  ".join(text.format(metrics[key].item()) for key, text in texts.items() if key in metrics)

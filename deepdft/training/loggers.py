@@ -1,0 +1,58 @@
+"""The CSV logger of a run directory."""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+from pathlib import Path
+
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+
+__all__ = ["MetricsCSV", "keep_metrics_until", "read_metrics"]
+
+
+class MetricsCSV(CSVLogger):
+    """Writes metrics.csv straight into a run directory and keeps what an interrupted run has written there.
+
+    Args:
+        save_dir: the run directory.
+    """
+
+    def __init__(self, save_dir: str | os.PathLike[str]) -> None:
+        super().__init__(save_dir, name="", version="", flush_logs_every_n_steps=1)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """The writer, begun with the rows that are already in the file."""
+        if self._experiment is None:
+            rows = read_metrics(Path(self.save_dir) / "metrics.csv")
+            with warnings.catch_warnings():  # Lightning's writer begins a file anew, and says so
+                warnings.filterwarnings("ignore", message=".*exists and is not empty", category=UserWarning)
+                self._experiment = ExperimentWriter(log_dir=self.log_dir)
+            self._experiment.metrics = rows  # type: ignore[assignment]
+        return self._experiment
+
+
+def read_metrics(file: Path) -> list[dict[str, str]]:
+    """Rows of a metrics.csv, without empty fields; an absent file has none."""
+    if not file.is_file():
+        return []
+    with file.open(newline="") as lines:
+        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(lines)]
+
+
+def keep_metrics_until(file: Path, step: int) -> None:
+    """Drop what an interrupted run logged after the step it is resumed from."""
+    rows = [row for row in read_metrics(file) if int(row["step"]) < step]
+    if not file.is_file():
+        return
+    beside = file.with_name(file.name + ".part")
+    with beside.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, fieldnames=sorted({key for row in rows for key in row} | {"step"}))
+        writer.writeheader()
+        writer.writerows(rows)
+    beside.replace(file)

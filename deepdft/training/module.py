@@ -1,0 +1,108 @@
+"""The LightningModule: wraps any `DensityModel` with a loss, an optimizer and validation errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn.functional import l1_loss, mse_loss
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from deepdft.checkpoint import checkpoint_entries
+from deepdft.graph.batch import Batch
+from deepdft.graph.neighbors import atom_graph, probe_graph
+from deepdft.models.base import DensityModel
+from deepdft.training.metrics import DensityErrors
+
+__all__ = ["LOSSES", "DensityModule"]
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse_loss, "l1": l1_loss}
+"""Mean over the drawn points, density in e/Å³; "mse" is the paper's."""
+
+
+class DensityModule(pl.LightningModule):
+    """Trains a model on random grid points.
+
+    Args:
+        model: the model.
+        model_config: plain config that builds it, stored in checkpoints.
+        optimizer: makes the optimizer from the parameters.
+        scheduler: makes a learning rate schedule from the optimizer; stepped after every training step.
+        loss: "mse" or "l1".
+        pbc: the data's periodicity (None as stored), stored in checkpoints so that prediction follows it.
+        info: plain values stored in checkpoints: data fingerprint, elements, …
+
+    Raises:
+        ValueError: if there is no such loss.
+    """
+
+    def __init__(
+        self,
+        model: DensityModel,
+        *,
+        model_config: Mapping[str, Any],
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler],
+        loss: str = "mse",
+        pbc: bool | None = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if loss not in LOSSES:
+            raise ValueError(f"loss is one of {', '.join(LOSSES)}, got {loss!r}")
+        self.model = model
+        self.model_config = dict(model_config)
+        self.loss = loss
+        self.pbc = pbc
+        self.info = dict(info or {})
+        self.errors = DensityErrors()
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Density (n_probes,) in e/Å³ at the probes of a batch; edges are built on the batch's device."""
+        atoms = atom_graph(batch.structures, self.model.cutoff)
+        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.model.cutoff)
+        return self.model(atoms, probes)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one step."""
+        loss = LOSSES[self.loss](self(batch), batch.targets)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop aloud where a loss or gradient is no longer a number, before it spoils the weights."""
+        for name, parameter in self.named_parameters():
+            if parameter.grad is not None and not torch.isfinite(parameter.grad.sum()):
+                raise ValueError(
+                    f"step {self.global_step}: the gradient of {name} is not finite; lower optimizer.lr or set "
+                    "trainer.gradient_clip_val"
+                )
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Accumulate the errors of one structure at its fixed points."""
+        self.errors.update(self(batch), batch.targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the errors over all validation structures and ranks."""
+        errors = self.errors.compute()
+        self.errors.reset()
+        # already reduced over ranks by the metric
+        self.log_dict({f"val/{name}": value.float() for name, value in errors.items()}, prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """One optimizer, and its schedule by step."""
+        optimizer = self._optimizer(self.model.parameters())
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make Lightning's file one of ours."""
+        checkpoint.update(checkpoint_entries(self.model_config, self.pbc), info=self.info)
