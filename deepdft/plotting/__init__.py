@@ -1,0 +1,26 @@
+"""Figures: densities on a plane, reference against prediction, errors, learning curves.
+
+Every function returns a `matplotlib.figure.Figure`; `save` writes it. Colour maps are perceptually uniform
+and safe for colour-blind readers.
+"""
+
+from deepdft.plotting.density import compare, compare_predicted, comparison, plane_picture, slices
+from deepdft.plotting.errors import error_histogram, learning_curves, outlier_indices
+from deepdft.plotting.figure import save
+from deepdft.plotting.planes import Plane, PlaneStencil, choose_plane, plane_values
+
+__all__ = [
+    "Plane",
+    "PlaneStencil",
+    "choose_plane",
+    "compare",
+    "compare_predicted",
+    "comparison",
+    "error_histogram",
+    "learning_curves",
+    "outlier_indices",
+    "plane_picture",
+    "plane_values",
+    "save",
+    "slices",
+]

@@ -1,0 +1,235 @@
+"""Densities on a plane: one density, or reference, prediction and their difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import ase
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import ArrayLike, NDArray
+
+from deepdft.density import DensityGrid
+from deepdft.metrics import eps_mae
+from deepdft.plotting.figure import new_figure
+from deepdft.plotting.planes import IN_PLANE, Plane, PlaneStencil, cell_outline, choose_plane, plane_values
+
+__all__ = ["compare", "compare_predicted", "comparison", "plane_picture", "slices"]
+
+DENSITY_LIMITS = (1e-3, 3.0)
+"""e/Å³: from the tail of a molecule to its bonds and lone pairs; nuclei of heavier atoms saturate."""
+CONTOURS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""e/Å³, two lines per decade."""
+
+
+def slices(density: DensityGrid, *, title: str | None = None) -> Figure:
+    """A density on the plane that holds the most of its structure.
+
+    Args:
+        density: on its grid.
+        title: None for the formula.
+    """
+    plane = choose_plane(density.atoms, density.origin)
+    return plane_picture(
+        plane, density.atoms, plane_values(density, plane), origin=density.origin, title=title
+    )
+
+
+def plane_picture(
+    plane: Plane,
+    atoms: ase.Atoms,
+    values: NDArray[np.floating],
+    *,
+    origin: ArrayLike = (0.0, 0.0, 0.0),
+    title: str | None = None,
+) -> Figure:
+    """Density values on a plane, logarithmic, with the atoms in the plane.
+
+    Args:
+        plane: the plane.
+        atoms: the structure.
+        values: (rows, columns) e/Å³ on the plane.
+        origin: (3,) Å, corner of the cell.
+        title: None for the formula.
+    """
+    width, height = _panel_size(plane)
+    figure = new_figure(width + 1.1, height + 0.7)
+    axes = figure.subplots()
+    image = _draw_density(axes, plane, values)
+    _draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64))
+    axes.set_title(atoms.get_chemical_formula() if title is None else title)
+    _colour_bar(figure, axes, image, "density (e/Å³)")
+    return figure
+
+
+def comparison(reference: DensityGrid, predicted: DensityGrid, *, name: str | None = None) -> Figure:
+    """Reference, prediction and their difference on a plane, with ε_mae over the whole grid.
+
+    Raises:
+        ValueError: if the grids differ.
+    """
+    plane = choose_plane(reference.atoms, reference.origin)
+    error = eps_mae(predicted.values, reference.values)
+    return compare(
+        plane,
+        reference.atoms,
+        plane_values(reference, plane),
+        plane_values(predicted, plane),
+        eps_mae=error,
+        name=name,
+        origin=reference.origin,
+    )
+
+
+def compare_predicted(
+    reference: DensityGrid,
+    predict: Callable[[NDArray[np.float64]], NDArray[np.floating]],
+    *,
+    name: str | None = None,
+    eps_mae: float | None = None,
+) -> Figure:
+    """As `comparison`, asking the model only for the grid points that the picture needs.
+
+    Args:
+        reference: on its grid.
+        predict: gives the density (n,) in e/Å³ at points (n, 3) in Å.
+        name: of the structure; None for the formula.
+        eps_mae: %, for the title.
+    """
+    plane = choose_plane(reference.atoms, reference.origin)
+    stencil = PlaneStencil(
+        plane,
+        shape=reference.shape,
+        cell=reference.atoms.cell.array,
+        origin=reference.origin,
+        pbc=reference.atoms.pbc,
+    )
+    return compare(
+        plane,
+        reference.atoms,
+        stencil(reference.values.ravel()[stencil.indices]),
+        stencil(predict(reference.points(stencil.indices))),
+        eps_mae=eps_mae,
+        name=name,
+        origin=reference.origin,
+    )
+
+
+def compare(
+    plane: Plane,
+    atoms: ase.Atoms,
+    reference: NDArray[np.floating],
+    predicted: NDArray[np.floating],
+    *,
+    eps_mae: float | None = None,
+    name: str | None = None,
+    origin: ArrayLike = (0.0, 0.0, 0.0),
+) -> Figure:
+    """Reference, prediction and their difference side by side.
+
+    Args:
+        plane: the plane.
+        atoms: the structure.
+        reference: (rows, columns) e/Å³ on the plane.
+        predicted: (rows, columns) e/Å³ on the plane.
+        eps_mae: % over the whole grid, for the title.
+        name: of the structure; None for the formula.
+        origin: (3,) Å, corner of the cell.
+    """
+    width, height = _panel_size(plane)
+    if width > 2 * height:  # long and flat: one below the other
+        figure = new_figure(2 * width + 1.6, 6 * height + 1.6)
+        panels = figure.subplots(3, 1, sharex=True, sharey=True)
+    else:
+        figure = new_figure(3 * width + 2.0, height + 1.1)
+        panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    density = _draw_density(panels[0], plane, reference)
+    _draw_density(panels[1], plane, predicted)
+    difference = predicted - reference
+    limit = max(float(np.nanquantile(np.abs(difference), 0.995)), 1e-6)
+    signed = panels[2].imshow(
+        difference,
+        cmap="RdBu_r",
+        norm=Normalize(-limit, limit),
+        extent=(0, plane.size[0], 0, plane.size[1]),
+        origin="lower",
+    )
+    for axes, title in zip(panels, ("reference", "prediction", "prediction - reference"), strict=True):
+        _draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64))
+        axes.set_title(title.replace("-", "−"), fontsize=10)
+        axes.label_outer()
+    _colour_bar(figure, panels[1], density, "density (e/Å³)")
+    _colour_bar(figure, panels[2], signed, "difference (e/Å³)")
+    heading = atoms.get_chemical_formula() if name is None else name
+    if eps_mae is not None:
+        heading += f"    $\\varepsilon_\\mathrm{{mae}}$ = {eps_mae:.3g} %"
+    figure.suptitle(heading)
+    return figure
+
+
+def _panel_size(plane: Plane) -> tuple[float, float]:
+    """Inches: the longer side is 3.6, neither is below 1.2."""
+    width, height = plane.size
+    scale = 3.6 / max(width, height)
+    return max(width * scale, 1.2), max(height * scale, 1.2)
+
+
+def _colour_bar(figure: Figure, axes: Axes, image: AxesImage, label: str) -> None:
+    """A bar as high as the picture beside it."""
+    figure.colorbar(image, cax=axes.inset_axes((1.03, 0.0, 0.045, 1.0)), label=label, extend="both")
+
+
+def _draw_density(axes: Axes, plane: Plane, values: NDArray[np.floating]) -> AxesImage:
+    """Colours on a logarithmic scale with contour lines."""
+    extent = (0, plane.size[0], 0, plane.size[1])
+    low, high = DENSITY_LIMITS
+    shown = np.where(np.isnan(values), np.nan, np.maximum(values, low / 10))
+    image = axes.imshow(shown, cmap="viridis", norm=LogNorm(low, high), extent=extent, origin="lower")
+    levels = [level for level in CONTOURS if np.nanmin(shown) < level < np.nanmax(shown)]
+    if levels:
+        axes.contour(shown, levels=levels, extent=extent, colors="white", linewidths=0.5, alpha=0.6)
+    return image
+
+
+def _draw_structure(axes: Axes, plane: Plane, atoms: ase.Atoms, origin: NDArray[np.float64]) -> None:
+    """Elements of the atoms in the plane, dots for those beside it, and the outline of the cell."""
+    axes.set(xlabel="Å", ylabel="Å", xlim=(0, plane.size[0]), ylim=(0, plane.size[1]), aspect="equal")
+    cell = atoms.cell.array
+    if atoms.cell.rank == 3:
+        outline = plane.project(cell_outline(cell, origin, plane.origin, plane.normal))
+        axes.fill(outline[:, 0], outline[:, 1], fill=False, edgecolor="0.6", linewidth=0.9, linestyle="--")
+    symbols = np.array(atoms.get_chemical_symbols())
+    repeats = [(-1, 0, 1) if repeated and atoms.cell.rank == 3 else (0,) for repeated in atoms.pbc]
+    for image in product(*repeats):
+        for symbol, (x, y, height) in zip(
+            symbols, plane.project(atoms.positions + image @ cell), strict=True
+        ):
+            inside = 0.15 < x < plane.size[0] - 0.15 and 0.15 < y < plane.size[1] - 0.15
+            if inside and abs(height) < IN_PLANE:
+                axes.text(
+                    x,
+                    y,
+                    symbol,
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    fontweight="bold",
+                    color="black",
+                    path_effects=[patheffects.withStroke(linewidth=2.5, foreground="white")],
+                )
+            elif inside and abs(height) < 4 * IN_PLANE:
+                axes.plot(
+                    x,
+                    y,
+                    ".",
+                    color="white",
+                    markeredgecolor="black",
+                    markersize=6,
+                    markeredgewidth=0.6,
+                    alpha=0.7,
+                )

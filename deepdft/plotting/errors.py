@@ -1,0 +1,202 @@
+"""Errors of many structures, and learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from deepdft.plotting.figure import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
+
+__all__ = ["error_histogram", "learning_curves", "outlier_indices"]
+
+
+def error_histogram(
+    errors: ArrayLike,
+    names: Sequence[str],
+    *,
+    quantity: str = "$\\varepsilon_\\mathrm{mae}$ (%)",
+    title: str | None = None,
+    named: int = 5,
+) -> Figure:
+    """Errors of structures on a logarithmic axis, with mean, median, and the outliers marked and named.
+
+    Outliers lie above the third quartile by more than 1.5 times the distance of the quartiles of log(error)
+    (Tukey's fence); the largest `named` are named, and the largest error always is.
+
+    Args:
+        errors: (n,) above zero.
+        names: n names.
+        quantity: label of the axis with its unit.
+        title: of the picture.
+        named: at most this many names.
+
+    Raises:
+        ValueError: if there are no errors, or names and errors differ in number.
+    """
+    values = np.asarray(errors, dtype=np.float64)
+    if values.size == 0 or values.shape != (len(names),):
+        raise ValueError(
+            f"a histogram needs as many names as errors, got {values.shape} and {len(names)} names"
+        )
+    values = values.clip(1e-12)
+    figure = new_figure(6.4, 4.0)
+    axes = figure.subplots()
+    low, high = values.min() / 1.15, values.max() * 1.15
+    n_bins = int(np.clip(2 * len(values) ** 0.5, 6, 60))
+    edges = np.geomspace(low, high, n_bins + 1)
+    counts, _ = np.histogram(values, edges)
+    axes.stairs(counts, edges, fill=True, color=BLUE, alpha=0.75)
+    axes.vlines(
+        edges, 0, np.maximum(np.append(counts, 0), np.append(0, counts)), color="white", linewidth=0.6
+    )
+    axes.set_xscale("log")
+    axes.axvline(values.mean(), color=ORANGE, linewidth=1.6, label=f"mean {values.mean():.3g}")
+    axes.axvline(
+        np.median(values),
+        color="black",
+        linewidth=1.6,
+        linestyle="--",
+        label=f"median {np.median(values):.3g}",
+    )
+    axes.set_ylim(0, 1.25 * counts.max())
+    _readable_log_axis(axes, low, high)
+    outliers = outlier_indices(values)
+    marked = outliers or [int(np.argmax(values))]
+    label = (
+        f"outliers ({len(outliers)})" if outliers else f"largest: {names[marked[0]]} {values[marked[0]]:.3g}"
+    )
+    axes.plot(
+        values[marked],
+        np.zeros(len(marked)),
+        "v",
+        color=PURPLE,
+        markersize=8,
+        clip_on=False,
+        zorder=5,
+        label=label,
+    )
+    if outliers:
+        chosen = outliers[:named]
+        beside = counts[edges[1:] > values[chosen].min() / 1.1].max() / (1.25 * counts.max())
+        _name(axes, values[chosen], [names[index] for index in chosen], base=min(beside, 0.4))
+    axes.set(xlabel=quantity, ylabel="structures", title=title or f"{len(values)} structures")
+    axes.legend(frameon=False, loc="upper left")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def outlier_indices(errors: NDArray[np.floating]) -> list[int]:
+    """Indices of the errors above Tukey's upper fence of log(error), the largest first."""
+    logs = np.log(errors)
+    first, third = np.quantile(logs, [0.25, 0.75])
+    above = np.flatnonzero(logs > third + 1.5 * (third - first) + 1e-9)
+    return [int(index) for index in above[np.argsort(-errors[above], kind="stable")]]
+
+
+def _name(axes: Axes, values: NDArray[np.floating], names: Sequence[str], *, base: float) -> None:
+    """Upright names above their errors, moved apart to the left where they would overlap.
+
+    `base` is the height of the bars there, as a fraction of the axes.
+    """
+    right = 0.985
+    for index in np.argsort(-values):
+        x = axes.transAxes.inverted().transform(axes.transData.transform((values[index], 0.0)))[0]
+        right = min(x, right)
+        axes.annotate(
+            f"{names[index]}  {values[index]:.3g}",
+            xy=(values[index], 0.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(right, base + 0.1),
+            textcoords="axes fraction",
+            ha="center",
+            va="bottom",
+            rotation=90,
+            fontsize=8,
+            color=PURPLE,
+            arrowprops={"arrowstyle": "-", "color": PURPLE, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
+        )
+        right -= 0.035
+
+
+def _readable_log_axis(axes: Axes, low: float, high: float) -> None:
+    """Ticks as plain numbers; within a decade or so 1, 2, 5 … are all labelled."""
+    axes.set_xlim(low, high)
+    subs = (
+        (1.0,)
+        if high / low > 300
+        else (1.0, 2.0, 5.0)
+        if high / low > 6
+        else tuple(np.arange(1.0, 10.0, 0.5))
+    )
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    formatter = ScalarFormatter()
+    formatter.set_scientific(False)
+    axes.xaxis.set_major_formatter(formatter)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def learning_curves(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    quantity: str = "$\\varepsilon_\\mathrm{mae}$ (%)",
+    x_label: str = "training steps",
+    title: str | None = None,
+    levels: Mapping[str, float] | None = None,
+) -> Figure:
+    """Errors against steps (or time) on logarithmic axes, each curve named at its end.
+
+    Args:
+        curves: name → (x, errors), each (n,); points without a finite error are left out.
+        quantity: label of the vertical axis with its unit.
+        x_label: label of the horizontal axis.
+        title: of the picture.
+        levels: name → error of a yardstick, drawn as a dotted line.
+
+    Raises:
+        ValueError: if there is no curve with a point.
+    """
+    figure = new_figure(6.4, 4.2)
+    axes = figure.subplots()
+    styles = zip((BLUE, ORANGE, GREEN, PURPLE, GREY, "black") * 3, "os^Dv*" * 3, strict=True)
+    drawn = 0
+    for (name, (x, y)), (colour, marker) in zip(curves.items(), styles, strict=False):
+        steps, errors = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        usable = np.isfinite(errors) & np.isfinite(steps) & (steps > 0)
+        if usable.any():
+            drawn += 1
+            label = f"{name}: {errors[usable][-1]:.3g}"
+            every = max(1, int(usable.sum()) // 12)
+            axes.plot(
+                steps[usable],
+                errors[usable],
+                color=colour,
+                marker=marker,
+                markevery=every,
+                markersize=4,
+                label=label,
+            )
+    if drawn == 0:
+        raise ValueError("no learning curve has a point to draw")
+    for name, level in (levels or {}).items():
+        axes.axhline(level, color=GREY, linestyle=":", linewidth=1.2)
+        axes.annotate(
+            f"{name} {level:.3g}",
+            (0.01, level),
+            xycoords=("axes fraction", "data"),
+            color=GREY,
+            fontsize=8,
+            va="bottom",
+        )
+    axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel=quantity, title=title or "")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

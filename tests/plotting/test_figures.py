@@ -1,0 +1,116 @@
+"""What is on the figures: titles, names, scales. How they look was judged by eye."""
+
+import ase
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from deepdft import plotting
+from deepdft.density import DensityGrid
+
+
+def texts(figure):
+    found = [text.get_text() for axes in figure.axes for text in axes.texts]
+    found += [axes.get_title() for axes in figure.axes]
+    for axes in figure.axes:
+        found += [text.get_text() for text in (axes.get_legend().get_texts() if axes.get_legend() else [])]
+    return found + ([figure.get_suptitle()] if figure.get_suptitle() else [])
+
+
+def water_density(width=0.5):
+    atoms = molecule("H2O", vacuum=3.0)
+    grid = DensityGrid(np.zeros((24, 26, 28)), atoms)
+    distance = np.linalg.norm(grid.points()[:, None] - atoms.positions, axis=2)
+    return DensityGrid(np.exp(-((distance / width) ** 2)).sum(axis=1).reshape(grid.shape), atoms)
+
+
+def test_a_slice_shows_the_elements_in_its_plane():
+    shown = texts(plotting.slices(water_density()))
+    assert shown.count("O") == 1
+    assert shown.count("H") == 2
+    assert "H2O" in shown
+
+
+def test_atoms_of_neighbouring_cells_are_shown_in_a_crystal():
+    atoms = ase.Atoms("Li", positions=[[0.0, 0.0, 0.0]], cell=np.eye(3) * 3.0, pbc=True)
+    shown = texts(plotting.slices(DensityGrid(np.ones((6, 6, 6)), atoms), title="crystal"))
+    assert shown.count("Li") == 4
+
+
+def test_a_comparison_has_the_error_of_the_whole_grid_in_its_title():
+    reference = water_density()
+    predicted = DensityGrid(reference.values * 1.0325, reference.atoms)
+    figure = plotting.comparison(reference, predicted, name="water")
+    assert "3.25 %" in figure.get_suptitle()
+    assert figure.get_suptitle().startswith("water")
+    images = [axes.images[0] for axes in figure.axes if axes.images]
+    assert len(images) == 3
+    low, high = images[2].get_clim()
+    assert low == -high
+
+
+def test_a_comparison_asks_the_model_only_for_the_points_it_draws():
+    reference = water_density()
+    asked = []
+
+    def predict(points):
+        asked.append(len(points))
+        distance = np.linalg.norm(points[:, None] - reference.atoms.positions, axis=2)
+        return np.exp(-((distance / 0.5) ** 2)).sum(axis=1)
+
+    figure = plotting.compare_predicted(reference, predict)
+    assert sum(asked) < reference.values.size
+    difference = [axes.images[0] for axes in figure.axes if axes.images][2].get_array()
+    np.testing.assert_allclose(difference.compressed(), 0, atol=1e-10)
+
+
+def test_outliers_are_those_beyond_the_fence_largest_first():
+    errors = np.concatenate([np.geomspace(0.9, 1.1, 50), [5.0, 9.0]])
+    assert plotting.outlier_indices(errors) == [51, 50]
+    assert plotting.outlier_indices(np.geomspace(0.9, 1.1, 50)) == []
+
+
+def test_a_histogram_names_its_outliers_mean_and_median():
+    errors = np.concatenate([np.full(98, 1.0), [4.0, 8.0]])
+    shown = texts(plotting.error_histogram(errors, [f"molecule {i}" for i in range(100)]))
+    assert "molecule 99  8" in shown
+    assert "molecule 98  4" in shown
+    assert "mean 1.1" in shown
+    assert "median 1" in shown
+    assert "outliers (2)" in shown
+
+
+def test_a_histogram_without_outliers_names_the_largest_error():
+    shown = texts(plotting.error_histogram([1.0, 1.1, 1.2], ["a", "b", "c"]))
+    assert "largest: c 1.2" in shown
+
+
+def test_a_histogram_of_one_structure_can_be_drawn(tmp_path):
+    plotting.save(plotting.error_histogram([0.0], ["only"]), tmp_path / "histogram.png")
+    assert (tmp_path / "histogram.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(("errors", "names"), [([], []), ([1.0], ["a", "b"])])
+def test_a_histogram_needs_a_name_for_each_error(errors, names):
+    with pytest.raises(ValueError, match="as many names as errors"):
+        plotting.error_histogram(errors, names)
+
+
+def test_learning_curves_leave_out_what_is_not_finite_and_give_the_last_value():
+    figure = plotting.learning_curves(
+        {"schnet": ([0, 10, 100, 200], [50.0, 20.0, 10.0, np.nan])}, levels={"zero": 100.0}
+    )
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [20.0, 10.0])
+    assert "schnet: 10" in texts(figure)
+    assert "zero 100" in texts(figure)
+
+
+def test_learning_curves_without_a_point_are_refused():
+    with pytest.raises(ValueError, match="no learning curve"):
+        plotting.learning_curves({"empty": ([], [])})
+
+
+def test_a_picture_is_written_whole(tmp_path):
+    plotting.save(plotting.slices(water_density()), tmp_path / "water.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["water.png"]
+    assert (tmp_path / "water.png").read_bytes().startswith(b"\x89PNG")
