@@ -13,7 +13,30 @@ from deepdft.graph.batch import Structures
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.models.base import AtomStates, DensityModel
 
-__all__ = ["EncodedStructure"]
+__all__ = ["EncodedStructure", "periodicity"]
+
+EDGES_PER_SLICE = {"cpu": 100_000, "cuda": 2_000_000}
+"""Edges from atoms to points that are held at a time: about 0.1 kB × hidden size each."""
+SMALLEST_SLICE, LARGEST_SLICE = 256, 200_000
+
+
+def periodicity(atoms: ase.Atoms, pbc: bool | None) -> bool | None:
+    """The periodicity to force on a structure: a structure without a cell cannot be made to repeat.
+
+    Args:
+        atoms: the structure.
+        pbc: of the model: None as the structure has it, True forced on, False ignored.
+
+    Raises:
+        ValueError: if the structure says that it repeats, and its cell has no vectors for it.
+    """
+    if pbc is not False and np.linalg.matrix_rank(atoms.cell.array[atoms.pbc]) < atoms.pbc.sum():
+        axes = "".join(axis for axis, repeats in zip("abc", atoms.pbc, strict=True) if repeats)
+        raise ValueError(
+            f"{atoms.get_chemical_formula()} is periodic along {axes} but its cell has no such lattice vectors: "
+            "give them, or make it a molecule (pbc=false)"
+        )
+    return None if pbc is True and atoms.cell.rank < 3 else pbc
 
 
 class EncodedStructure:
@@ -22,27 +45,57 @@ class EncodedStructure:
     Args:
         model: the model; its device and precision are used.
         atoms: the structure.
-        pbc: None keeps the periodicity of `atoms`; True or False forces it along all axes.
+        pbc: None keeps the periodicity of `atoms`; True or False forces it along all axes. A structure
+            without a cell never repeats.
+
+    Raises:
+        ValueError: if there are no atoms, or the structure repeats without lattice vectors.
     """
 
     def __init__(self, model: DensityModel, atoms: ase.Atoms, *, pbc: bool | None = None) -> None:
+        if len(atoms) == 0:
+            raise ValueError("a structure needs at least one atom")
+        if not np.isfinite(atoms.positions).all():
+            raise ValueError(f"{atoms.get_chemical_formula()}: some atom positions are not finite numbers")
         parameter = next(model.parameters())
         self.model = model
-        self.structures: Structures = structures_from_atoms([atoms], pbc=pbc, dtype=parameter.dtype).to(
-            parameter.device
-        )
+        self.structures: Structures = structures_from_atoms(
+            [atoms], pbc=periodicity(atoms, pbc), dtype=parameter.dtype
+        ).to(parameter.device)
         with torch.no_grad():
             self.states: AtomStates = model.encode(atom_graph(self.structures, model.cutoff))
+        self.slice_size = self._slice_size()
+        """Points to ask for at a time, so that memory stays bounded."""
+
+    def _slice_size(self) -> int:
+        """From the atoms' own surroundings, where a point has the most edges."""
+        positions = self.structures.positions
+        chosen = positions[torch.linspace(0, len(positions) - 1, min(len(positions), 64)).long()]
+        structure = torch.zeros(len(chosen), dtype=torch.int64, device=positions.device)
+        edges = probe_graph(self.structures, chosen, structure, self.model.cutoff).edge_index
+        per_point = max(1.0, edges.shape[1] / len(chosen))
+        return int(np.clip(EDGES_PER_SLICE[positions.device.type] / per_point, SMALLEST_SLICE, LARGEST_SLICE))
 
     @torch.no_grad()
     def density(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Density (n,) in e/Å³ at points (n, 3) in Å; all of them in one go."""
-        positions = torch.as_tensor(points).to(self.structures.positions)
-        structure = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
-        probes = probe_graph(self.structures, positions, structure, self.model.cutoff)
-        return self.model.decode(self.states, probes).cpu().numpy()
+        """Density (n,) in e/Å³ at points (n, 3) in Å, `slice_size` of them at a time."""
+        points = np.asarray(points)
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise ValueError(f"points are (n, 3) in Å, got shape {points.shape}")
+        parts = [self._decode(points[start : start + self.slice_size]) for start in self.starts(len(points))]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
 
     def densities(self, slices: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
         """Densities of slice after slice of points; memory is bounded by the largest slice."""
         for points in slices:
             yield self.density(points)
+
+    def starts(self, n_points: int) -> range:
+        """Where slices of `slice_size` begin in a list of points."""
+        return range(0, n_points, self.slice_size)
+
+    def _decode(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
+        positions = torch.as_tensor(points).to(self.structures.positions)
+        structure = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
+        probes = probe_graph(self.structures, positions, structure, self.model.cutoff)
+        return self.model.decode(self.states, probes).cpu().numpy()

@@ -158,6 +158,7 @@ def compare(
         norm=Normalize(-limit, limit),
         extent=(0, plane.size[0], 0, plane.size[1]),
         origin="lower",
+        interpolation="bilinear",
     )
     for axes, title in zip(panels, ("reference", "prediction", "prediction - reference"), strict=True):
         _draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64))
@@ -189,7 +190,7 @@ def _draw_density(axes: Axes, plane: Plane, values: NDArray[np.floating]) -> Axe
     extent = (0, plane.size[0], 0, plane.size[1])
     low, high = DENSITY_LIMITS
     shown = np.where(np.isnan(values), np.nan, np.maximum(values, low / 10))
-    image = axes.imshow(shown, cmap="viridis", norm=LogNorm(low, high), extent=extent, origin="lower")
+    image = axes.imshow(shown, cmap="viridis", norm=LogNorm(low, high), extent=extent, origin="lower", interpolation="bilinear")
     levels = [level for level in CONTOURS if np.nanmin(shown) < level < np.nanmax(shown)]
     if levels:
         axes.contour(shown, levels=levels, extent=extent, colors="white", linewidths=0.5, alpha=0.6)

@@ -24,8 +24,6 @@ MARGIN = 2.5
 """Å drawn around the outermost atoms."""
 SMALLEST = 6.0
 """Å: a picture of a repeating structure is at least this wide and high."""
-PIXELS = 280
-"""Points of the raster along the longer side."""
 CANDIDATE_ATOMS = 24
 """Planes are sought through triples of this many atoms nearest to the centre: 2024 planes."""
 
@@ -42,6 +40,8 @@ class Plane:
     """(3,) unit vector upwards, perpendicular to u."""
     size: tuple[float, float]
     """Å, width and height."""
+    pixels: int = 280
+    """Points of the raster along the longer side."""
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -52,7 +52,7 @@ class Plane:
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the raster."""
         width, height = self.size
-        pixel = max(width, height) / PIXELS
+        pixel = max(width, height) / self.pixels
         return int(np.ceil(height / pixel)) + 1, int(np.ceil(width / pixel)) + 1
 
     def points(self) -> NDArray[np.float64]:

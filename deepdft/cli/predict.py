@@ -1,0 +1,149 @@
+"""deepdft-predict: the density of a structure from a trained model."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from deepdft import plotting
+from deepdft.checkpoint import load_checkpoint, save_checkpoint
+from deepdft.cli.app import hydra_command, one_line_errors
+from deepdft.density import volume
+from deepdft.inference.box import Box, make_box
+from deepdft.inference.predictor import Predictor, choose_device
+from deepdft.inference.structures import read_structures
+from deepdft.inference.writer import file_format, slice_order, write_slices
+
+__all__ = ["main", "numbered"]
+
+PICTURE_PIXELS = 160
+"""Points along the longer side of the picture: few beside a grid's, and smooth enough when interpolated."""
+
+
+@one_line_errors
+def main() -> None:
+    """Entry point of deepdft-predict."""
+    _run()
+
+
+@hydra_command("predict")
+def _run(cfg: DictConfig) -> None:
+    _check(cfg)
+    checkpoint = load_checkpoint(cfg.checkpoint, device=choose_device(cfg.device), trusted=tuple(cfg.trusted))
+    if cfg.export_checkpoint is not None:
+        Path(cfg.export_checkpoint).parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(cfg.export_checkpoint, checkpoint)
+        print(f"{cfg.export_checkpoint}: the model as a checkpoint of this package")
+    if cfg.structure is None:
+        return
+    predictor = Predictor(checkpoint.model, pbc=checkpoint.pbc, info=checkpoint.info)
+    structures = read_structures(str(cfg.structure), frames=cfg.frames, pbc=cfg.pbc)
+    boxes = [make_box(atoms, spacing=cfg.spacing, shape=cfg.shape, vacuum=cfg.vacuum) for atoms in structures]
+    for index, box in enumerate(boxes):
+        output = numbered(Path(cfg.output), index, len(boxes))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _predict(predictor, box, output, comment=f"density of {cfg.structure} predicted by {cfg.checkpoint}")
+        if cfg.picture:
+            _draw(predictor, box, beside(output, ".png"))
+
+
+def _check(cfg: DictConfig) -> None:
+    """Refuse what makes no sense before anything is loaded."""
+    if cfg.structure is None and cfg.export_checkpoint is None:
+        raise ValueError(
+            "what is to be predicted? give structure=<file or SMILES> and output=<x.cube|CHGCAR|x.h5>"
+        )
+    if cfg.structure is not None:
+        if cfg.output is None:
+            raise ValueError("where to? give output=<x.cube|CHGCAR|x.h5>")
+        file_format(cfg.output)
+
+
+def numbered(output: Path, index: int, count: int) -> Path:
+    """The output of one of several frames: x_000.cube, x_001.cube, …; the name itself if it is alone."""
+    if count == 1:
+        return output
+    digits = max(3, len(str(count - 1)))
+    return output.with_name(f"{output.stem}_{index:0{digits}d}{output.suffix}")
+
+
+def beside(output: Path, ending: str) -> Path:
+    """x.cube → x + ending, CHGCAR → CHGCAR + ending."""
+    return output.with_name(output.stem + ending)
+
+
+def _predict(predictor: Predictor, box: Box, output: Path, *, comment: str) -> None:
+    """Predict into a file, and say what was done."""
+    lengths = " × ".join(f"{length:.2f}" for length in box.atoms.cell.lengths())
+    grid = " × ".join(str(n) for n in box.shape)
+    spacing = " × ".join(f"{step:.3f}" for step in box.spacing)
+    print(
+        f"{box.atoms.get_chemical_formula()}: box {lengths} Å, {_periodic(box)}; "
+        f"grid {grid} = {box.n_points} points, {spacing} Å apart"
+    )
+    began = time.monotonic()
+    total = [0.0]
+    with _progress(box.n_points) as advance, _warnings_as_lines():
+        slices = predictor.predict_slices(box, order=slice_order(output), progress=advance)
+        write_slices(output, box, _summed(slices, total), comment=comment)
+    seconds = time.monotonic() - began
+    electrons = total[0] * volume(box.atoms.cell.array) / box.n_points
+    speed = box.n_points / max(seconds, 1e-9)
+    print(f"{output}: {electrons:.4f} electrons; {seconds:.1f} s, {speed:.0f} points/s")
+
+
+def _periodic(box: Box) -> str:
+    axes = "".join(axis for axis, repeats in zip("abc", box.atoms.pbc, strict=True) if repeats)
+    return f"periodic along {axes}" if axes else "not periodic"
+
+
+def _summed(slices: Iterable[NDArray[np.floating]], total: list[float]) -> Iterator[NDArray[np.floating]]:
+    """The same slices; their sum is added to `total[0]`."""
+    for part in slices:
+        total[0] += float(part.sum(dtype=np.float64))
+        yield part
+
+
+def _draw(predictor: Predictor, box: Box, path: Path) -> None:
+    """A picture of the density on the plane that shows the structure best."""
+    plane = replace(plotting.choose_plane(box.atoms, box.origin), pixels=PICTURE_PIXELS)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # said before
+        encoded = predictor.encode(box.structure())
+    values = encoded.density(plane.points()).reshape(plane.shape)
+    plotting.save(plotting.plane_picture(plane, box.atoms, values, origin=box.origin), path)
+    print(f"{path}: the density on a plane through the atoms")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on the terminal."""
+    columns = (TextColumn("predicting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, _: bar.update(task, completed=done)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Print warnings as one line each, without the place in the source."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                Console(stderr=True).print(f"warning: {warning.message}", style="yellow", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Where a density is predicted: in the cell of a crystal, or in a box with vacuum round a molecule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ase
+import numpy as np
+from numpy.typing import NDArray
+
+from deepdft.density import grid_points
+
+__all__ = ["DEFAULT_SPACING", "DEFAULT_VACUUM", "Box", "fft_size", "make_box"]
+
+DEFAULT_SPACING = 0.1
+"""Å between grid points."""
+DEFAULT_VACUUM = 4.0
+"""Å on each side of a molecule; at 1 Å, as others have it, the tail of the density is cut."""
+MARGIN = 2.0
+"""Å: a molecule's own cell is used where all atoms are at least this far from its faces."""
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A regular grid in a box, without values."""
+
+    atoms: ase.Atoms
+    """The structure at its own positions, with the box as its cell."""
+    repeats: bool
+    """Whether the box is the structure's own cell, and may repeat; a box made for a molecule does not."""
+    shape: tuple[int, int, int]
+    """(nx, ny, nz) points."""
+    origin: NDArray[np.float64]
+    """(3,) Å, position of grid point (0, 0, 0)."""
+
+    @property
+    def n_points(self) -> int:
+        """Number of grid points."""
+        return int(np.prod(self.shape))
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """(3,) Å between points along the three edges."""
+        return self.atoms.cell.lengths() / np.asarray(self.shape)
+
+    def structure(self) -> ase.Atoms:
+        """What a model is to see: the atoms, without a cell where the box was only made for the grid."""
+        atoms = self.atoms.copy()
+        if not self.repeats:
+            atoms.cell = np.zeros((3, 3))
+        return atoms
+
+    def points(self, flat: slice, *, order: str = "C") -> NDArray[np.float64]:
+        """Positions (n, 3) in Å of the points of a slice, counted with z fastest ("C") or x fastest ("F")."""
+        if order == "C":
+            return grid_points(self.atoms.cell.array, self.shape, self.origin, flat)
+        indices = np.unravel_index(np.arange(*flat.indices(self.n_points)), self.shape, order="F")
+        c_order = np.ravel_multi_index(indices, self.shape)
+        return grid_points(self.atoms.cell.array, self.shape, self.origin, c_order)
+
+
+def make_box(
+    atoms: ase.Atoms,
+    *,
+    spacing: float | None = None,
+    shape: Sequence[int] | None = None,
+    vacuum: float | None = None,
+) -> Box:
+    """The box and grid for a structure.
+
+    A structure that repeats along any axis keeps its cell. A molecule keeps a cell that holds all atoms at
+    least 2 Å from its faces; else, or where `vacuum` is given, it gets an upright box with that vacuum on
+    each side, and the origin of the grid moves instead of the atoms.
+
+    Args:
+        atoms: the structure.
+        spacing: Å, largest distance between grid points along the edges; the numbers of points are rounded up
+            to even numbers with prime factors up to 7, which Fourier transforms like. None is 0.1, without a
+            shape.
+        shape: (nx, ny, nz) points, instead of a spacing.
+        vacuum: Å on each side of a molecule; None is 4 where a box is needed.
+
+    Raises:
+        ValueError: if a number makes no sense, or a periodic structure has no cell or is given vacuum.
+    """
+    if len(atoms) == 0:
+        raise ValueError("a structure needs at least one atom")
+    _check_vacuum(atoms, vacuum)
+    boxed = atoms.copy()
+    if atoms.pbc.any() or (vacuum is None and _fits(atoms)):
+        return Box(boxed, True, _shape(boxed.cell.lengths(), spacing, shape), np.zeros(3))
+    margin = DEFAULT_VACUUM if vacuum is None else vacuum
+    low, high = atoms.positions.min(axis=0) - margin, atoms.positions.max(axis=0) + margin
+    if (high - low <= 0).any():
+        raise ValueError(
+            f"vacuum={vacuum}: the box round {atoms.get_chemical_formula()} is flat; take more vacuum"
+        )
+    boxed.cell = np.diag(high - low)
+    return Box(boxed, False, _shape(boxed.cell.lengths(), spacing, shape), low)
+
+
+def _check_vacuum(atoms: ase.Atoms, vacuum: float | None) -> None:
+    """Refuse senseless vacuum, vacuum for a periodic structure, and a periodic structure without a cell."""
+    if vacuum is not None and not (np.isfinite(vacuum) and vacuum >= 0):
+        raise ValueError(f"vacuum is a distance in Å, zero or more, got {vacuum}")
+    if atoms.pbc.any():
+        if vacuum is not None:
+            raise ValueError(
+                f"vacuum={vacuum} is for molecules, but {atoms.get_chemical_formula()} is periodic: leave "
+                "vacuum out to use its cell, or make it a molecule (pbc=false, in Python atoms.pbc = False)"
+            )
+        if atoms.cell.rank < 3:
+            raise ValueError(
+                f"{atoms.get_chemical_formula()} is periodic but its cell has no volume: give three lattice "
+                "vectors (for a slab: atoms.center(vacuum=5, axis=2)), or make it a molecule (pbc=false)"
+            )
+
+
+def _fits(atoms: ase.Atoms) -> bool:
+    """Whether all atoms are in the cell, far enough from its faces."""
+    if atoms.cell.rank < 3:
+        return False
+    inverse = np.linalg.inv(atoms.cell.array)
+    heights = 1.0 / np.linalg.norm(inverse, axis=0)  # (3,) distance between opposite faces
+    fractional = atoms.positions @ inverse
+    return float((np.minimum(fractional, 1.0 - fractional) * heights).min()) >= MARGIN
+
+
+def _shape(
+    lengths: NDArray[np.floating], spacing: float | None, shape: Sequence[int] | None
+) -> tuple[int, int, int]:
+    if shape is not None:
+        if spacing is not None:
+            raise ValueError(f"give a spacing or a shape, not both (spacing={spacing}, shape={list(shape)})")
+        if len(shape) != 3 or not all(isinstance(n, int | np.integer) and n >= 1 for n in shape):
+            raise ValueError(f"shape is three numbers of points, each at least 1, got {list(shape)}")
+        return int(shape[0]), int(shape[1]), int(shape[2])
+    spacing = DEFAULT_SPACING if spacing is None else spacing
+    if not (np.isfinite(spacing) and spacing > 0):
+        raise ValueError(f"spacing is a distance in Å above zero, got {spacing}")
+    nx, ny, nz = (fft_size(int(np.ceil(length / spacing - 1e-9))) for length in lengths)
+    return nx, ny, nz
+
+
+def fft_size(n: int) -> int:
+    """The smallest even number of at least n whose prime factors are 2, 3, 5 and 7."""
+    size = max(2, n + n % 2)
+    while not _is_smooth(size):
+        size += 2
+    return size
+
+
+def _is_smooth(n: int) -> bool:
+    for prime in (2, 3, 5, 7):
+        while n % prime == 0:
+            n //= prime
+    return n == 1

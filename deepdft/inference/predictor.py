@@ -1,0 +1,156 @@
+"""`Predictor`: the density of a new structure from a trained model."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import ase
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from deepdft.checkpoint import load_checkpoint
+from deepdft.density import DensityGrid
+from deepdft.inference.box import Box, make_box
+from deepdft.models.base import DensityModel
+from deepdft.models.query import EncodedStructure
+
+__all__ = ["Predictor", "Progress", "choose_device"]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of points that are done and of all points."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name}: expected cpu, cuda, cuda:N or auto") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name}: torch sees no CUDA GPU here; use device=cpu")
+    return device
+
+
+class Predictor:
+    """Predicts densities with a trained model.
+
+    Args:
+        model: in evaluation mode; its device and precision are used.
+        pbc: periodic boundaries the model was trained with: None as the structure has them, True forced
+            on, False ignored.
+        info: what is known of the model; with `elements`, the atomic numbers it was trained on, others are
+            warned of.
+    """
+
+    def __init__(
+        self, model: DensityModel, *, pbc: bool | None = None, info: Mapping[str, Any] | None = None
+    ) -> None:
+        self.model = model.eval()
+        self.pbc = pbc
+        self.info = dict(info or {})
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | os.PathLike[str], device: torch.device | str = "cpu", trusted: Sequence[str] = ()
+    ) -> Self:
+        """Load a checkpoint file, a run directory or a released DeepDFT folder.
+
+        Args:
+            path: file or folder.
+            device: "cpu", "cuda", "cuda:N" or "auto".
+            trusted: packages outside deepdft whose model classes may be built.
+
+        Raises:
+            FileNotFoundError: if there is no checkpoint.
+            ValueError: if it is damaged, names a model class that is not trusted, or there is no such device.
+        """
+        where = choose_device(device) if isinstance(device, str) else device
+        checkpoint = load_checkpoint(path, device=where, trusted=trusted)
+        return cls(checkpoint.model, pbc=checkpoint.pbc, info=checkpoint.info)
+
+    def encode(self, atoms: ase.Atoms) -> EncodedStructure:
+        """The structure with its atoms encoded, to ask for many sets of points.
+
+        Raises:
+            ValueError: if there are no atoms, or the structure repeats without lattice vectors.
+        """
+        self._warn_of_new_elements(atoms)
+        return EncodedStructure(self.model, atoms, pbc=self.pbc)
+
+    def predict(
+        self,
+        atoms: ase.Atoms,
+        *,
+        spacing: float | None = None,
+        shape: Sequence[int] | None = None,
+        vacuum: float | None = None,
+        progress: Progress | None = None,
+    ) -> DensityGrid:
+        """Density on a regular grid: in the structure's cell, or in a box with vacuum round a molecule.
+
+        Args:
+            atoms: the structure.
+            spacing: Å, largest distance between grid points; None is 0.1 without a shape.
+            shape: (nx, ny, nz) points, instead of a spacing.
+            vacuum: Å on each side of a molecule; None keeps a cell that fits, else is 4.
+            progress: called with points done and points in all.
+
+        Returns:
+            The density; atoms keep their positions, `origin` says where the grid begins.
+
+        Raises:
+            ValueError: if the grid or the structure makes no sense.
+        """
+        box = make_box(atoms, spacing=spacing, shape=shape, vacuum=vacuum)
+        values = np.empty(box.n_points, dtype=np.float32)
+        done = 0
+        for part in self.predict_slices(box, progress=progress):
+            values[done : done + len(part)] = part
+            done += len(part)
+        return DensityGrid(values.reshape(box.shape), box.atoms, box.origin)
+
+    def predict_slices(
+        self, box: Box, *, order: str = "C", progress: Progress | None = None
+    ) -> Iterator[NDArray[np.floating]]:
+        """Density in e/Å³ of a box piece after piece, so that grids of any size fit into memory.
+
+        Args:
+            box: a structure with its grid, from `make_box`.
+            order: "C" for z fastest (as a cube), "F" for x fastest (as a CHGCAR).
+            progress: called with points done and points in all.
+        """
+        encoded = self.encode(box.structure())
+        for start in encoded.starts(box.n_points):
+            points = box.points(slice(start, start + encoded.slice_size), order=order)
+            yield encoded.density(points)
+            if progress is not None:
+                progress(start + len(points), box.n_points)
+
+    def predict_points(self, atoms: ase.Atoms, points: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Density (n,) in e/Å³ at points (n, 3) in Å.
+
+        Raises:
+            ValueError: if the points are of another shape, or the structure makes no sense.
+        """
+        return self.encode(atoms).density(points)
+
+    def _warn_of_new_elements(self, atoms: ase.Atoms) -> None:
+        known = self.info.get("elements")
+        if known:
+            new = sorted(set(atoms.numbers.tolist()) - set(known))
+            if new:
+                names = ", ".join(chemical_symbols[number] for number in new)
+                warnings.warn(
+                    f"the model has not been trained on {names}: densities there are guesses", stacklevel=3
+                )

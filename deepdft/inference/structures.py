@@ -1,0 +1,61 @@
+"""Structures to predict: frames of any file that ASE reads, or a molecule from a SMILES."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+
+from deepdft.inference.smiles import atoms_from_smiles
+
+__all__ = ["read_structures"]
+
+_FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,6}$")
+"""The end of a file name rather than of a SMILES."""
+
+
+def read_structures(source: str, *, frames: str | int = ":", pbc: bool | None = None) -> list[ase.Atoms]:
+    """Read the frames of a structure file, or make a molecule from a SMILES.
+
+    Args:
+        source: file name, or a SMILES where there is no such file.
+        frames: which frames: an index, or a slice as "start:stop:step".
+        pbc: None as the file has it; False makes molecules of the structures, True makes them repeat.
+
+    Raises:
+        FileNotFoundError: if there is no such file, and it looks like a file name.
+        ValueError: if the file cannot be read or has no such frames, or the SMILES is not valid.
+        ModuleNotFoundError: if it may be a SMILES and RDKit is not installed.
+    """
+    path = Path(source)
+    if path.is_file():
+        structures = _read(path, frames)
+    elif path.is_dir() or _FILE_NAME.search(source):
+        raise FileNotFoundError(f"structure={source}: no such file")
+    else:
+        structures = [atoms_from_smiles(source)]
+    for atoms in structures:
+        if len(atoms) == 0:
+            raise ValueError(f"structure={source}: a frame has no atoms")
+        if not np.isfinite(atoms.positions).all():
+            raise ValueError(f"structure={source}: some positions are not finite numbers")
+        if pbc is not None:
+            atoms.pbc = pbc
+    return structures
+
+
+def _read(path: Path, frames: str | int) -> list[ase.Atoms]:
+    try:
+        found = ase.io.read(path, index=str(frames))
+    except IndexError as error:
+        raise ValueError(f"structure={path}: no frame {frames}") from error
+    except Exception as error:  # ASE's readers raise what they like at a damaged file
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"structure={path}: ASE cannot read it: {first}") from error
+    structures = found if isinstance(found, list) else [found]
+    if not structures:
+        raise ValueError(f"structure={path}: no frames in {frames}")
+    return structures

@@ -1,0 +1,211 @@
+"""Writing a field on a grid piece after piece, so that a grid larger than memory can be predicted to a file.
+
+The file is written beside its place and renamed when it is whole. Pieces come in the order of the format: z
+fastest for cube and HDF5, x fastest for CHGCAR (`slice_order`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import ase
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from deepdft.density import volume
+from deepdft.inference.box import Box
+from deepdft.units import BOHR, BOHR3
+
+__all__ = ["file_format", "slice_order", "write_slices"]
+
+Slices = Iterable[NDArray[np.floating]]
+
+
+def file_format(path: str | os.PathLike[str]) -> str:
+    """The format of an output file by its name: "cube", "h5" or "chgcar".
+
+    Raises:
+        ValueError: if the name is of none of them.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in (".cube", ".cub"):
+        return "cube"
+    if suffix in (".h5", ".hdf5"):
+        return "h5"
+    if path.name.upper().startswith(("CHGCAR", "CHG", "AECCAR")) or suffix in (".chgcar", ".vasp"):
+        return "chgcar"
+    raise ValueError(f"{path}: a density is written as x.cube, x.h5, CHGCAR or x.CHGCAR")
+
+
+def slice_order(path: str | os.PathLike[str]) -> str:
+    """The order of the grid points in a file: "C", z fastest, or "F", x fastest."""
+    return "F" if file_format(path) == "chgcar" else "C"
+
+
+def write_slices(
+    path: str | os.PathLike[str],
+    box: Box,
+    slices: Slices,
+    *,
+    name: str = "density",
+    unit: str = "e/Å³",
+    comment: str = "deepdft",
+) -> None:
+    """Write a field to a cube, CHGCAR or HDF5 file while it is computed.
+
+    A density goes into a cube in e/bohr³ and into a CHGCAR multiplied by the volume, as the formats have it.
+    Another field (any other `unit`) goes into a cube as it is, and into a CHGCAR multiplied by the volume.
+
+    Args:
+        path: its name chooses the format.
+        box: structure and grid.
+        slices: the values of all grid points, piece after piece, in the order of `slice_order(path)`.
+        name: of the field.
+        unit: of the field.
+        comment: one line of text for the file.
+
+    Raises:
+        ValueError: if the format is unknown, or there are fewer or more values than grid points.
+    """
+    path = Path(path)
+    write = _WRITERS[file_format(path)]
+    beside = path.with_name(path.name + ".part")
+    try:
+        write(beside, box, _counted(slices, box, path), name, unit, " ".join(comment.split()))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _counted(slices: Slices, box: Box, path: Path) -> Iterator[NDArray[np.floating]]:
+    """The same slices; raises if they are not exactly the grid."""
+    n_values = 0
+    for part in slices:
+        n_values += part.size
+        if n_values > box.n_points:
+            break
+        yield part.ravel()
+    if n_values != box.n_points:
+        got = "more" if n_values > box.n_points else str(n_values)
+        raise ValueError(f"{path}: the grid has {box.n_points} points {box.shape}, but {got} values came")
+
+
+def _pieces(slices: Slices, size: int) -> Iterator[NDArray[np.floating]]:
+    """The same values cut anew: all pieces but the last are multiples of `size`."""
+    rest: NDArray[np.floating] | None = None
+    for part in slices:
+        joined = part if rest is None else np.concatenate([rest, part])
+        whole = len(joined) // size * size
+        if whole:
+            yield joined[:whole]
+        rest = joined[whole:]
+    if rest is not None and len(rest):
+        yield rest
+
+
+def _write_cube(path: Path, box: Box, slices: Slices, name: str, unit: str, comment: str) -> None:
+    """Gaussian cube: lengths in bohr, z fastest, six values a line, a new line after each run along z."""
+    factor = BOHR3 if unit == "e/Å³" else 1.0
+    unit = "e/bohr^3" if unit == "e/Å³" else unit.replace("Å", "A").replace("³", "^3")
+    nz = box.shape[2]
+    lines, rest = divmod(nz, 6)
+    run = (" %12.5E" * 6 + "\n") * lines + (" %12.5E" * rest + "\n" if rest else "")
+    with path.open("w", encoding="ascii", errors="replace") as file:
+        _cube_header(file, box, f"{name} in {unit}", comment)
+        for piece in _pieces(slices, nz):
+            values = piece.astype(np.float64) * factor
+            file.write(run * (len(values) // nz) % tuple(values.tolist()))
+
+
+def _cube_header(file: TextIO, box: Box, title: str, comment: str) -> None:
+    file.write(f"{comment}\n{title}; lengths in bohr\n")
+    file.write(f"{len(box.atoms):5d}" + " {:.10f} {:.10f} {:.10f}\n".format(*(box.origin / BOHR)))
+    for n, vector in zip(box.shape, box.atoms.cell.array, strict=True):
+        file.write(f"{n:5d}" + " {:.10f} {:.10f} {:.10f}\n".format(*(vector / n / BOHR)))
+    for number, position in zip(box.atoms.numbers, box.atoms.positions, strict=True):
+        file.write(
+            f"{number:5d} {float(number):.6f}" + " {:.10f} {:.10f} {:.10f}\n".format(*(position / BOHR))
+        )
+
+
+def _write_chgcar(path: Path, box: Box, slices: Slices, name: str, unit: str, comment: str) -> None:
+    """VASP CHGCAR: values times volume, x fastest, five a line. It has no origin: the atoms move instead."""
+    factor = volume(box.atoms.cell.array)
+    with path.open("w", encoding="ascii", errors="replace") as file:
+        note = (
+            "" if name == "density" else f" {name} ({unit.replace('Å', 'A').replace('³', '^3')}) times volume"
+        )
+        _chgcar_header(file, box, comment + note)
+        for piece in _pieces(slices, 5):
+            values = piece.astype(np.float64) * factor
+            lines, rest = divmod(len(values), 5)
+            form = (" %.11E" * 5 + "\n") * lines + (" %.11E" * rest + "\n" if rest else "")
+            file.write(form % tuple(values.tolist()))
+
+
+def _chgcar_header(file: TextIO, box: Box, comment: str) -> None:
+    atoms = box.atoms[species_order(box.atoms)]
+    symbols = atoms.get_chemical_symbols()
+    species = list(dict.fromkeys(symbols))
+    file.write(f"{comment}\n   1.00000000000000\n")
+    for vector in atoms.cell.array:
+        file.write(" {:22.16f} {:22.16f} {:22.16f}\n".format(*vector))
+    file.write(" " + " ".join(f"{symbol:>5s}" for symbol in species) + "\n")
+    file.write(" " + " ".join(f"{symbols.count(symbol):5d}" for symbol in species) + "\nDirect\n")
+    for position in (atoms.positions - box.origin) @ np.linalg.inv(atoms.cell.array):
+        file.write(" {:.16f} {:.16f} {:.16f}\n".format(*position))
+    file.write("\n {:5d} {:5d} {:5d}\n".format(*box.shape))
+
+
+def species_order(atoms: ase.Atoms) -> list[int]:
+    """Indices that put the atoms of each element together, elements in the order of their first atom."""
+    symbols = atoms.get_chemical_symbols()
+    first = {symbol: index for index, symbol in reversed(list(enumerate(symbols)))}
+    return sorted(range(len(symbols)), key=lambda index: (first[symbols[index]], index))
+
+
+def _write_h5(path: Path, box: Box, slices: Slices, name: str, unit: str, comment: str) -> None:
+    """HDF5: the field as (nx, ny, nz) float32 beside numbers, positions, cell, pbc and origin; compressed."""
+    _, ny, nz = box.shape
+    plane = ny * nz
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"comment": comment, "length_unit": "Å"})
+        for key, value in _structure(box).items():
+            file[key] = value
+        values = file.create_dataset(
+            name,
+            box.shape,
+            np.float32,
+            chunks=(1, ny, nz),
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+        values.attrs["unit"] = unit
+        row = 0
+        for piece in _pieces(slices, plane):
+            rows = len(piece) // plane
+            values[row : row + rows] = piece[: rows * plane].reshape(rows, ny, nz)
+            row += rows
+
+
+def _structure(box: Box) -> dict[str, Any]:
+    return {
+        "numbers": box.atoms.numbers,
+        "positions": box.atoms.positions,
+        "cell": box.atoms.cell.array,
+        "pbc": box.atoms.pbc,
+        "origin": box.origin,
+    }
+
+
+_WRITERS: dict[str, Callable[[Path, Box, Slices, str, str, str], None]] = {
+    "cube": _write_cube,
+    "chgcar": _write_chgcar,
+    "h5": _write_h5,
+}

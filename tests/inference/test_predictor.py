@@ -1,0 +1,122 @@
+"""Predictions against a sum of Gaussians over periodic images, written out by brute force."""
+
+from itertools import product
+
+import ase
+import numpy as np
+import pytest
+from ase.build import bulk, fcc111, molecule
+
+from deepdft.inference.box import make_box
+from deepdft.inference.predictor import Predictor, choose_device
+
+
+def brute_force(atoms, points, pbc, cutoff=4.0):
+    """Σ Z exp(-d²) over atoms and their images within the cutoff."""
+    repeats = [range(-8, 9) if repeated else (0,) for repeated in pbc]
+    density = np.zeros(len(points))
+    for image in product(*repeats):
+        for number, position in zip(atoms.numbers, atoms.positions + image @ atoms.cell.array, strict=True):
+            distance2 = ((points - position) ** 2).sum(axis=1)
+            density += np.where(distance2 < cutoff**2, number * np.exp(-distance2), 0.0)
+    return density
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [molecule("CH3OH"), bulk("NaCl", "rocksalt", a=5.64), fcc111("Al", (1, 1, 2), vacuum=3.0), bulk("Li")],
+    ids=["molecule", "crystal", "slab", "oblique cell below the cutoff"],
+)
+def test_a_predicted_density_is_the_models_density_at_the_grid_points(gaussians, atoms):
+    density = Predictor(gaussians).predict(atoms, spacing=0.6)
+    expected = brute_force(atoms, density.points(), atoms.pbc)
+    np.testing.assert_allclose(density.values.ravel(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(density.atoms.pbc, atoms.pbc)
+
+
+def test_the_integral_of_a_molecules_density_is_complete_in_the_default_box(gaussians):
+    atoms = molecule("H2O")
+    density = Predictor(gaussians).predict(atoms, spacing=0.3)
+    assert density.n_electrons == pytest.approx(10 * np.pi**1.5, rel=1e-4)
+
+
+def test_points_are_predicted_where_they_are_asked(gaussians):
+    atoms = molecule("H2O")
+    points = np.random.default_rng(0).uniform(-2, 2, (50, 3))
+    predicted = Predictor(gaussians).predict_points(atoms, points)
+    np.testing.assert_allclose(predicted, brute_force(atoms, points, (False,) * 3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("points", [np.zeros(3), np.zeros((2, 2))])
+def test_points_of_another_shape_are_refused(gaussians, points):
+    with pytest.raises(ValueError, match=r"\(n, 3\)"):
+        Predictor(gaussians).predict_points(molecule("H2O"), points)
+
+
+def test_no_points_give_no_values(gaussians):
+    assert Predictor(gaussians).predict_points(molecule("H2O"), np.empty((0, 3))).shape == (0,)
+
+
+def test_slices_joined_are_the_whole_and_atoms_are_encoded_once(gaussians, monkeypatch):
+    monkeypatch.setattr("deepdft.models.query.EDGES_PER_SLICE", {"cpu": 1})
+    predictor = Predictor(gaussians)
+    box = make_box(molecule("H2O"), shape=(10, 11, 12))
+    told = []
+    slices = list(predictor.predict_slices(box, progress=lambda done, total: told.append((done, total))))
+    assert [len(part) for part in slices] == [256] * 5 + [40]
+    assert told[-1] == (1320, 1320)
+    assert gaussians.encoded == 1
+    expected = brute_force(box.atoms, box.points(slice(None)), (False,) * 3)
+    np.testing.assert_allclose(np.concatenate(slices), expected, rtol=1e-6)
+
+
+def test_slices_in_x_fastest_order_are_the_transposed_grid(gaussians):
+    predictor = Predictor(gaussians)
+    box = make_box(molecule("H2O"), shape=(5, 6, 7))
+    x_fastest = np.concatenate(list(predictor.predict_slices(box, order="F")))
+    z_fastest = np.concatenate(list(predictor.predict_slices(box)))
+    np.testing.assert_allclose(x_fastest.reshape(7, 6, 5).transpose(2, 1, 0), z_fastest.reshape(5, 6, 7))
+
+
+def test_a_model_trained_without_periodicity_ignores_it(gaussians):
+    atoms = ase.Atoms("He", positions=[[0.1, 0.1, 0.1]], cell=np.eye(3) * 3.0, pbc=True)
+    density = Predictor(gaussians, pbc=False).predict(atoms, shape=(6, 6, 6))
+    expected = brute_force(atoms, density.points(), (False,) * 3)
+    np.testing.assert_allclose(density.values.ravel(), expected, rtol=1e-6)
+
+
+def test_a_model_trained_with_periodicity_forced_repeats_a_molecules_own_cell(gaussians):
+    atoms = molecule("H2O", vacuum=2.1)
+    density = Predictor(gaussians, pbc=True).predict(atoms, shape=(6, 6, 6))
+    expected = brute_force(atoms, density.points(), (True,) * 3)
+    np.testing.assert_allclose(density.values.ravel(), expected, rtol=1e-5)
+
+
+def test_a_box_made_for_a_molecule_never_repeats(gaussians):
+    atoms = molecule("H2O", vacuum=2.1)
+    density = Predictor(gaussians, pbc=True).predict(atoms, shape=(6, 6, 6), vacuum=1.0)
+    expected = brute_force(atoms, density.points(), (False,) * 3)
+    np.testing.assert_allclose(density.values.ravel(), expected, rtol=1e-6)
+
+
+def test_a_periodic_structure_without_lattice_vectors_is_refused(gaussians):
+    with pytest.raises(ValueError, match="no such lattice vectors"):
+        Predictor(gaussians).predict_points(ase.Atoms("He", pbc=True), np.zeros((1, 3)))
+
+
+def test_no_atoms_are_refused(gaussians):
+    with pytest.raises(ValueError, match="at least one atom"):
+        Predictor(gaussians).predict_points(ase.Atoms(), np.zeros((1, 3)))
+
+
+def test_elements_the_model_has_not_seen_are_named(gaussians):
+    predictor = Predictor(gaussians, info={"elements": [1, 8]})
+    with pytest.warns(UserWarning, match="not been trained on C, Cl:"):
+        predictor.predict_points(molecule("CH3Cl"), np.zeros((1, 3)))
+    predictor.predict_points(molecule("H2O"), np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize("name", ["gpu0", "", "cuda:x"])
+def test_a_device_that_is_not_there_is_refused(name):
+    with pytest.raises(ValueError, match="device="):
+        choose_device(name)

@@ -1,0 +1,148 @@
+"""Streamed files, read back by ASE and h5py."""
+
+import ase
+import h5py
+import numpy as np
+import pytest
+from ase.calculators.vasp import VaspChargeDensity
+from ase.io.cube import read_cube
+from ase.units import Bohr
+
+from deepdft.inference.box import Box, make_box
+from deepdft.inference.writer import file_format, slice_order, write_slices
+
+CELL = np.array([[4.0, 0.0, 0.0], [2.5, 4.5, 0.3], [-1.0, 1.5, 5.0]])
+
+
+@pytest.fixture
+def box():
+    atoms = ase.Atoms(
+        "OHOH", positions=[[0.1, 0.2, 0.3], [1, 1, 1], [2, 2, 2], [1.5, 0.5, 2.5]], cell=CELL, pbc=True
+    )
+    return make_box(atoms, shape=(3, 4, 7))
+
+
+@pytest.fixture
+def values(box):
+    values = np.random.default_rng(0).normal(0.5, 1.0, box.shape).astype(np.float32)
+    values[0, 0, 0] = 3e-120  # an exponent of three digits
+    return values
+
+
+def pieces(values, order, size=5):
+    flat = values.ravel(order=order)
+    return (flat[start : start + size] for start in range(0, flat.size, size))
+
+
+@pytest.mark.parametrize("size", [1, 5, 7, 50, 1000])
+def test_a_streamed_cube_is_what_ase_reads(box, values, tmp_path, size):
+    path = tmp_path / "density.cube"
+    write_slices(path, box, pieces(values, "C", size))
+    with path.open() as file:
+        content = read_cube(file)
+    np.testing.assert_allclose(content["data"] / Bohr**3, values, rtol=1e-5)
+    np.testing.assert_allclose(content["atoms"].cell.array, CELL, atol=1e-8)
+    np.testing.assert_allclose(content["atoms"].positions, box.atoms.positions, atol=1e-8)
+    assert list(content["atoms"].numbers) == [8, 1, 8, 1]
+
+
+def test_a_cube_has_the_origin_of_a_molecules_box(tmp_path):
+    box = make_box(ase.Atoms("He", positions=[[5.0, 6.0, 7.0]]), shape=(2, 2, 2))
+    write_slices(tmp_path / "he.cube", box, [np.ones(8)])
+    with (tmp_path / "he.cube").open() as file:
+        content = read_cube(file)
+    np.testing.assert_allclose(content["origin"], [1.0, 2.0, 3.0], atol=1e-8)
+    np.testing.assert_allclose(content["atoms"].positions, [[5.0, 6.0, 7.0]], atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [1, 5, 50, 1000])
+def test_a_streamed_chgcar_is_what_ase_reads_with_atoms_grouped_by_element(box, values, tmp_path, size):
+    path = tmp_path / "CHGCAR"
+    write_slices(path, box, pieces(values, "F", size))
+    content = VaspChargeDensity(str(path))
+    np.testing.assert_allclose(content.chg[0], values, rtol=1e-5)
+    atoms = content.atoms[0]
+    assert atoms.get_chemical_symbols() == ["O", "O", "H", "H"]
+    np.testing.assert_allclose(atoms.cell.array, CELL, atol=1e-10)
+    np.testing.assert_allclose(atoms.positions, box.atoms.positions[[0, 2, 1, 3]], atol=1e-8)
+
+
+def test_in_a_chgcar_the_atoms_move_with_the_origin(tmp_path):
+    box = make_box(ase.Atoms("He", positions=[[5.0, 6.0, 7.0]]), shape=(2, 2, 2))
+    write_slices(tmp_path / "CHGCAR", box, [np.ones(8)])
+    np.testing.assert_allclose(
+        VaspChargeDensity(str(tmp_path / "CHGCAR")).atoms[0].positions, [[4.0, 4.0, 4.0]]
+    )
+
+
+@pytest.mark.parametrize("size", [1, 28, 30, 1000])
+def test_a_streamed_hdf5_file_holds_the_field_and_the_structure(box, values, tmp_path, size):
+    path = tmp_path / "density.h5"
+    write_slices(path, box, pieces(values, "C", size))
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["density"][:], values)
+        assert file["density"].attrs["unit"] == "e/Å³"
+        np.testing.assert_array_equal(file["numbers"][:], [8, 1, 8, 1])
+        np.testing.assert_array_equal(file["cell"][:], CELL)
+        np.testing.assert_array_equal(file["positions"][:], box.atoms.positions)
+        assert file["pbc"][:].all()
+
+
+def test_a_field_that_is_no_density_goes_into_a_cube_as_it_is(box, values, tmp_path):
+    write_slices(tmp_path / "dori.cube", box, pieces(values, "C"), name="dori", unit="1")
+    with (tmp_path / "dori.cube").open() as file:
+        np.testing.assert_allclose(read_cube(file)["data"], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["x.cube", "CHGCAR", "x.h5"])
+@pytest.mark.parametrize("n_values", [83, 85])
+def test_too_few_or_too_many_values_leave_no_file(box, tmp_path, name, n_values):
+    with pytest.raises(ValueError, match="84 points"):
+        write_slices(tmp_path / name, box, pieces(np.zeros(n_values), "C", 5))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x.cube", "CHGCAR", "x.h5"])
+def test_a_file_that_stood_there_survives_a_failure(box, tmp_path, name):
+    (tmp_path / name).write_text("before")
+
+    def failing():
+        yield np.zeros(40)
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        write_slices(tmp_path / name, box, failing())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "order"),
+    [
+        ("a/x.cube", "cube", "C"),
+        ("CHGCAR", "chgcar", "F"),
+        ("CHGCAR_001", "chgcar", "F"),
+        ("x.CHGCAR", "chgcar", "F"),
+        ("x.h5", "h5", "C"),
+    ],
+)
+def test_the_name_chooses_the_format(name, expected, order):
+    assert file_format(name) == expected
+    assert slice_order(name) == order
+
+
+@pytest.mark.parametrize("name", ["x.xyz", "density", "x.npy"])
+def test_other_names_are_refused(name):
+    with pytest.raises(ValueError, match=r"x\.cube, x\.h5, CHGCAR"):
+        file_format(name)
+
+
+def test_memory_does_not_grow_with_the_grid(tmp_path):
+    import tracemalloc
+
+    box = Box(ase.Atoms("He", cell=np.eye(3) * 5.0), True, (60, 60, 60), np.zeros(3))
+    tracemalloc.start()
+    write_slices(tmp_path / "x.cube", box, (np.ones(600, dtype=np.float32) for _ in range(360)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < box.n_points * 4  # less than the grid in float32; its text is 14 times that
