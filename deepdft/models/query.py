@@ -74,7 +74,13 @@ class EncodedStructure:
         structure = torch.zeros(len(chosen), dtype=torch.int64, device=positions.device)
         edges = probe_graph(self.structures, chosen, structure, self.model.cutoff).edge_index
         per_point = max(1.0, edges.shape[1] / len(chosen))
-        return int(np.clip(EDGES_PER_SLICE[positions.device.type] / per_point, SMALLEST_SLICE, LARGEST_SLICE))
+        return int(
+            np.clip(
+                EDGES_PER_SLICE.get(positions.device.type, EDGES_PER_SLICE["cpu"]) / per_point,
+                SMALLEST_SLICE,
+                LARGEST_SLICE,
+            )
+        )
 
     @torch.no_grad()
     def density(self, points: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -1,0 +1,206 @@
+"""Errors of predicted densities over the full grids of a store, one structure after the other."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepdft.data.store import DensityStore
+from deepdft.density import DensityGrid
+from deepdft.models.base import DensityModel
+from deepdft.models.query import EncodedStructure
+
+__all__ = [
+    "COLUMNS",
+    "StructureErrors",
+    "append_part",
+    "begin_part",
+    "evaluate",
+    "read_part",
+    "structure_errors",
+    "write_csv",
+]
+
+COLUMNS = (
+    "name",
+    "formula",
+    "n_atoms",
+    "n_points",
+    "n_electrons",
+    "eps_mae",
+    "mae",
+    "rmse",
+    "electron_error",
+)
+"""The columns of errors.csv."""
+
+
+@dataclass(frozen=True)
+class StructureErrors:
+    """How far a predicted density is from its reference, over the whole grid of one structure."""
+
+    position: int
+    """In the store."""
+    name: str
+    """Of the structure in the store."""
+    formula: str
+    """Hill order."""
+    n_atoms: int
+    """Number of atoms."""
+    n_points: int
+    """Number of grid points."""
+    n_electrons: float
+    """Integral of the reference density."""
+    eps_mae: float
+    """∫|ρ - ρ̂| / ∫|ρ| in %."""
+    mae: float
+    """Mean of |ρ - ρ̂| in e/Å³."""
+    rmse: float
+    """Root of the mean of (ρ - ρ̂)² in e/Å³."""
+    electron_error: float
+    """Integral of the predicted minus integral of the reference density, in electrons."""
+    absolute_error: float
+    """∫|ρ - ρ̂| in electrons: the numerator of eps_mae."""
+    absolute_density: float
+    """∫|ρ| in electrons: the denominator of eps_mae."""
+
+
+def structure_errors(
+    model: DensityModel,
+    reference: DensityGrid,
+    *,
+    pbc: bool | None = None,
+    position: int = 0,
+    name: str = "",
+) -> StructureErrors:
+    """Predict a density on the grid of its reference and compare; sums are in float64, memory is bounded.
+
+    Args:
+        model: in evaluation mode.
+        reference: density on its full grid.
+        pbc: None as the structure has it, True forced on, False ignored.
+        position: of the structure in its store.
+        name: of the structure in its store.
+
+    Raises:
+        ValueError: if the reference is zero everywhere, or a prediction is not finite.
+
+    Source: ε_mae is Eq. 7 of Jørgensen & Bhowmik 2020.
+    """
+    encoded = EncodedStructure(model, reference.atoms, pbc=pbc)
+    values = reference.values.ravel()
+    sums = np.zeros(4)  # Σ(ρ̂ - ρ), Σ|ρ̂ - ρ|, Σ(ρ̂ - ρ)², Σ|ρ|
+    for start in encoded.starts(values.size):
+        part = slice(start, start + encoded.slice_size)
+        exact = values[part].astype(np.float64)
+        difference = encoded.density(reference.points(part)).astype(np.float64) - exact
+        sums += difference.sum(), np.abs(difference).sum(), (difference**2).sum(), np.abs(exact).sum()
+    if not np.isfinite(sums).all():
+        raise ValueError(
+            f"{name}: the predicted density is not finite; the checkpoint's training has diverged"
+        )
+    if sums[3] == 0:
+        raise ValueError(f"{name}: the reference density is zero everywhere: a relative error is not defined")
+    signed, absolute, squared, density = sums.tolist()
+    return StructureErrors(
+        position=position,
+        name=name,
+        formula=reference.atoms.get_chemical_formula(),
+        n_atoms=len(reference.atoms),
+        n_points=values.size,
+        n_electrons=reference.n_electrons,
+        eps_mae=100.0 * absolute / density,
+        mae=absolute / values.size,
+        rmse=float(np.sqrt(squared / values.size)),
+        electron_error=signed * reference.voxel_volume,
+        absolute_error=absolute * reference.voxel_volume,
+        absolute_density=density * reference.voxel_volume,
+    )
+
+
+def evaluate(
+    model: DensityModel,
+    store: DensityStore,
+    positions: Iterable[int],
+    *,
+    pbc: bool | None = None,
+    label: str | None = None,
+    part: Path | None = None,
+    progress: Callable[[StructureErrors], None] | None = None,
+) -> Iterator[StructureErrors]:
+    """Errors of some structures of a store; each is appended to `part` as soon as it is known.
+
+    Args:
+        model: in evaluation mode.
+        store: the references.
+        positions: which structures.
+        pbc: None as the structures have it, True forced on, False ignored.
+        label: which density of an ensemble store; None for its first.
+        part: file begun by `begin_part`, that an interrupted evaluation goes on from.
+        progress: called after each structure.
+    """
+    for position in positions:
+        errors = structure_errors(
+            model,
+            store.density(position, label=label),
+            pbc=pbc,
+            position=position,
+            name=store.names[position],
+        )
+        if part is not None:
+            append_part(part, errors)
+        if progress is not None:
+            progress(errors)
+        yield errors
+
+
+# --- parts of an evaluation, on disk ---
+
+
+def begin_part(part: Path, key: Mapping[str, Any]) -> None:
+    """Begin a part file for an evaluation identified by `key`, or keep one that has begun for the same."""
+    if _first_line(part) != json.dumps(dict(key), sort_keys=True):
+        part.write_text(json.dumps(dict(key), sort_keys=True) + "\n")
+        return
+    whole = part.read_bytes()
+    if not whole.endswith(b"\n"):  # killed while it wrote a line
+        part.write_bytes(whole[: whole.rindex(b"\n") + 1])
+
+
+def append_part(part: Path, errors: StructureErrors) -> None:
+    """Add a structure, as one line of JSON."""
+    with part.open("a") as file:
+        file.write(json.dumps(asdict(errors)) + "\n")
+
+
+def read_part(part: Path, key: Mapping[str, Any]) -> list[StructureErrors]:
+    """The structures that are in a part file of the same evaluation; none where it is of another."""
+    if _first_line(part) != json.dumps(dict(key), sort_keys=True):
+        return []
+    lines = part.read_text().splitlines(keepends=True)[1:]
+    return [StructureErrors(**json.loads(line)) for line in lines if line.endswith("\n")]
+
+
+def _first_line(part: Path) -> str | None:
+    if not part.is_file():
+        return None
+    with part.open() as file:
+        return file.readline().rstrip("\n")
+
+
+def write_csv(path: str | os.PathLike[str], rows: Sequence[StructureErrors]) -> None:
+    """Write errors.csv, beside first and then renamed."""
+    path = Path(path)
+    beside = path.with_name(path.name + ".new")
+    with beside.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([getattr(row, column) for column in COLUMNS] for row in rows)
+    beside.replace(path)

@@ -1,0 +1,89 @@
+"""Which structures a name stands for."""
+
+import sys
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.io import write
+
+from deepdft.inference.structures import read_structures
+
+
+@pytest.fixture
+def trajectory(tmp_path):
+    frames = [molecule("H2O"), molecule("CH4"), molecule("NH3")]
+    write(tmp_path / "frames.xyz", frames)
+    return str(tmp_path / "frames.xyz")
+
+
+@pytest.mark.parametrize(
+    ("frames", "formulas"),
+    [(":", ["H2O", "CH4", "H3N"]), ("1", ["CH4"]), (-1, ["H3N"]), ("::2", ["H2O", "H3N"])],
+)
+def test_frames_are_chosen_by_index_or_slice(trajectory, frames, formulas):
+    assert [atoms.get_chemical_formula() for atoms in read_structures(trajectory, frames=frames)] == formulas
+
+
+@pytest.mark.parametrize("frames", ["7", "5:", "nonsense"])
+def test_frames_that_are_not_there_are_refused(trajectory, frames):
+    with pytest.raises(ValueError, match="frames.xyz"):
+        read_structures(trajectory, frames=frames)
+
+
+def test_a_crystal_can_be_read_as_a_molecule(tmp_path):
+    write(tmp_path / "POSCAR", bulk("NaCl", "rocksalt", a=5.64))
+    assert read_structures(str(tmp_path / "POSCAR"))[0].pbc.all()
+    assert not read_structures(str(tmp_path / "POSCAR"), pbc=False)[0].pbc.any()
+
+
+def test_a_file_that_is_not_there_is_named():
+    with pytest.raises(FileNotFoundError, match=r"nowhere/water\.xyz: no such file"):
+        read_structures("nowhere/water.xyz")
+
+
+def test_a_folder_is_no_structure(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_structures(str(tmp_path))
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "damaged.cif").write_text("not a crystal\n")
+    with pytest.raises(ValueError, match=r"damaged\.cif"):
+        read_structures(str(tmp_path / "damaged.cif"))
+
+
+def test_positions_that_are_no_numbers_are_refused(tmp_path):
+    (tmp_path / "nan.xyz").write_text("1\n\nH nan 0.0 0.0\n")
+    with pytest.raises(ValueError, match="not finite"):
+        read_structures(str(tmp_path / "nan.xyz"))
+
+
+def test_without_rdkit_a_smiles_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    with pytest.raises(ModuleNotFoundError, match=r"deepdft\[view\]"):
+        read_structures("CCO")
+
+
+def test_a_smiles_gives_a_molecule_with_hydrogens_and_sensible_bonds():
+    pytest.importorskip("rdkit")
+    (ethanol,) = read_structures("CCO")
+    assert ethanol.get_chemical_formula() == "C2H6O"
+    distances = np.sort(ethanol.get_all_distances()[np.triu_indices(9, 1)])
+    assert 0.9 < distances[0] < 1.0  # O-H
+    assert not ethanol.pbc.any()
+
+
+def test_the_same_smiles_gives_the_same_structure():
+    pytest.importorskip("rdkit")
+    first, second = read_structures("CC(=O)O")[0], read_structures("CC(=O)O")[0]
+    np.testing.assert_array_equal(first.positions, second.positions)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "message"), [("[Na+].[Cl-]", "2 fragments"), ("C(C", "neither"), ("POSCAR", "neither")]
+)
+def test_what_is_no_molecule_is_refused(smiles, message):
+    pytest.importorskip("rdkit")
+    with pytest.raises(ValueError, match=message):
+        read_structures(smiles)
