@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deepdft.checkpoint import Checkpoint, load_checkpoint
-from deepdft.cli.app import hydra_command, one_line_errors
+from deepdft.cli.app import hydra_command
 from deepdft.cli.provenance import command_line, git_state, versions, write_json
 from deepdft.data.splits import load_split
 from deepdft.data.store import DensityStore
@@ -41,14 +41,9 @@ PART = "errors.{}.part"
 """What each process has done so far; an interrupted evaluation goes on from these files."""
 
 
-@one_line_errors
-def main() -> None:
+@hydra_command("evaluate", interrupted="give the same command with output=<the folder it wrote into>")
+def main(cfg: DictConfig) -> None:
     """Entry point of deepdft-evaluate."""
-    _run()
-
-
-@hydra_command("evaluate")
-def _run(cfg: DictConfig) -> None:
     _check(cfg)
     with ranks() as me, _wandb(cfg, me) as logger:
         task = _task(cfg, me)
@@ -88,9 +83,7 @@ def _check(cfg: DictConfig) -> None:
     if cfg.evaluation != "errors":
         raise ValueError(f"evaluation={cfg.evaluation}: there is no such evaluation; expected errors")
     if cfg.checkpoint is None:
-        raise ValueError(
-            "which model? give checkpoint=<checkpoint file, run directory or released model folder>"
-        )
+        raise ValueError("which model? give checkpoint=<checkpoint file, run directory or released model folder>")
     if cfg.subset not in SUBSETS:
         raise ValueError(f"subset={cfg.subset}: expected one of {', '.join(SUBSETS)}")
     if cfg.limit is not None and cfg.limit < 1:
@@ -180,7 +173,8 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Any]:
         TextColumn("{task.description}"),
     )
     errors: list[float] = []
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
 
         def advance(row: StructureErrors) -> None:
@@ -242,9 +236,7 @@ def _log(logger: Any, rows: Sequence[StructureErrors], summary: dict[str, Any], 
         {f"{summary['subset']}/eps_mae_{name}": value for name, value in summary["eps_mae"].items()}
         | {f"{summary['subset']}/{name}": summary[name] for name in ("mae", "rmse")}
     )
-    logger.log_table(
-        "errors", columns=list(COLUMNS), data=[[getattr(row, name) for name in COLUMNS] for row in rows]
-    )
+    logger.log_table("errors", columns=list(COLUMNS), data=[[getattr(row, name) for name in COLUMNS] for row in rows])
     logger.log_image("histogram", [str(output / "histogram.png")])
     logger.log_image("worst", [str(output / "worst.png")])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from deepdft import plotting
 from deepdft.checkpoint import load_checkpoint, save_checkpoint
-from deepdft.cli.app import hydra_command, one_line_errors
+from deepdft.cli.app import hydra_command
 from deepdft.density import volume
 from deepdft.inference.box import Box, make_box
 from deepdft.inference.predictor import Predictor, choose_device
@@ -30,14 +31,9 @@ PICTURE_PIXELS = 160
 """Points along the longer side of the picture: few beside a grid's, and smooth enough when interpolated."""
 
 
-@one_line_errors
-def main() -> None:
-    """Entry point of deepdft-predict."""
-    _run()
-
-
 @hydra_command("predict")
-def _run(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> None:
+    """Entry point of deepdft-predict."""
     _check(cfg)
     checkpoint = load_checkpoint(cfg.checkpoint, device=choose_device(cfg.device), trusted=tuple(cfg.trusted))
     if cfg.export_checkpoint is not None:
@@ -60,9 +56,7 @@ def _run(cfg: DictConfig) -> None:
 def _check(cfg: DictConfig) -> None:
     """Refuse what makes no sense before anything is loaded."""
     if cfg.structure is None and cfg.export_checkpoint is None:
-        raise ValueError(
-            "what is to be predicted? give structure=<file or SMILES> and output=<x.cube|CHGCAR|x.h5>"
-        )
+        raise ValueError("what is to be predicted? give structure=<file or SMILES> and output=<x.cube|CHGCAR|x.h5>")
     if cfg.structure is not None:
         if cfg.output is None:
             raise ValueError("where to? give output=<x.cube|CHGCAR|x.h5>")
@@ -128,7 +122,8 @@ def _draw(predictor: Predictor, box: Box, path: Path) -> None:
 def _progress(total: int) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on the terminal."""
     columns = (TextColumn("predicting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
         yield lambda done, _: bar.update(task, completed=done)
 
@@ -142,7 +137,7 @@ def _warnings_as_lines() -> Iterator[None]:
             yield
         finally:
             for warning in caught:
-                Console(stderr=True).print(f"warning: {warning.message}", style="yellow", highlight=False)
+                print(f"warning: {warning.message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -93,9 +93,7 @@ def make_box(
     margin = DEFAULT_VACUUM if vacuum is None else vacuum
     low, high = atoms.positions.min(axis=0) - margin, atoms.positions.max(axis=0) + margin
     if (high - low <= 0).any():
-        raise ValueError(
-            f"vacuum={vacuum}: the box round {atoms.get_chemical_formula()} is flat; take more vacuum"
-        )
+        raise ValueError(f"vacuum={vacuum}: the box round {atoms.get_chemical_formula()} is flat; take more vacuum")
     boxed.cell = np.diag(high - low)
     return Box(boxed, False, _shape(boxed.cell.lengths(), spacing, shape), low)
 
@@ -127,9 +125,7 @@ def _fits(atoms: ase.Atoms) -> bool:
     return float((np.minimum(fractional, 1.0 - fractional) * heights).min()) >= MARGIN
 
 
-def _shape(
-    lengths: NDArray[np.floating], spacing: float | None, shape: Sequence[int] | None
-) -> tuple[int, int, int]:
+def _shape(lengths: NDArray[np.floating], spacing: float | None, shape: Sequence[int] | None) -> tuple[int, int, int]:
     if shape is not None:
         if spacing is not None:
             raise ValueError(f"give a spacing or a shape, not both (spacing={spacing}, shape={list(shape)})")

@@ -53,9 +53,7 @@ class Predictor:
             warned of.
     """
 
-    def __init__(
-        self, model: DensityModel, *, pbc: bool | None = None, info: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, model: DensityModel, *, pbc: bool | None = None, info: Mapping[str, Any] | None = None) -> None:
         self.model = model.eval()
         self.pbc = pbc
         self.info = dict(info or {})
@@ -151,6 +149,4 @@ class Predictor:
             new = sorted(set(atoms.numbers.tolist()) - set(known))
             if new:
                 names = ", ".join(chemical_symbols[number] for number in new)
-                warnings.warn(
-                    f"the model has not been trained on {names}: densities there are guesses", stacklevel=3
-                )
+                warnings.warn(f"the model has not been trained on {names}: densities there are guesses", stacklevel=3)

@@ -50,7 +50,7 @@ def read_structures(source: str, *, frames: str | int = ":", pbc: bool | None = 
 def _read(path: Path, frames: str | int) -> list[ase.Atoms]:
     try:
         found = ase.io.read(path, index=str(frames))
-    except IndexError as error:
+    except (IndexError, StopIteration) as error:  # the latter from formats that are read frame by frame
         raise ValueError(f"structure={path}: no frame {frames}") from error
     except Exception as error:  # ASE's readers raise what they like at a damaged file
         first = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -128,18 +128,14 @@ def _cube_header(file: TextIO, box: Box, title: str, comment: str) -> None:
     for n, vector in zip(box.shape, box.atoms.cell.array, strict=True):
         file.write(f"{n:5d}" + " {:.10f} {:.10f} {:.10f}\n".format(*(vector / n / BOHR)))
     for number, position in zip(box.atoms.numbers, box.atoms.positions, strict=True):
-        file.write(
-            f"{number:5d} {float(number):.6f}" + " {:.10f} {:.10f} {:.10f}\n".format(*(position / BOHR))
-        )
+        file.write(f"{number:5d} {float(number):.6f}" + " {:.10f} {:.10f} {:.10f}\n".format(*(position / BOHR)))
 
 
 def _write_chgcar(path: Path, box: Box, slices: Slices, name: str, unit: str, comment: str) -> None:
     """VASP CHGCAR: values times volume, x fastest, five a line. It has no origin: the atoms move instead."""
     factor = volume(box.atoms.cell.array)
     with path.open("w", encoding="ascii", errors="replace") as file:
-        note = (
-            "" if name == "density" else f" {name} ({unit.replace('Å', 'A').replace('³', '^3')}) times volume"
-        )
+        note = "" if name == "density" else f" {name} ({unit.replace('Å', 'A').replace('³', '^3')}) times volume"
         _chgcar_header(file, box, comment + note)
         for piece in _pieces(slices, 5):
             values = piece.astype(np.float64) * factor

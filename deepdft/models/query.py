@@ -15,8 +15,12 @@ from deepdft.models.base import AtomStates, DensityModel
 
 __all__ = ["EncodedStructure", "periodicity"]
 
-EDGES_PER_SLICE = {"cpu": 100_000, "cuda": 2_000_000}
-"""Edges from atoms to points that are held at a time: about 0.1 kB × hidden size each."""
+EDGES_PER_SLICE = {"cpu": 15_000, "cuda": 2_000_000}
+"""Edges from atoms to points that are held at a time, about 0.1 kB × hidden size each.
+
+CPU: with SchNet (hidden size 128) on one thread, 10 000 edges gave 24 000 points/s on a QM9 molecule and 6700 on
+NMC, 100 000 edges 17 000 and 3900: the smaller ones stay in the cache.
+"""
 SMALLEST_SLICE, LARGEST_SLICE = 256, 200_000
 
 
@@ -74,13 +78,8 @@ class EncodedStructure:
         structure = torch.zeros(len(chosen), dtype=torch.int64, device=positions.device)
         edges = probe_graph(self.structures, chosen, structure, self.model.cutoff).edge_index
         per_point = max(1.0, edges.shape[1] / len(chosen))
-        return int(
-            np.clip(
-                EDGES_PER_SLICE.get(positions.device.type, EDGES_PER_SLICE["cpu"]) / per_point,
-                SMALLEST_SLICE,
-                LARGEST_SLICE,
-            )
-        )
+        most = EDGES_PER_SLICE.get(positions.device.type, EDGES_PER_SLICE["cpu"])
+        return int(np.clip(most / per_point, SMALLEST_SLICE, LARGEST_SLICE))
 
     @torch.no_grad()
     def density(self, points: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -35,9 +35,7 @@ def slices(density: DensityGrid, *, title: str | None = None) -> Figure:
         title: None for the formula.
     """
     plane = choose_plane(density.atoms, density.origin)
-    return plane_picture(
-        plane, density.atoms, plane_values(density, plane), origin=density.origin, title=title
-    )
+    return plane_picture(plane, density.atoms, plane_values(density, plane), origin=density.origin, title=title)
 
 
 def plane_picture(
@@ -57,7 +55,7 @@ def plane_picture(
         origin: (3,) Å, corner of the cell.
         title: None for the formula.
     """
-    width, height = _panel_size(plane)
+    width, height = _panel_size(plane, longest=4.8)
     figure = new_figure(width + 1.1, height + 0.7)
     axes = figure.subplots()
     image = _draw_density(axes, plane, values)
@@ -173,10 +171,10 @@ def compare(
     return figure
 
 
-def _panel_size(plane: Plane) -> tuple[float, float]:
-    """Inches: the longer side is 3.6, neither is below 1.2."""
+def _panel_size(plane: Plane, longest: float = 3.6) -> tuple[float, float]:
+    """Inches: the longer side is given, neither is below 1.2."""
     width, height = plane.size
-    scale = 3.6 / max(width, height)
+    scale = longest / max(width, height)
     return max(width * scale, 1.2), max(height * scale, 1.2)
 
 
@@ -190,7 +188,9 @@ def _draw_density(axes: Axes, plane: Plane, values: NDArray[np.floating]) -> Axe
     extent = (0, plane.size[0], 0, plane.size[1])
     low, high = DENSITY_LIMITS
     shown = np.where(np.isnan(values), np.nan, np.maximum(values, low / 10))
-    image = axes.imshow(shown, cmap="viridis", norm=LogNorm(low, high), extent=extent, origin="lower", interpolation="bilinear")
+    image = axes.imshow(
+        shown, cmap="viridis", norm=LogNorm(low, high), extent=extent, origin="lower", interpolation="bilinear"
+    )
     levels = [level for level in CONTOURS if np.nanmin(shown) < level < np.nanmax(shown)]
     if levels:
         axes.contour(shown, levels=levels, extent=extent, colors="white", linewidths=0.5, alpha=0.6)
@@ -207,9 +207,7 @@ def _draw_structure(axes: Axes, plane: Plane, atoms: ase.Atoms, origin: NDArray[
     symbols = np.array(atoms.get_chemical_symbols())
     repeats = [(-1, 0, 1) if repeated and atoms.cell.rank == 3 else (0,) for repeated in atoms.pbc]
     for image in product(*repeats):
-        for symbol, (x, y, height) in zip(
-            symbols, plane.project(atoms.positions + image @ cell), strict=True
-        ):
+        for symbol, (x, y, height) in zip(symbols, plane.project(atoms.positions + image @ cell), strict=True):
             inside = 0.15 < x < plane.size[0] - 0.15 and 0.15 < y < plane.size[1] - 0.15
             if inside and abs(height) < IN_PLANE:
                 axes.text(

@@ -1,0 +1,147 @@
+"""deepdft-predict, from the command line to the files it leaves."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk, fcc111, molecule
+from ase.calculators.vasp import VaspChargeDensity
+from ase.io import write
+from ase.io.cube import read_cube
+from ase.units import Bohr
+
+from deepdft.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
+from deepdft.cli.predict import main
+from deepdft.inference.predictor import Predictor
+
+CONFIG = {"_target_": "deepdft.models.schnet.SchNet", "hidden_size": 8, "n_interactions": 2, "cutoff": 3.0}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with a random checkpoint and a few structures."""
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "tiny.ckpt", Checkpoint(build_model(CONFIG), CONFIG, info={"elements": [1, 8, 13]}))
+    write(tmp_path / "water.xyz", molecule("H2O"))
+    write(tmp_path / "frames.xyz", [molecule("H2O"), molecule("H2"), molecule("O2")])
+    write(tmp_path / "POSCAR", bulk("Al"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def predict(folder, monkeypatch, capsys):
+    """Runs the command; returns what it printed."""
+
+    def run(*overrides):
+        monkeypatch.setattr(sys, "argv", ["deepdft-predict", "checkpoint=tiny.ckpt", *overrides])
+        main()
+        return capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def failure(predict, capsys):
+    """Runs a command that must fail; returns its one line."""
+
+    def run(*overrides):
+        with pytest.raises(SystemExit) as stopped:
+            predict(*overrides)
+        assert stopped.value.code not in (0, None)
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+        return line
+
+    return run
+
+
+def read(path):
+    with path.open() as file:
+        content = read_cube(file)
+    return content["data"] / Bohr**3, content["atoms"]
+
+
+def test_a_molecule_becomes_a_cube_and_a_picture(folder, predict):
+    said = predict("structure=water.xyz", "output=out/water.cube", "spacing=0.5").out
+    values, atoms = read(folder / "out" / "water.cube")
+    expected = Predictor.from_checkpoint("tiny.ckpt").predict(molecule("H2O"), spacing=0.5)
+    np.testing.assert_allclose(values, expected.values, rtol=1e-4, atol=1e-7)
+    assert (folder / "out" / "water.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["water.cube", "water.png"]
+    electrons = float(re.search(r"(-?[\d.]+) electrons", said).group(1))
+    assert electrons == pytest.approx(values.mean() * atoms.get_volume(), abs=1e-3)
+    assert "H2O" in said
+    assert "points/s" in said
+
+
+def test_a_crystal_becomes_a_chgcar_in_its_own_cell(folder, predict):
+    predict("structure=POSCAR", "output=CHGCAR", "shape=[6,7,8]", "picture=false")
+    content = VaspChargeDensity("CHGCAR")
+    expected = Predictor.from_checkpoint("tiny.ckpt").predict(bulk("Al"), shape=(6, 7, 8))
+    np.testing.assert_allclose(content.chg[0], expected.values, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(content.atoms[0].cell.array, bulk("Al").cell.array, atol=1e-10)
+    assert not (folder / "CHGCAR.png").exists()
+
+
+def test_frames_are_numbered(folder, predict):
+    predict("structure=frames.xyz", "output=x.cube", "shape=[4,4,4]", "picture=false")
+    assert [read(folder / f"x_00{i}.cube")[1].get_chemical_formula() for i in range(3)] == ["H2O", "H2", "O2"]
+
+
+def test_one_frame_keeps_the_name(folder, predict):
+    predict("structure=frames.xyz", "frames=-1", "output=x.cube", "shape=[4,4,4]", "picture=false")
+    assert read(folder / "x.cube")[1].get_chemical_formula() == "O2"
+
+
+def test_nothing_else_is_left_behind(folder, predict):
+    before = {path.name for path in folder.iterdir()}
+    predict("structure=water.xyz", "output=x.h5", "shape=[4,4,4]", "picture=false")
+    assert {path.name for path in folder.iterdir()} - before == {"x.h5"}
+
+
+def test_elements_the_model_has_not_seen_are_said_in_one_line(folder, predict):
+    write("methane.xyz", molecule("CH4"))
+    said = predict("structure=methane.xyz", "output=x.cube", "shape=[4,4,4]", "picture=false")
+    assert said.err.strip() == "warning: the model has not been trained on C: densities there are guesses"
+
+
+def test_a_model_is_exported_as_a_checkpoint_of_this_package(folder, predict):
+    predict("export_checkpoint=copies/copy.ckpt")
+    first, second = load_checkpoint("tiny.ckpt"), load_checkpoint("copies/copy.ckpt")
+    assert first.config == second.config
+    for name, weight in first.model.state_dict().items():
+        torch.testing.assert_close(second.model.state_dict()[name], weight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["structure=nowhere.xyz", "output=x.cube"], "structure=nowhere.xyz: no such file"),
+        (["structure=water.xyz", "output=x.cube", "spacing=0"], "spacing is a distance in Å above zero, got 0"),
+        (["structure=water.xyz", "output=x.cube", "spacing=-1"], "above zero"),
+        (["structure=water.xyz", "output=x.cube", "shape=[1,2]"], "shape is three numbers"),
+        (["structure=water.xyz", "output=x.xyz"], "x.cube, x.h5, CHGCAR"),
+        (["structure=water.xyz"], "output="),
+        ([], "structure="),
+        (["structure=slab.xyz", "output=x.cube"], "cell has no volume"),
+        (["structure=water.xyz", "output=x.cube", "device=quantum"], "device=quantum"),
+        (["structure=water.xyz", "output=x.cube", "checkpoint=gone.ckpt"], "gone.ckpt: no such checkpoint"),
+        (["structure=frames.xyz", "frames=9", "output=x.cube"], "no frame 9"),
+        (["structure=POSCAR", "output=x.cube", "vacuum=3"], "is periodic"),
+    ],
+)
+def test_a_mistake_gets_one_clear_line(folder, failure, overrides, expected):
+    slab = fcc111("Al", (1, 1, 2))
+    slab.info = {}
+    write("slab.xyz", slab)
+    assert expected in failure(*overrides)
+    assert not (folder / "x.cube").exists()
+
+
+def test_a_mistyped_option_is_refused(failure, folder):
+    assert "spacin" in failure("structure=water.xyz", "output=x.cube", "spacin=0.2")
+    assert not (folder / "x.cube").exists()
