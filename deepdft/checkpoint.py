@@ -169,7 +169,9 @@ def read_checkpoint_file(file: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{file}: refused, it holds more than tensors and plain values: {_first_line(error)}") from error
+        raise ValueError(
+            f"{file}: refused, it holds more than tensors and plain values: {_first_line(error)}"
+        ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{file}: damaged or not a checkpoint: {_first_line(error)}") from error
     if not isinstance(content, dict) or "schema" not in content:

@@ -42,7 +42,10 @@ def git_state() -> dict[str, Any] | None:
     if not (Path(deepdft.__file__).parents[1] / ".git").exists():
         return None
     try:
-        return {"commit": git("rev-parse", "HEAD"), "changed_files": git("status", "--porcelain").splitlines()}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "changed_files": git("status", "--porcelain").splitlines(),
+        }
     except (OSError, subprocess.CalledProcessError):
         return None
 

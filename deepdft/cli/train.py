@@ -70,7 +70,9 @@ def train(cfg: DictConfig) -> float:
 
     began = time.monotonic()
     _fit(trainer, module, data, resume_from)
-    best = min(trainer.checkpoint_callback.best_model_score.item(), float("inf")) if trainer.checkpoint_callback else 0.0
+    best = (
+        min(trainer.checkpoint_callback.best_model_score.item(), float("inf")) if trainer.checkpoint_callback else 0.0
+    )
     if trainer.is_global_zero:
         summary = {
             "val/eps_mae": best,
@@ -146,9 +148,7 @@ def _describe(
     """Write config.yaml, split.json and run.json, and say in a few lines what is trained on what."""
     run_dir.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(config), run_dir / "config.yaml")
-    names = {
-        part: [data.store.names[i] for i in getattr(data.split, part)] for part in ("train", "validation", "test")
-    }
+    names = {part: [data.store.names[i] for i in getattr(data.split, part)] for part in ("train", "validation", "test")}
     write_json(run_dir / "split.json", names)
     per_step = data.structures_per_step * trainer.world_size * trainer.accumulate_grad_batches
     n_parameters = sum(parameter.numel() for parameter in module.model.parameters())

@@ -28,6 +28,8 @@ class DensityModel(nn.Module, ABC):
             raise ValueError(f"cutoff is a distance in Å above zero, got {cutoff}")
         self.cutoff = float(cutoff)
         """Distance in Å below which atoms are joined by edges to other atoms and to probes."""
+        self.cutoff_value = 0.0
+        """The weight an edge still has where it is cut, relative to a short edge; 0 for a smooth cutoff."""
 
     @abstractmethod
     def encode(self, atoms: AtomGraph) -> AtomStates:

@@ -26,9 +26,14 @@ class ValidateAtEnd(pl.Callback):
 
 
 class Throughput(pl.Callback):
-    """Logs steps/s, probes/s (over all devices) and the share of the time spent waiting for data."""
+    """Logs steps/s, probes/s (over all devices) and the share of the time spent waiting for data.
 
-    def __init__(self) -> None:
+    Args:
+        every: steps between two logs; a validation in between is left out of the count.
+    """
+
+    def __init__(self, *, every: int = 50) -> None:
+        self.every = every
         self._restart()
 
     def _restart(self) -> None:
@@ -54,11 +59,11 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Count the step, and log at the trainer's interval."""
+        """Count the step, and log at the interval."""
         self.batch_ended = time.perf_counter()
         self.steps += 1
         self.probes += batch.n_probes
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % self.every == 0:
             elapsed = self.batch_ended - self.began
             pl_module.log_dict(
                 {

@@ -6,10 +6,12 @@ import csv
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
+from lightning_fabric.loggers.csv_logs import _ExperimentWriter
+from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 __all__ = ["MetricsCSV", "keep_metrics_until", "read_metrics"]
 
@@ -22,11 +24,14 @@ class MetricsCSV(CSVLogger):
     """
 
     def __init__(self, save_dir: str | os.PathLike[str]) -> None:
-        super().__init__(save_dir, name="", version="", flush_logs_every_n_steps=1)
+        super().__init__(Path(save_dir), name="", version="", flush_logs_every_n_steps=1)
+
+    def log_hyperparams(self, params: Any = None) -> None:
+        """The run directory holds the config already."""
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> _ExperimentWriter:
         """The writer, begun with the rows that are already in the file."""
         if self._experiment is None:
             rows = read_metrics(Path(self.save_dir) / "metrics.csv")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 from torch.optim import Optimizer
@@ -95,7 +96,7 @@ class DensityModule(pl.LightningModule):
         # already reduced over ranks by the metric
         self.log_dict({f"val/{name}": value.float() for name, value in errors.items()}, prog_bar=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimizer, and its schedule by step."""
         optimizer = self._optimizer(self.model.parameters())
         return {

@@ -28,7 +28,7 @@ def test_orders_differ_between_epochs_and_seeds_and_repeat_for_the_same() -> Non
 def test_ranks_together_see_what_one_process_with_a_larger_step_sees() -> None:
     whole = steps(5, structures_per_step=6)
     ranks = [steps(5, structures_per_step=2, rank=rank, world_size=3) for rank in range(3)]
-    assert [sum(parts, []) for parts in zip(*ranks, strict=True)] == whole
+    assert [[draw for part in parts for draw in part] for parts in zip(*ranks, strict=True)] == whole
 
 
 @pytest.mark.parametrize("first_step", [1, 3, 4, 11])

@@ -1,0 +1,226 @@
+"""Edges within a cutoff, across periodic boundaries: atom to atom, and atom to probe.
+
+An edge is where the distance is strictly below the cutoff, compared in float64. No atom has an edge to itself, but its
+own periodic images are neighbours like any other. Edges come sorted by receiver, then sender (see `graph.batch`).
+On the CPU, atom edges come from vesin and probe edges from k-d trees; on other devices both come from dense distances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import ase
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+from vesin import NeighborList
+
+from deepdft.graph.batch import AtomGraph, ProbeGraph, Structures
+from deepdft.graph.images import Array, complete_cell, periodic_images, wrap_shifts
+
+__all__ = [
+    "atom_edges",
+    "atom_graph",
+    "dense_probe_edges",
+    "probe_edges",
+    "probe_graph",
+    "structures_from_atoms",
+]
+
+Edges = tuple[NDArray[np.int64], Array]
+"""edge_index (2, n_edges) and edge_shift (n_edges, 3) in Å of one structure."""
+
+EdgeTensors = tuple[Tensor, Tensor]
+"""The same as tensors on the model's device."""
+
+PROBES_PER_TREE = 10_000
+"""Larger trees of probes fall out of the cache (measured: fastest between 5 and 20 thousand)."""
+
+DENSE_PAIRS = 20_000_000
+"""Probe–image pairs whose differences are held at once on a device: 0.5 GB in float64."""
+
+
+def structures_from_atoms(
+    structures: Sequence[ase.Atoms], *, pbc: bool | None = None, dtype: torch.dtype = torch.float32
+) -> Structures:
+    """Join structures into a disjoint union, on the CPU.
+
+    Args:
+        structures: at least one.
+        pbc: None keeps each structure's periodicity; True or False forces it along all axes.
+        dtype: of positions and cells.
+    """
+    n_atoms = torch.tensor([len(atoms) for atoms in structures])
+    repeats = [np.asarray(atoms.pbc) if pbc is None else np.full(3, pbc) for atoms in structures]
+    return Structures(
+        numbers=torch.from_numpy(np.concatenate([atoms.numbers for atoms in structures])).long(),
+        positions=torch.from_numpy(np.concatenate([atoms.positions for atoms in structures])).to(dtype),
+        structure=torch.arange(len(structures)).repeat_interleave(n_atoms),
+        cells=torch.from_numpy(np.stack([atoms.cell.array for atoms in structures])).to(dtype),
+        pbc=torch.from_numpy(np.stack(repeats)),
+    )
+
+
+def atom_graph(structures: Structures, cutoff: float) -> AtomGraph:
+    """Join atoms closer than the cutoff (Å) by edges, in each structure on its own."""
+    device = structures.positions.device
+
+    def search(atoms: Array, cell: Array, pbc: NDArray[np.bool_], _: Array) -> EdgeTensors:
+        if device.type == "cpu":
+            return _tensors(atom_edges(atoms, cell, pbc, cutoff))
+        edge_index, edge_shift = dense_probe_edges(atoms, cell, pbc, atoms, cutoff, device=device)
+        other = (edge_index[0] != edge_index[1]) | (edge_shift.abs() > 1e-6).any(dim=1)  # not an atom to itself
+        return edge_index[:, other], edge_shift[other]
+
+    edges = _union(structures, structures.positions, structures.structure, search)
+    return AtomGraph(structures, *edges)
+
+
+def probe_graph(structures: Structures, probe_positions: Tensor, probe_structure: Tensor, cutoff: float) -> ProbeGraph:
+    """Join probes by edges to the atoms of their structure that are closer than the cutoff.
+
+    Args:
+        structures: the atoms.
+        probe_positions: (n_probes, 3) Å, also outside the cell.
+        probe_structure: (n_probes,) int64, ascending.
+        cutoff: Å.
+    """
+    device = probe_positions.device
+
+    def search(atoms: Array, cell: Array, pbc: NDArray[np.bool_], probes: Array) -> EdgeTensors:
+        if device.type == "cpu":
+            return _tensors(probe_edges(atoms, cell, pbc, probes, cutoff))
+        return dense_probe_edges(atoms, cell, pbc, probes, cutoff, device=device)
+
+    edges = _union(structures, probe_positions, probe_structure, search)
+    return ProbeGraph(probe_positions, probe_structure, *edges)
+
+
+def atom_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: float) -> Edges:
+    """Edges between the atoms of one structure.
+
+    Args:
+        positions: (n_atoms, 3) Å, float64.
+        cell: (3, 3) Å, rows are lattice vectors; only those that repeat matter.
+        pbc: (3,) bool.
+        cutoff: Å.
+
+    Raises:
+        ValueError: if a periodic axis has no lattice vector.
+    """
+    complete = complete_cell(cell, pbc)
+    neighbours = NeighborList(cutoff=cutoff, full_list=True)
+    receiver, sender, cells = neighbours.compute(points=positions, box=complete, periodic=pbc, quantities="ijS")
+    edge_index = np.stack([sender, receiver]).astype(np.int64)
+    order = np.lexsort(edge_index)
+    return edge_index[:, order], (cells @ complete)[order]
+
+
+def probe_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], probes: Array, cutoff: float) -> Edges:
+    """Edges from the atoms of one structure to probes: trees of probes against a tree of atom images.
+
+    Args:
+        positions: (n_atoms, 3) Å, float64.
+        cell: (3, 3) Å, rows are lattice vectors; only those that repeat matter.
+        pbc: (3,) bool.
+        probes: (n_probes, 3) Å, float64.
+        cutoff: Å.
+
+    Raises:
+        ValueError: if a periodic axis has no lattice vector.
+    """
+    complete = complete_cell(cell, pbc)
+    images = periodic_images(positions, complete, pbc, cutoff)
+    wrap = wrap_shifts(probes, complete, pbc)
+    tree = cKDTree(images.positions)
+    receivers, found = [], []
+    for start in range(0, len(probes), PROBES_PER_TREE):
+        chunk = cKDTree((probes + wrap)[start : start + PROBES_PER_TREE])
+        pairs = chunk.sparse_distance_matrix(tree, cutoff, output_type="ndarray")
+        pairs = pairs[pairs["v"] < cutoff]
+        receivers.append(pairs["i"] + start)
+        found.append(pairs["j"])
+    receiver, image = (
+        np.concatenate([[], *receivers]).astype(np.int64),
+        np.concatenate([[], *found]).astype(np.int64),
+    )
+    order = np.lexsort((images.atom[image], receiver))
+    receiver, image = receiver[order], image[order]
+    return np.stack([images.atom[image], receiver]), images.shift[image] - wrap[receiver]
+
+
+def dense_probe_edges(
+    positions: Array,
+    cell: Array,
+    pbc: NDArray[np.bool_],
+    probes: Array,
+    cutoff: float,
+    *,
+    device: torch.device | str = "cpu",
+) -> EdgeTensors:
+    """The same edges as `probe_edges`, from all distances between probes and atom images, on a device."""
+    complete = complete_cell(cell, pbc)
+    images = periodic_images(positions, complete, pbc, cutoff)
+    atom, shift = torch.from_numpy(images.atom).to(device), torch.from_numpy(images.shift).to(device)
+    wrap = torch.from_numpy(wrap_shifts(probes, complete, pbc)).to(device)
+    points, image_positions = (
+        torch.from_numpy(probes).to(device) + wrap,
+        torch.from_numpy(images.positions).to(device),
+    )
+    receivers, found = [], []
+    chunk = max(1, DENSE_PAIRS // max(1, len(image_positions)))
+    for start in range(0, max(1, len(points)), chunk):
+        # differences rather than the quadratic expansion: exact at the cutoff
+        squared = (points[start : start + chunk, None, :] - image_positions).square().sum(dim=-1)
+        receiver, image = (squared < cutoff**2).nonzero(as_tuple=True)  # row by row: sorted by receiver
+        receivers.append(receiver + start)
+        found.append(image)
+    receiver, image = torch.cat(receivers), torch.cat(found)
+    return torch.stack([atom[image], receiver]), shift[image] - wrap[receiver]
+
+
+def _tensors(edges: Edges) -> EdgeTensors:
+    return torch.from_numpy(edges[0]), torch.from_numpy(edges[1])
+
+
+def _union(
+    structures: Structures,
+    points: Tensor,
+    point_structure: Tensor,
+    search: Callable[[Array, Array, NDArray[np.bool_], Array], EdgeTensors],
+) -> EdgeTensors:
+    """Search structure by structure, and number atoms and points through."""
+    edge_indices, edge_shifts = [], []
+    for atoms, cell, pbc, own_points, offset in _each(structures, points, point_structure):
+        edge_index, edge_shift = search(atoms, cell, pbc, own_points)
+        edge_indices.append(edge_index + torch.from_numpy(offset).to(edge_index.device))
+        edge_shifts.append(edge_shift)
+    return torch.cat(edge_indices, dim=1), torch.cat(edge_shifts).to(structures.positions.dtype)
+
+
+def _each(
+    structures: Structures, points: Tensor, point_structure: Tensor
+) -> Iterator[tuple[Array, Array, NDArray[np.bool_], Array, NDArray[np.int64]]]:
+    """Atoms, cell, periodicity and points of each structure in float64, with the offsets of their indices."""
+    n = structures.n_structures
+    n_atoms = torch.bincount(structures.structure, minlength=n).cpu().numpy()
+    n_points = torch.bincount(point_structure, minlength=n).cpu().numpy()
+    atoms, cells, pbc = (
+        structures.positions.detach().double().cpu().numpy(),
+        structures.cells.detach().double().cpu().numpy(),
+        structures.pbc.cpu().numpy(),
+    )
+    positions = points.detach().double().cpu().numpy()
+    first_atom, first_point = 0, 0
+    for s in range(n):
+        yield (
+            atoms[first_atom : first_atom + n_atoms[s]],
+            cells[s],
+            pbc[s],
+            positions[first_point : first_point + n_points[s]],
+            np.array([[first_atom], [first_point]]),
+        )
+        first_atom += n_atoms[s]
+        first_point += n_points[s]

@@ -1,0 +1,150 @@
+"""The model of Jørgensen & Bhowmik 2020: SchNet-like messages between atoms, and from atoms to probes.
+
+The symbols in comments are those of the paper's equations. The paper writes matrices W; here each is a linear map with
+a bias, except W1 (as in SchNet). W1 acts on the sender alone, so it is applied once per atom before messages are
+gathered. Atoms and probes take each step together: step t of the probes reads the atom states before step t of the
+atoms. No probe ever reads what the last step would make of the atoms, so that step has no weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deepdft.graph.batch import AtomGraph, ProbeGraph
+from deepdft.models.base import DensityModel
+from deepdft.nn.mlp import Stack, two_layers
+from deepdft.nn.radial import GaussianBasis, SoftCutoff, safe_norm
+from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
+
+__all__ = ["SchNet", "SchNetStates"]
+
+N_ELEMENTS = 119  # atomic numbers 0…118
+
+
+@dataclass(frozen=True)
+class SchNetStates:
+    """What probes read from atoms."""
+
+    positions: Tensor
+    """(n_atoms, 3) Å."""
+    sent: list[Tensor]
+    """Per step (n_atoms, H): W1 h of the states before the step."""
+
+
+@dataclass(frozen=True)
+class EdgeFeatures:
+    """What the filters see of an edge."""
+
+    basis: Tensor
+    """(n_edges, n_basis), e of Eq. 2."""
+    cutoff: Tensor
+    """(n_edges, 1), c(d)."""
+
+
+class Message(nn.Module):
+    """M(h_w, e_vw) = (W1 h_w) ⊙ c(d_vw) g(W3 g(W2 e_vw)), summed over the senders w (Eq. 1 and 3)."""
+
+    def __init__(self, hidden_size: int, n_basis: int) -> None:
+        super().__init__()
+        self.sent = nn.Linear(hidden_size, hidden_size, bias=False)  # W1
+        self.filter = nn.Sequential(  # g(W3 g(W2 e))
+            two_layers(n_basis, hidden_size, hidden_size, nn.Softplus), nn.Softplus()
+        )
+
+    def forward(self, sent: Tensor, edges: EdgeFeatures, sender: Tensor, receiver: Tensor, n_receivers: int) -> Tensor:
+        """Messages summed at their receivers (n_receivers, H), from W1 h of all senders (n_atoms, H)."""
+        filters = self.filter(edges.basis) * edges.cutoff  # (n_edges, H)
+        return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, n_receivers)
+
+
+class AtomStep(nn.Module):
+    """One interaction step of the atoms: h ← h + W5 g(W4 m) (Eq. 4)."""
+
+    def __init__(self, hidden_size: int, n_basis: int) -> None:
+        super().__init__()
+        self.message = Message(hidden_size, n_basis)
+        self.update = two_layers(hidden_size, hidden_size, hidden_size, nn.Softplus)  # W5 g(W4 m)
+
+
+class ProbeStep(nn.Module):
+    """One interaction step of the probes: h ← F ⊙ h + (1 - F) ⊙ W9 g(W8 m), F = sigmoid(W7 g(W6 m)) (Eq. 5 and 6)."""
+
+    def __init__(self, hidden_size: int, n_basis: int) -> None:
+        super().__init__()
+        self.message = Message(hidden_size, n_basis)
+        self.gate = two_layers(hidden_size, hidden_size, hidden_size, nn.Softplus)  # W7 g(W6 m)
+        self.update = two_layers(hidden_size, hidden_size, hidden_size, nn.Softplus)  # W9 g(W8 m)
+
+    def forward(self, state: Tensor, message: Tensor) -> Tensor:
+        """The next probe states (n_probes, H)."""
+        keep = torch.sigmoid(self.gate(message))
+        return torch.lerp(self.update(message), state, keep)
+
+
+class SchNet(DensityModel):
+    """DeepDFT as in the paper.
+
+    Args:
+        hidden_size: H, length of the states.
+        n_interactions: T, number of interaction steps.
+        cutoff: length below which atoms and probes are joined to atoms, Å.
+        gaussian_width: Δ, distance and width of the Gaussians that expand distances, Å.
+
+    Source: Jørgensen & Bhowmik 2020 (arXiv 2011.03346), Eq. 1 to 6.
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int = 128,
+        n_interactions: int = 6,
+        cutoff: float = 4.0,
+        gaussian_width: float = 0.1,
+    ) -> None:
+        super().__init__(cutoff=cutoff)
+        self.hidden_size = hidden_size
+        self.basis = GaussianBasis(cutoff, width=gaussian_width)
+        self.soft_cutoff = SoftCutoff(cutoff)
+        self.cutoff_value = self.soft_cutoff(torch.tensor(cutoff)).item()  # 5.5e-4, by the paper's design
+        self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
+        self.atom_steps: Stack[AtomStep] = Stack(
+            AtomStep(hidden_size, self.basis.size) for _ in range(n_interactions - 1)
+        )
+        self.probe_steps: Stack[ProbeStep] = Stack(
+            ProbeStep(hidden_size, self.basis.size) for _ in range(n_interactions)
+        )
+        self.readout = two_layers(hidden_size, hidden_size, 1, nn.Softplus)
+
+    def encode(self, atoms: AtomGraph) -> SchNetStates:
+        """Compute the atom states of all steps, as far as probes read them."""
+        edges = self._features(atoms.edge_vectors())
+        sender, receiver = atoms.edge_index
+        state = self.embedding(atoms.numbers)  # (n_atoms, H)
+        states = [state]
+        for step in self.atom_steps:
+            message = step.message(step.message.sent(state), edges, sender, receiver, atoms.n_atoms)
+            state = state + step.update(message)
+            states.append(state)
+        sent = [step.message.sent(state) for step, state in zip(self.probe_steps, states, strict=True)]
+        return SchNetStates(atoms.positions, sent)
+
+    def decode(self, states: SchNetStates, probes: ProbeGraph) -> Tensor:
+        """Density (n_probes,) in e/Å³."""
+        edges = self._features(probes.edge_vectors(states.positions))
+        sender = probes.edge_index[0]
+
+        def density(receiver: Tensor, n_probes: int) -> Tensor:
+            state = edges.basis.new_zeros(n_probes, self.hidden_size)
+            for step, sent in zip(self.probe_steps, states.sent, strict=True):
+                state = step(state, step.message(sent, edges, sender, receiver, n_probes))
+            return self.readout(state).squeeze(-1)
+
+        return with_shared_lonely_probe(density, probes)
+
+    def _features(self, vectors: Tensor) -> EdgeFeatures:
+        """Expand the lengths of edge vectors (n_edges, 3) in Å."""
+        distances = safe_norm(vectors)
+        return EdgeFeatures(self.basis(distances), self.soft_cutoff(distances)[:, None])

@@ -1,0 +1,235 @@
+"""The contract of every model, as a test class: inherit, say how to make the model, and pytest runs the checks.
+
+    class TestMyModel(ModelContract):
+        def make_model(self) -> DensityModel:
+            return MyModel(hidden_size=16)
+
+All checks but one run in float64, so a tolerance of 1e-9 of the largest density is a statement about the mathematics,
+not about rounding. The structures are a molecule without a cell and cells that break neighbour searches: far below the
+cutoff, skewed, left-handed, and periodic along two axes only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+import ase
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from deepdft.graph.batch import Structures
+from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
+from deepdft.models.base import DensityModel
+
+__all__ = ["STRUCTURES", "ModelContract", "densities"]
+
+Array = NDArray[np.float64]
+TOLERANCE = 1e-9
+"""Of the largest density, in float64."""
+
+
+def _structure(symbols: str, cell: list[list[float]] | None, pbc: bool | list[bool], seed: int) -> ase.Atoms:
+    rng = np.random.default_rng(seed)
+    n = len(ase.Atoms(symbols))
+    if cell is None:
+        return ase.Atoms(symbols, positions=rng.uniform(0.0, 3.5, (n, 3)))
+    spread = np.array(cell) + np.diag(np.where(np.any(cell, axis=1), 0.0, 2.0))  # atoms of a slab lie in a layer
+    return ase.Atoms(symbols, positions=rng.uniform(-0.3, 1.3, (n, 3)) @ spread, cell=cell, pbc=pbc)
+
+
+STRUCTURES = {
+    "molecule": _structure("CH3OH", None, False, 0),
+    "small cell": _structure("LiCoO2", [[2.9, 0.0, 0.0], [0.0, 3.3, 0.0], [0.0, 0.0, 4.6]], True, 1),
+    "skewed cell": _structure("NiO", [[4.7, 0.4, 0.3], [3.9, 2.6, 0.1], [3.8, 1.2, 2.4]], True, 2),
+    "left-handed cell": _structure("C2H2", [[0.0, 4.4, 0.3], [5.1, 0.0, 0.0], [0.2, 0.1, 6.2]], True, 3),
+    "slab": _structure("C2O", [[4.1, 0.0, 0.0], [1.4, 3.6, 0.0], [0.0, 0.0, 0.0]], [True, True, False], 4),
+}
+"""Structures of the checks; atoms lie inside and outside their cells."""
+
+
+def densities(model: DensityModel, structures: list[ase.Atoms], points: list[Array]) -> Tensor:
+    """Density (n,) at points (n_i, 3) in Å of each structure, computed in one batch in the model's precision."""
+    dtype = next(model.parameters()).dtype
+    union = structures_from_atoms(structures, dtype=dtype)
+    which = torch.arange(len(points)).repeat_interleave(torch.tensor([len(p) for p in points]))
+    return _densities(model, union, torch.from_numpy(np.concatenate(points)).to(dtype), which)
+
+
+def _densities(model: DensityModel, union: Structures, points: Tensor, which: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(atom_graph(union, model.cutoff), probe_graph(union, points, which, model.cutoff))
+
+
+def _points(atoms: ase.Atoms, n: int = 7) -> Array:
+    """Points near the atoms; the first lies on an atom."""
+    rng = np.random.default_rng(5)
+    near = atoms.positions[rng.integers(len(atoms), size=n)] + rng.normal(0.0, 0.8, (n, 3))
+    near[0] = atoms.positions[0]
+    return near
+
+
+def _moved(atoms: ase.Atoms, matrix: Array, shift: Array) -> ase.Atoms:
+    """The structure after x → matrix x + shift."""
+    return ase.Atoms(
+        atoms.numbers, positions=atoms.positions @ matrix.T + shift, cell=atoms.cell.array @ matrix.T, pbc=atoms.pbc
+    )
+
+
+def _rotation() -> Array:
+    return Rotation.from_rotvec([0.7, -1.1, 0.4]).as_matrix()
+
+
+def _assert_equal(found: Tensor, expected: Tensor) -> None:
+    assert torch.isfinite(found).all(), "a density is not finite"
+    scale = expected.abs().max().item()
+    assert scale > 0, "the model predicts zero everywhere: nothing is tested"
+    error = (found - expected).abs().max().item() / scale
+    assert error < TOLERANCE, f"differs by {error:.1e} of the largest density"
+
+
+class ModelContract(ABC):
+    """What every `DensityModel` must meet; each test states one thing."""
+
+    @abstractmethod
+    def make_model(self) -> DensityModel:
+        """A small model with random weights that predicts something other than zero."""
+
+    @pytest.fixture(name="model")
+    def _model(self) -> DensityModel:
+        torch.manual_seed(0)
+        return self.make_model().double().eval()
+
+    @pytest.fixture(name="atoms", params=STRUCTURES)
+    def _atoms(self, request: pytest.FixtureRequest) -> ase.Atoms:
+        return STRUCTURES[request.param].copy()
+
+    def test_a_rotated_structure_has_the_rotated_density(self, model: DensityModel, atoms: ase.Atoms) -> None:
+        """ρ(Rx; R atoms) = ρ(x; atoms)."""
+        self._invariant(model, atoms, _rotation(), np.zeros(3))
+
+    def test_a_mirrored_structure_has_the_mirrored_density(self, model: DensityModel, atoms: ase.Atoms) -> None:
+        """The same for a reflection."""
+        self._invariant(model, atoms, np.diag([1.0, -1.0, 1.0]), np.zeros(3))
+
+    def test_a_moved_structure_has_the_moved_density(self, model: DensityModel, atoms: ase.Atoms) -> None:
+        """The same for a translation."""
+        self._invariant(model, atoms, np.eye(3), np.array([2.3, -1.7, 0.9]))
+
+    def test_the_order_of_atoms_does_not_matter(self, model: DensityModel, atoms: ase.Atoms) -> None:
+        """Atoms are a set."""
+        points, order = _points(atoms), np.random.default_rng(6).permutation(len(atoms))
+        _assert_equal(densities(model, [atoms[order]], [points]), densities(model, [atoms], [points]))
+
+    def test_lattice_vectors_may_be_added_to_atoms_and_points(self, model: DensityModel, atoms: ase.Atoms) -> None:
+        """Which image of an atom or a point is given does not matter."""
+        points, rng = _points(atoms), np.random.default_rng(7)
+        expected = densities(model, [atoms], [points])
+        shifted = atoms.copy()
+        shifted.positions += (rng.integers(-2, 3, (len(atoms), 3)) * atoms.pbc) @ atoms.cell.array
+        elsewhere = points + (rng.integers(-2, 3, (len(points), 3)) * atoms.pbc) @ atoms.cell.array
+        _assert_equal(densities(model, [shifted], [elsewhere]), expected)
+
+    def test_a_supercell_has_the_density_of_its_cell(self, model: DensityModel, atoms: ase.Atoms) -> None:
+        """A crystal does not know which cell it is described in."""
+        points = _points(atoms)
+        repeated = atoms.repeat([2 if repeats else 1 for repeats in atoms.pbc])
+        _assert_equal(densities(model, [repeated], [points]), densities(model, [atoms], [points]))
+
+    def test_a_batch_gives_what_its_structures_give_alone(self, model: DensityModel) -> None:
+        """Structures in a batch do not see each other."""
+        structures = list(STRUCTURES.values())
+        points = [_points(atoms, 3 + i) for i, atoms in enumerate(structures)]
+        alone = torch.cat([densities(model, [a], [p]) for a, p in zip(structures, points, strict=True)])
+        _assert_equal(densities(model, structures, points), alone)
+
+    def test_slices_of_points_give_what_the_whole_gives(self, model: DensityModel, atoms: ase.Atoms) -> None:
+        """Points do not see each other, and atoms are encoded once for all slices."""
+        points = torch.from_numpy(_points(atoms, 9))
+        union = structures_from_atoms([atoms], dtype=torch.float64)
+        zeros = torch.zeros(9, dtype=torch.int64)
+        whole = _densities(model, union, points, zeros)
+        with torch.no_grad():
+            states = model.encode(atom_graph(union, model.cutoff))
+            parts = [
+                model.decode(states, probe_graph(union, part, zeros[: len(part)], model.cutoff))
+                for part in points.split([1, 5, 3])
+            ]
+        _assert_equal(torch.cat(parts), whole)
+
+    def test_one_atom_and_points_without_neighbours_have_a_density(self, model: DensityModel) -> None:
+        """All points without neighbours have one and the same finite density."""
+        atom = ase.Atoms("O", positions=[[1.0, 1.0, 1.0]])
+        near, far = np.array([[1.5, 1.0, 1.0]]), np.array([[50.0, 0.0, 0.0], [0.0, -70.0, 3.0]])
+        found = densities(model, [atom], [np.concatenate([far[:1], near, far[1:]])])
+        assert torch.isfinite(found).all()
+        assert found[0] == found[2]
+        assert found[1] != found[0], "the density near an atom is that of empty space"
+        _assert_equal(found[1:2], densities(model, [atom], [near]))
+        assert torch.allclose(densities(model, [atom], [far]), found[0], rtol=0.0, atol=1e-12)
+        assert densities(model, [atom], [np.empty((0, 3))]).shape == (0,)
+
+    def test_the_density_is_smooth_where_a_probe_crosses_the_cutoff(self, model: DensityModel) -> None:
+        """The jump is no larger than the weight that the model itself says an edge has at the cutoff."""
+        atom = ase.Atoms("O", positions=[[0.0, 0.0, 0.0]])
+
+        def at(distances: list[float]) -> Tensor:
+            return densities(model, [atom], [np.array([[d, 0.0, 0.0] for d in distances])])
+
+        before, after = at([model.cutoff - 1e-9, model.cutoff + 1e-9])
+        effect = (at(list(np.linspace(0.1, 0.9, 17) * model.cutoff)) - after).abs().max()
+        self._small_jump(before, after, effect, model.cutoff_value)
+
+    def test_the_density_is_smooth_where_an_atom_crosses_the_cutoff(self, model: DensityModel) -> None:
+        """The same for an edge between atoms, seen by a probe that reads from one of them only."""
+
+        def at(distance: float) -> Tensor:
+            atoms = ase.Atoms("CO", positions=[[0.0, 0.0, 0.0], [distance, 0.0, 0.0]])
+            return densities(model, [atoms], [np.array([[-0.7, 0.2, 0.0]])])[0]
+
+        before, after = at(model.cutoff - 1e-9), at(model.cutoff + 1e-9)
+        # the second atom is out of the probe's reach beyond cutoff - 0.7 Å; closer, its effect is only larger
+        effect = torch.stack([(at(d) - after).abs() for d in np.linspace(0.3, 0.95, 9) * model.cutoff]).max()
+        self._small_jump(before, after, effect, model.cutoff_value)
+
+    def test_derivatives_at_probes_are_those_of_finite_differences(self, model: DensityModel, atoms: ase.Atoms) -> None:
+        """∇ρ by automatic differentiation, also for a probe on an atom."""
+        union = structures_from_atoms([atoms], dtype=torch.float64)
+        points = torch.from_numpy(_points(atoms, 4))[1:]
+        probes = probe_graph(union, points, torch.zeros(3, dtype=torch.int64), model.cutoff)
+        states = model.encode(atom_graph(union, model.cutoff))
+
+        def density(positions: Tensor) -> Tensor:
+            return model.decode(states, replace(probes, positions=positions))
+
+        assert torch.autograd.gradcheck(density, points.requires_grad_(), eps=1e-5, atol=1e-6, rtol=1e-5)
+        on_atom = torch.from_numpy(_points(atoms, 1)).requires_grad_()
+        probes = probe_graph(union, on_atom, torch.zeros(1, dtype=torch.int64), model.cutoff)
+        (gradient,) = torch.autograd.grad(density(on_atom).sum(), on_atom)
+        assert torch.isfinite(gradient).all()
+
+    def test_single_precision_is_close_to_double(self, model: DensityModel, atoms: ase.Atoms) -> None:
+        """float32 on the device is good enough: 1e-4 of the largest density."""
+        points = _points(atoms)
+        expected = densities(model, [atoms], [points])
+        found = densities(model.float(), [atoms], [points]).double()
+        assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+    @staticmethod
+    def _invariant(model: DensityModel, atoms: ase.Atoms, matrix: Array, shift: Array) -> None:
+        points = _points(atoms)
+        moved = densities(model, [_moved(atoms, matrix, shift)], [points @ matrix.T + shift])
+        _assert_equal(moved, densities(model, [atoms], [points]))
+
+    @staticmethod
+    def _small_jump(before: Tensor, after: Tensor, effect: Tensor, cutoff_value: float) -> None:
+        # a network may amplify a small message, hence the factor
+        bound = (10.0 * cutoff_value + 1e-6) * effect
+        assert (before - after).abs() <= bound, (
+            f"the density jumps by {(before - after).abs():.1e} at the cutoff; {bound:.1e} is what the model's "
+            f"cutoff_value {cutoff_value:.1e} allows"
+        )
