@@ -124,7 +124,7 @@ def test_a_model_is_exported_as_a_checkpoint_of_this_package(folder, predict):
         (["structure=water.xyz", "output=x.cube", "spacing=0"], "spacing is a distance in Å above zero, got 0"),
         (["structure=water.xyz", "output=x.cube", "spacing=-1"], "above zero"),
         (["structure=water.xyz", "output=x.cube", "shape=[1,2]"], "shape is three numbers"),
-        (["structure=water.xyz", "output=x.xyz"], "x.cube, x.h5, CHGCAR"),
+        (["structure=water.xyz", "output=x.xyz", "checkpoint=gone.ckpt"], "x.cube, x.h5, CHGCAR"),
         (["structure=water.xyz"], "output="),
         ([], "structure="),
         (["structure=slab.xyz", "output=x.cube"], "cell has no volume"),

@@ -50,10 +50,11 @@ def test_a_molecules_own_cell_is_kept_where_it_leaves_room(vacuum, kept):
     assert np.allclose(box.atoms.cell.array, atoms.cell.array) is kept
 
 
-def test_room_is_measured_perpendicular_to_the_faces_of_an_oblique_cell():
-    cell = [[8.0, 0, 0], [7.9, 1.25, 0], [0, 0, 8.0]]  # only 1.25 Å thick along y
-    atoms = ase.Atoms("H", positions=[[8.0, 0.6, 4.0]], cell=cell)
-    assert not make_box(atoms).repeats
+@pytest.mark.parametrize(("height", "kept"), [(0.25, True), (0.2, False)])
+def test_room_is_measured_perpendicular_to_the_faces_of_an_oblique_cell(height, kept):
+    cell = np.array([[9.0, 0, 0], [9.0, 9.0, 0], [0, 0, 9.0]])  # faces 6.4, 9 and 9 Å apart
+    atoms = ase.Atoms("H", positions=[[0.5, height, 0.5] @ cell], cell=cell)
+    assert make_box(atoms).repeats is kept
 
 
 def test_vacuum_given_for_a_molecule_makes_a_new_box():

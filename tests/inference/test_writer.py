@@ -16,9 +16,7 @@ CELL = np.array([[4.0, 0.0, 0.0], [2.5, 4.5, 0.3], [-1.0, 1.5, 5.0]])
 
 @pytest.fixture
 def box():
-    atoms = ase.Atoms(
-        "OHOH", positions=[[0.1, 0.2, 0.3], [1, 1, 1], [2, 2, 2], [1.5, 0.5, 2.5]], cell=CELL, pbc=True
-    )
+    atoms = ase.Atoms("OHOH", positions=[[0.1, 0.2, 0.3], [1, 1, 1], [2, 2, 2], [1.5, 0.5, 2.5]], cell=CELL, pbc=True)
     return make_box(atoms, shape=(3, 4, 7))
 
 
@@ -70,9 +68,7 @@ def test_a_streamed_chgcar_is_what_ase_reads_with_atoms_grouped_by_element(box, 
 def test_in_a_chgcar_the_atoms_move_with_the_origin(tmp_path):
     box = make_box(ase.Atoms("He", positions=[[5.0, 6.0, 7.0]]), shape=(2, 2, 2))
     write_slices(tmp_path / "CHGCAR", box, [np.ones(8)])
-    np.testing.assert_allclose(
-        VaspChargeDensity(str(tmp_path / "CHGCAR")).atoms[0].positions, [[4.0, 4.0, 4.0]]
-    )
+    np.testing.assert_allclose(VaspChargeDensity(str(tmp_path / "CHGCAR")).atoms[0].positions, [[4.0, 4.0, 4.0]])
 
 
 @pytest.mark.parametrize("size", [1, 28, 30, 1000])
@@ -95,7 +91,7 @@ def test_a_field_that_is_no_density_goes_into_a_cube_as_it_is(box, values, tmp_p
 
 
 @pytest.mark.parametrize("name", ["x.cube", "CHGCAR", "x.h5"])
-@pytest.mark.parametrize("n_values", [83, 85])
+@pytest.mark.parametrize("n_values", [83, 85, 200])
 def test_too_few_or_too_many_values_leave_no_file(box, tmp_path, name, n_values):
     with pytest.raises(ValueError, match="84 points"):
         write_slices(tmp_path / name, box, pieces(np.zeros(n_values), "C", 5))
