@@ -217,10 +217,11 @@ def _write(task: _Task, rows: Sequence[StructureErrors], summary: dict[str, Any]
 @contextmanager
 def _wandb(cfg: DictConfig, me: Ranks) -> Iterator[Any]:
     """The W&B logger on the first process where it is on; the run ends with an exit code whatever happens."""
-    if cfg.logger is None or cfg.logger.get("wandb") is None or me.rank > 0:
+    loggers = cfg.get("logger") or {}  # logger=null leaves the group out
+    if loggers.get("wandb") is None or me.rank > 0:
         yield None
         return
-    logger = instantiate(cfg.logger.wandb, job_type="evaluate")
+    logger = instantiate(loggers["wandb"], job_type="evaluate")
     exit_code = 1
     try:
         yield logger
