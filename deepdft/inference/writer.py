@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
 
-import ase
 import h5py
 import numpy as np
 from numpy.typing import NDArray
@@ -145,24 +145,19 @@ def _write_chgcar(path: Path, box: Box, slices: Slices, name: str, unit: str, co
 
 
 def _chgcar_header(file: TextIO, box: Box, comment: str) -> None:
-    atoms = box.atoms[species_order(box.atoms)]
-    symbols = atoms.get_chemical_symbols()
-    species = list(dict.fromkeys(symbols))
+    """Atoms keep their order: a species appears again where its atoms are not together."""
+    atoms = box.atoms
+    species = [(symbol, len(list(group))) for symbol, group in groupby(atoms.get_chemical_symbols())]
+    if box.origin.any():  # as `deepdft.io` records it, and undoes it on reading
+        comment += " [origin " + " ".join(f"{x:.16g}" for x in box.origin) + "]"
     file.write(f"{comment}\n   1.00000000000000\n")
     for vector in atoms.cell.array:
         file.write(" {:22.16f} {:22.16f} {:22.16f}\n".format(*vector))
-    file.write(" " + " ".join(f"{symbol:>5s}" for symbol in species) + "\n")
-    file.write(" " + " ".join(f"{symbols.count(symbol):5d}" for symbol in species) + "\nDirect\n")
+    file.write(" " + " ".join(f"{symbol:>5s}" for symbol, _ in species) + "\n")
+    file.write(" " + " ".join(f"{count:5d}" for _, count in species) + "\nDirect\n")
     for position in (atoms.positions - box.origin) @ np.linalg.inv(atoms.cell.array):
         file.write(" {:.16f} {:.16f} {:.16f}\n".format(*position))
     file.write("\n {:5d} {:5d} {:5d}\n".format(*box.shape))
-
-
-def species_order(atoms: ase.Atoms) -> list[int]:
-    """Indices that put the atoms of each element together, elements in the order of their first atom."""
-    symbols = atoms.get_chemical_symbols()
-    first = {symbol: index for index, symbol in reversed(list(enumerate(symbols)))}
-    return sorted(range(len(symbols)), key=lambda index: (first[symbols[index]], index))
 
 
 def _write_h5(path: Path, box: Box, slices: Slices, name: str, unit: str, comment: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from deepdft.plotting.figure import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
@@ -40,9 +40,7 @@ def error_histogram(
     """
     values = np.asarray(errors, dtype=np.float64)
     if values.size == 0 or values.shape != (len(names),):
-        raise ValueError(
-            f"a histogram needs as many names as errors, got {values.shape} and {len(names)} names"
-        )
+        raise ValueError(f"a histogram needs as many names as errors, got {values.shape} and {len(names)} names")
     values = values.clip(1e-12)
     figure = new_figure(6.4, 4.0)
     axes = figure.subplots()
@@ -51,9 +49,7 @@ def error_histogram(
     edges = np.geomspace(low, high, n_bins + 1)
     counts, _ = np.histogram(values, edges)
     axes.stairs(counts, edges, fill=True, color=BLUE, alpha=0.75)
-    axes.vlines(
-        edges, 0, np.maximum(np.append(counts, 0), np.append(0, counts)), color="white", linewidth=0.6
-    )
+    axes.vlines(edges, 0, np.maximum(np.append(counts, 0), np.append(0, counts)), color="white", linewidth=0.6)
     axes.set_xscale("log")
     axes.axvline(values.mean(), color=ORANGE, linewidth=1.6, label=f"mean {values.mean():.3g}")
     axes.axvline(
@@ -67,9 +63,7 @@ def error_histogram(
     _readable_log_axis(axes, low, high)
     outliers = outlier_indices(values)
     marked = outliers or [int(np.argmax(values))]
-    label = (
-        f"outliers ({len(outliers)})" if outliers else f"largest: {names[marked[0]]} {values[marked[0]]:.3g}"
-    )
+    label = f"outliers ({len(outliers)})" if outliers else f"largest: {names[marked[0]]} {values[marked[0]]:.3g}"
     axes.plot(
         values[marked],
         np.zeros(len(marked)),
@@ -84,6 +78,7 @@ def error_histogram(
         chosen = outliers[:named]
         beside = counts[edges[1:] > values[chosen].min() / 1.1].max() / (1.25 * counts.max())
         _name(axes, values[chosen], [names[index] for index in chosen], base=min(beside, 0.4))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=quantity, ylabel="structures", title=title or f"{len(values)} structures")
     axes.legend(frameon=False, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
@@ -126,13 +121,7 @@ def _name(axes: Axes, values: NDArray[np.floating], names: Sequence[str], *, bas
 def _readable_log_axis(axes: Axes, low: float, high: float) -> None:
     """Ticks as plain numbers; within a decade or so 1, 2, 5 … are all labelled."""
     axes.set_xlim(low, high)
-    subs = (
-        (1.0,)
-        if high / low > 300
-        else (1.0, 2.0, 5.0)
-        if high / low > 6
-        else tuple(np.arange(1.0, 10.0, 0.5))
-    )
+    subs = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0) if high / low > 6 else tuple(np.arange(1.0, 10.0, 0.5))
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
     formatter = ScalarFormatter()
     formatter.set_scientific(False)

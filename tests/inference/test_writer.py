@@ -54,21 +54,22 @@ def test_a_cube_has_the_origin_of_a_molecules_box(tmp_path):
 
 
 @pytest.mark.parametrize("size", [1, 5, 50, 1000])
-def test_a_streamed_chgcar_is_what_ase_reads_with_atoms_grouped_by_element(box, values, tmp_path, size):
+def test_a_streamed_chgcar_is_what_ase_reads(box, values, tmp_path, size):
     path = tmp_path / "CHGCAR"
     write_slices(path, box, pieces(values, "F", size))
     content = VaspChargeDensity(str(path))
     np.testing.assert_allclose(content.chg[0], values, rtol=1e-5)
     atoms = content.atoms[0]
-    assert atoms.get_chemical_symbols() == ["O", "O", "H", "H"]
+    assert atoms.get_chemical_symbols() == ["O", "H", "O", "H"]
     np.testing.assert_allclose(atoms.cell.array, CELL, atol=1e-10)
-    np.testing.assert_allclose(atoms.positions, box.atoms.positions[[0, 2, 1, 3]], atol=1e-8)
+    np.testing.assert_allclose(atoms.positions, box.atoms.positions, atol=1e-8)
 
 
 def test_in_a_chgcar_the_atoms_move_with_the_origin(tmp_path):
     box = make_box(ase.Atoms("He", positions=[[5.0, 6.0, 7.0]]), shape=(2, 2, 2))
     write_slices(tmp_path / "CHGCAR", box, [np.ones(8)])
     np.testing.assert_allclose(VaspChargeDensity(str(tmp_path / "CHGCAR")).atoms[0].positions, [[4.0, 4.0, 4.0]])
+    assert "[origin 1 2 3]" in (tmp_path / "CHGCAR").read_text().splitlines()[0]
 
 
 @pytest.mark.parametrize("size", [1, 28, 30, 1000])
