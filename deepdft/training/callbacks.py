@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
+from deepdft.data.datamodule import DensityDataModule
 from deepdft.graph.batch import Batch
+from deepdft.models.query import EncodedStructure
+from deepdft.plotting import compare_predicted, save
 
-__all__ = ["Progress", "Throughput", "ValidateAtEnd"]
+__all__ = ["DensityPicture", "Progress", "Throughput", "ValidateAtEnd"]
 
 
 class ValidateAtEnd(pl.Callback):
@@ -73,6 +79,35 @@ class Throughput(pl.Callback):
                 }
             )
             self._restart()
+
+
+class DensityPicture(pl.Callback):
+    """Reference, prediction and difference on a plane of the first validation structure.
+
+    Goes to loggers that take images (W&B) at every validation, and into the run directory at the last one.
+
+    Args:
+        directory: where density.png is written.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.file = Path(directory) / "density.png"
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw; listed before weight averaging, so that the averaged weights are still in place."""
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        if not trainer.is_global_zero or not (loggers or trainer.should_stop):
+            return
+        data: DensityDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if not data.split.validation:
+            return
+        position = data.split.validation[0]
+        reference = data.store.density(position, label=data.label)
+        structure = EncodedStructure(pl_module.model, reference.atoms, pbc=data.pbc)  # type: ignore[arg-type]
+        figure = compare_predicted(reference, structure.density, name=data.store.names[position])
+        save(figure, self.file)
+        for logger in loggers:
+            logger.log_image("density", [str(self.file)], step=trainer.global_step)
 
 
 class Progress(RichProgressBar):

@@ -1,0 +1,195 @@
+"""Reader of VASP's CHGCAR and CHG: density times cell volume, x fastest, in blocks after a POSCAR header.
+
+The header in order: comment, scale, three lattice vectors, element symbols, counts, optionally "Selective dynamics",
+"Direct" or "Cartesian", positions, blank line, grid. Blocks of values follow: the density; then, each after the grid
+line again, one difference channel (collinear) or three magnetisation channels (noncollinear). In a CHGCAR each block
+is followed by PAW augmentation occupancies, in a collinear one also by magnetic moments.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import ase
+import numpy as np
+from ase.data import atomic_numbers
+from numpy.typing import NDArray
+
+from deepdft.density import DensityGrid, volume
+from deepdft.io.errors import DensityFormatError
+from deepdft.io.numbers import parse_values
+from deepdft.io.text import Lines, mark_floats, mark_pbc, split_mark
+
+__all__ = ["CHANNELS", "parse_chgcar"]
+
+CHANNELS = {1: (), 2: ("difference",), 4: ("magnetization_x", "magnetization_y", "magnetization_z")}
+"""Names of the blocks after the density, by the number of blocks."""
+
+_OCCUPANCIES = re.compile(rb"augmentation occupancies(?: *\(imaginary part\))? +\d+ +(\d+)[ \t\r]*\n")
+
+
+@dataclass(frozen=True)
+class _Header:
+    atoms: ase.Atoms
+    origin: NDArray[np.float64]
+    comment: str
+    shape: tuple[int, int, int]
+    grid_line: re.Pattern[bytes]
+    """Matches a line that repeats the grid."""
+    end: int
+    """Where the first block of values begins."""
+
+
+def parse_chgcar(text: bytes, name: str) -> DensityGrid:
+    """Read the text of a CHGCAR or CHG.
+
+    Args:
+        text: of the whole file.
+        name: of the file, for errors.
+
+    Returns:
+        The density; a second block is the channel "difference" (spin up minus spin down), three further blocks
+        are "magnetization_x", "…_y", "…_z". `info` holds "comment" and, where there are any, the "augmentation"
+        occupancies as text ("augmentation_difference" … for further blocks) and "magnetic_moments".
+
+    Raises:
+        DensityFormatError: if the file is damaged or another format.
+    """
+    try:
+        header = _header(Lines(text))
+        blocks, info = _blocks(text, header)
+    except ValueError as error:
+        raise DensityFormatError(f"{name}: not a valid CHGCAR: {error}") from error
+    values = [_on_grid(block, header) for block in blocks]
+    channels = dict(zip(CHANNELS[len(values)], values[1:], strict=True))
+    return DensityGrid(values[0], header.atoms, header.origin, channels, {"comment": header.comment, **info})
+
+
+def _on_grid(block: NDArray[np.float64], header: _Header) -> NDArray[np.float64]:
+    """(nx, ny, nz) in e/Å³ from values times volume with x fastest."""
+    nx, ny, nz = header.shape
+    values = np.empty(header.shape)  # z fastest in memory, as everywhere else
+    return np.divide(block.reshape(nz, ny, nx).T, volume(header.atoms.cell.array), out=values)
+
+
+def _header(lines: Lines) -> _Header:
+    comment, mark = split_mark(lines.next("a comment"))
+    cell, scale = _cell(lines)
+    symbols = _symbols(lines)
+    positions = _positions(lines, len(symbols), cell, scale)
+    atoms = ase.Atoms(symbols, positions=positions, cell=cell, pbc=mark_pbc(mark) or True)
+    origin = np.array(mark_floats(mark, "origin") or (0.0, 0.0, 0.0))
+    atoms.positions += origin  # the writer moved the atoms, for the format's grid begins at zero
+    while not (line := lines.next("the grid, as three integers")).strip():
+        pass
+    fields = line.split()
+    if len(fields) != 3 or not all(re.fullmatch(r"[1-9]\d*", field) for field in fields):
+        raise ValueError(f"line {lines.number}: expected the grid, as three integers, got {line.strip()[:60]!r}")
+    pattern = rb"(?m)^[ \t]*" + rb"[ \t]+".join(field.encode() for field in fields) + rb"[ \t\r]*$"
+    shape = (int(fields[0]), int(fields[1]), int(fields[2]))
+    return _Header(atoms, origin, comment, shape, re.compile(pattern), lines.position)
+
+
+def _cell(lines: Lines) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lattice vectors (3, 3) in Å and the scale factor(s) (3,) along x, y, z."""
+    line = lines.next("the scale factor")
+    fields = line.split()
+    try:
+        factors = np.array([float(field) for field in fields])
+    except ValueError:
+        factors = np.empty(0)
+    if factors.size not in (1, 3) or not np.isfinite(factors).all() or 0.0 in factors or factors[1:].min(initial=1) < 0:
+        raise ValueError(f"line {lines.number}: expected one or three scale factors, got {line.strip()[:60]!r}")
+    cell = np.array([lines.floats(3, "a lattice vector") for _ in range(3)])
+    if volume(cell) == 0.0:
+        raise ValueError("the three lattice vectors span no volume")
+    if factors[0] < 0:
+        if factors.size == 3:
+            raise ValueError("of three scale factors none may be negative")
+        factors = np.array([(-factors[0] / volume(cell)) ** (1 / 3)])  # a negative scale is the wanted volume
+    scale = np.broadcast_to(factors, 3)
+    return cell * scale, scale
+
+
+def _symbols(lines: Lines) -> list[str]:
+    """One symbol for each atom."""
+    line = lines.next("element symbols")
+    names = line.split()
+    if names and all(name.isdigit() for name in names):
+        raise ValueError(
+            f"line {lines.number} holds counts ({line.strip()[:60]!r}) where element symbols are expected: the header "
+            "is VASP 4's; insert a line with the symbols of the elements above it"
+        )
+    symbols = [re.split(r"[_/]", name)[0] for name in names]  # "Ni_pv", "O/1a2b3c": which POTCAR it was
+    unknown = [name for name, symbol in zip(names, symbols, strict=True) if symbol not in atomic_numbers]
+    if unknown or not names:
+        raise ValueError(f"line {lines.number}: expected element symbols, got {line.strip()[:60]!r}")
+    line = lines.next("the number of atoms of each element")
+    counts = line.split()
+    if len(counts) != len(symbols) or not all(count.isdigit() for count in counts):
+        raise ValueError(
+            f"line {lines.number}: expected the number of atoms of each of {len(symbols)} elements, "
+            f"got {line.strip()[:60]!r}"
+        )
+    if sum(map(int, counts)) > len(lines.text) // 6:  # "0 0 0\n" is the shortest line of an atom
+        raise ValueError(f"line {lines.number}: more atoms ({line.strip()[:60]!r}) than the file has lines")
+    return [symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(int(count))]
+
+
+def _positions(
+    lines: Lines, n_atoms: int, cell: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(n_atoms, 3) Å."""
+    line = lines.next('"Direct" or "Cartesian"').strip()
+    selective = line[:1] in ("S", "s")
+    if selective:
+        line = lines.next('"Direct" or "Cartesian"').strip()
+    if line[:1] not in tuple("DdCcKk"):
+        raise ValueError(f'line {lines.number}: expected "Direct" or "Cartesian", got {line[:60]!r}')
+    rows = [lines.floats(3, "the position of an atom", exactly=not selective) for _ in range(n_atoms)]
+    positions = np.array(rows).reshape(n_atoms, 3)
+    return positions @ cell if line[:1] in ("D", "d") else positions * scale
+
+
+def _blocks(text: bytes, header: _Header) -> tuple[list[NDArray[np.float64]], dict[str, str]]:
+    """The blocks of values as they stand there, and the text after each."""
+    n_values = int(np.prod(header.shape, dtype=object))
+    starts = [header.end, *(match.end() for match in header.grid_line.finditer(text, header.end))]
+    ends = [*(text.rfind(b"\n", 0, start) for start in starts[1:]), len(text)]
+    if len(starts) not in CHANNELS:
+        raise ValueError(f"{len(starts)} blocks of values, expected 1, 2 (collinear spin) or 4 (noncollinear)")
+    blocks, info = [], {}
+    for start, end, name in zip(starts, ends, ("", *CHANNELS[len(starts)]), strict=True):
+        found = text.find(b"augmentation", start, end)
+        split = end if found < 0 else found
+        label = f"{name or 'density'} on the grid {'x'.join(map(str, header.shape))}"
+        try:
+            blocks.append(parse_values(text[start:split], n_values))
+        except ValueError as error:
+            raise ValueError(f"{label}: {error}") from error
+        occupancies, moments = _split_moments(text[split:end])
+        info |= {f"augmentation_{name}".rstrip("_"): occupancies} if occupancies else {}
+        info |= {f"magnetic_moments_{name}".rstrip("_"): moments} if moments else {}
+    return blocks, info
+
+
+def _split_moments(text: bytes) -> tuple[str, str]:
+    """The augmentation occupancies, and the magnetic moments that follow them where there is a spin block."""
+    position = 0
+    while (match := _OCCUPANCIES.match(text, position)) is not None:
+        position, left = match.end(), int(match[1])
+        while left > 0:
+            end = text.find(b"\n", position)
+            end = len(text) if end < 0 else end
+            n_values = len(text[position:end].split())
+            if n_values == 0 or n_values > left:
+                raise ValueError(
+                    f"augmentation occupancies: expected {match[1].decode()} numbers in a set, found others"
+                )
+            left -= n_values
+            position = end + 1
+    occupancies, rest = text[:position].decode("ascii", "replace"), text[position:].decode("ascii", "replace")
+    if "augmentation" in rest:
+        raise ValueError(f"augmentation occupancies: {rest.strip()[:60]!r} is not understood")
+    return occupancies, rest if rest.strip() else ""

@@ -1,0 +1,151 @@
+"""Blocks of numbers in text, read strictly: exactly the numbers that were written, or an error; never a shifted voxel.
+
+Fortran leaves out the exponent letter when the exponent has three digits (`0.12345678901-100`), writes `D` for double
+precision, stars for an overflow, and no blank before a minus sign when a column is too narrow. The first, second and
+last are repaired where only one reading is possible; everything else is an error.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["format_values", "parse_values"]
+
+_LARGEST = 1e30  # a larger "density" is a damaged exponent
+_FORTRAN_D = re.compile(rb"(?<=[\d.])[Dd](?=[+-]?\d)")
+_NO_LETTER = re.compile(rb"(\.\d+)([+-][1-9]\d\d)(?=[\s-]|\Z)")
+_GLUED_MINUS = re.compile(rb"(?<=\d)([Ee][+-]\d{2,3})-(?=\d?\.\d)")
+_TOKEN = re.compile(rb"[+-]?(\d*)\.(\d*)(?:[EeDd][+-](?:\d\d|[1-9]\d\d))?")
+
+
+def parse_values(block: bytes, n_values: int, n_runs: int = 0) -> NDArray[np.float64]:
+    """The numbers of a block of text.
+
+    Args:
+        block: text with numbers and nothing else.
+        n_values: how many numbers it must hold.
+        n_runs: number of equal runs of lines that the block consists of, 0 if lines are just filled one after
+            another (cube files begin a new line after each run along z).
+
+    Returns:
+        (n_values,) float64.
+
+    Raises:
+        ValueError: if there are fewer or more numbers, one is not a finite number of sensible size, or one differs
+            in form from all others (a digit was lost or added).
+    """
+    values = _tokens(block)
+    if values is None:
+        block = repair(block)
+        values = _tokens(block)
+    if values is None:
+        raise ValueError(f"{_first_bad_token(block)!r} is not a number")
+    if values.size != n_values:
+        less = "fewer: it is truncated or a blank was lost" if values.size < n_values else "more"
+        raise ValueError(f"expected {n_values} values, found {values.size}, {less}")
+    if not np.isfinite(values).all() or np.abs(values).max(initial=0.0) > _LARGEST:
+        index = int(np.flatnonzero(~(np.abs(values) <= _LARGEST))[0])
+        raise ValueError(f"value {index + 1} is {values[index]:g}, expected finite numbers of sensible size")
+    _check_form(block, n_values, n_runs)
+    return values
+
+
+def _tokens(block: bytes) -> NDArray[np.float64] | None:
+    """All numbers of the text; None if something in it is none."""
+    if not block.strip():  # numpy returns [-1.] for blanks
+        return np.empty(0)
+    with warnings.catch_warnings():  # numpy before 2.4 warns and stops where later ones raise
+        warnings.simplefilter("error", DeprecationWarning)
+        try:
+            return np.fromstring(block, sep=" ")
+        except (ValueError, DeprecationWarning):
+            return None
+
+
+def repair(block: bytes) -> bytes:
+    """The text with `D` exponents, missing exponent letters and columns glued at a minus sign written properly."""
+    block = _FORTRAN_D.sub(b"E", block)
+    block = _NO_LETTER.sub(rb"\1E\2", block)
+    return _GLUED_MINUS.sub(rb"\1 -", block)
+
+
+def _first_bad_token(block: bytes) -> str:
+    for token in block.split():
+        try:
+            float(token)
+        except ValueError:
+            return token[:40].decode("ascii", "replace")
+    return block[:40].decode("ascii", "replace")  # pragma: no cover - numpy and Python agree on what a number is
+
+
+def _check_form(block: bytes, n_values: int, n_runs: int) -> None:
+    """Raise if nearly all numbers have the same form and one has not: it lost or gained a character.
+
+    Programs write all numbers with the same count of significant digits, so a line of another length than its like
+    (which costs little to find) is looked at number by number. Where many numbers differ, the file is free-format,
+    and nothing can be said.
+    """
+    block = block.strip(b"\n")
+    lines = _odd_lines(block, n_runs)
+    usual = _digits(lines[0])
+    if usual is None:
+        return
+    odd = [token for line in lines[1:] for token in line.split() if not _has_form(token, usual)]
+    if odd and len(odd) <= max(1, n_values // 100):
+        raise ValueError(
+            f"{odd[0].decode('ascii', 'replace')!r} differs in form from the other numbers (with {usual} digits each): "
+            "a character was lost or added"
+        )
+
+
+def _odd_lines(block: bytes, n_runs: int) -> list[bytes]:
+    """A usual line, then all lines whose length differs from most lines at their place in a run, and the last."""
+    ends = np.flatnonzero(np.frombuffer(block + b"\n", np.uint8) == ord("\n"))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts
+    per_run = len(ends) // n_runs if n_runs and len(ends) % n_runs == 0 else 1
+    by_place = lengths.reshape(-1, per_run)  # (n_runs, lines per run)
+    common = np.array([np.bincount(column).argmax() for column in by_place.T])
+    different = (by_place != common).ravel()
+    different[-1] = True
+    usual = int(np.argmin(different)) if not different.all() else 0
+    chosen = [usual, *np.flatnonzero(different)]
+    return [block[starts[line] : ends[line]] for line in chosen]
+
+
+def _digits(line: bytes) -> int | None:
+    """How many significant digits all numbers of a line have; None if they differ."""
+    counts = set()
+    for token in line.split():
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            return None
+        counts.add(_significant(match))
+    counts.discard(0)  # a zero has no significant digits
+    return counts.pop() if len(counts) == 1 else None
+
+
+def _significant(match: re.Match[bytes]) -> int:
+    return len((match[1] + match[2]).lstrip(b"0"))
+
+
+def _has_form(token: bytes, n_digits: int) -> bool:
+    match = _TOKEN.fullmatch(token)
+    return match is not None and _significant(match) in (0, n_digits)
+
+
+def format_values(values: NDArray[np.floating], form: str, per_line: int) -> str:
+    """Numbers as text, `per_line` in a line.
+
+    Args:
+        values: (n,) numbers.
+        form: of one number with what separates it from the one before, such as " %12.5E".
+        per_line: numbers in a line; the last line may be shorter.
+    """
+    lines, rest = divmod(len(values), per_line)
+    pattern = (form * per_line + "\n") * lines + (form * rest + "\n" if rest else "")
+    return pattern % tuple(values.tolist())  # one C loop; numpy.savetxt takes several times as long
