@@ -1,0 +1,159 @@
+"""Which structures of a store are for training, validation and testing.
+
+A split file is JSON with the keys train, validation and test. Its entries are names of structures, or 0-based
+positions in the source that the store was converted from, counting members that were rejected (the released splits).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepdft.data.store import DensityStore
+
+__all__ = ["SPLIT_FILE", "Split", "load_split", "split_names"]
+
+SPLIT_FILE = "split.json"
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions in a store; no structure is in two parts."""
+
+    train: list[int]
+    """Structures that the weights are fitted to."""
+    validation: list[int]
+    """Structures that choose the best weights and the end of the training."""
+    test: list[int]
+    """Structures that nothing is chosen by."""
+
+
+def load_split(spec: str | os.PathLike[str] | Mapping[str, int] | None, store: DensityStore) -> Split:
+    """The split of a store.
+
+    Args:
+        spec: None for the split stored with the data; a JSON file of names or positions; or numbers of structures
+            {"validation": n, "test": n, "seed": s} to draw at random, and {"train": n} if not all others.
+        store: what is split.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if entries are unknown, out of range, repeated or in two parts, or a draw asks for too many.
+    """
+    if isinstance(spec, Mapping):
+        return _random_split(spec, store)
+    path = store.root / SPLIT_FILE if spec is None else Path(spec)
+    if spec is None and not path.is_file():
+        raise FileNotFoundError(
+            f"{store.root}: no split is stored with the data; give a JSON file or {{validation: n, test: n, seed: s}}"
+        )
+    parts = read_split_file(path)
+    if any(isinstance(entry, int) for entries in parts.values() for entry in entries):
+        return Split(**_store_positions(path, parts, store))
+    return Split(**{part: _positions_of_names(path, part, names, store) for part, names in parts.items()})
+
+
+def split_names(path: Path, store: DensityStore) -> dict[str, list[str]]:
+    """A split file of positions or names as names in the store: what is stored with the data.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: as `load_split`.
+    """
+    split = load_split(path, store)
+    return {part: [store.names[i] for i in getattr(split, part)] for part in PARTS}
+
+
+def read_split_file(path: Path) -> dict[str, list[Any]]:
+    """Entries of the three parts; checked against each other, not yet against a store.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a split, or an entry is repeated.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such split file")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(content, dict) or "train" not in content or not set(content) <= set(PARTS):
+        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path}: a split has the keys train, validation and test, got {found}")
+    parts = {part: content.get(part, []) for part in PARTS}
+    for part, entries in parts.items():
+        if not isinstance(entries, list) or not all(type(entry) in (int, str) for entry in entries):
+            raise ValueError(f"{path}: {part} must be a list of positions (whole numbers) or of names")
+    if len({type(entry) for entries in parts.values() for entry in entries}) > 1:
+        raise ValueError(f"{path}: positions and names are mixed; expected one kind")
+    _refuse_repeated(path, parts)
+    return parts
+
+
+def _refuse_repeated(path: Path, parts: Mapping[str, Sequence[Any]]) -> None:
+    """An entry twice, in one part or in two, would leak the test set into the training."""
+    places = Counter(entry for entries in parts.values() for entry in entries)
+    repeated = [entry for entry, count in places.items() if count > 1]
+    if repeated:
+        where = [part for part, entries in parts.items() if repeated[0] in entries]
+        raise ValueError(
+            f"{path}: {len(repeated)} entries are repeated, e.g. {repeated[0]!r} in {' and '.join(where)}; "
+            "a structure belongs to one part, once"
+        )
+
+
+def _store_positions(path: Path, parts: Mapping[str, Sequence[int]], store: DensityStore) -> dict[str, list[int]]:
+    """Positions in the source → positions in the store; rejected members are left out."""
+    rejected = sorted(member["position"] for member in store.index["rejected"])
+    n_members = len(store) + len(rejected)
+    outside = [p for positions in parts.values() for p in positions if not 0 <= p < n_members]
+    if outside:
+        raise ValueError(
+            f"{path}: position {outside[0]} is out of range; the source of {store.root} has {n_members} members, "
+            f"0…{n_members - 1}; is it the split of another data set?"
+        )
+    gone = set(rejected)
+    return {
+        part: [p - bisect_left(rejected, p) for p in positions if p not in gone] for part, positions in parts.items()
+    }
+
+
+def _positions_of_names(path: Path, part: str, names: Sequence[str], store: DensityStore) -> list[int]:
+    """Names → positions; names of rejected members are left out."""
+    rejected = {member["name"] for member in store.index["rejected"]}
+    known = set(store.names)
+    unknown = [name for name in names if name not in known and name not in rejected]
+    if unknown:
+        raise ValueError(
+            f"{path}: {len(unknown)} names in {part} are not in {store.root}, e.g. {unknown[0]!r}; "
+            f"names there are like {store.names[0]!r}"
+        )
+    return [store.index_of(name) for name in names if name in known]
+
+
+def _random_split(spec: Mapping[str, int], store: DensityStore) -> Split:
+    """Draw by name, so that the order of the store does not matter."""
+    unknown = set(spec) - {*PARTS, "seed"}
+    numbers = {part: spec.get(part, 0) for part in PARTS}
+    if unknown or any(type(n) is not int or n < 0 for n in [*numbers.values(), spec.get("seed", 0)]):
+        raise ValueError(
+            f"split {dict(spec)}: expected {{validation: n, test: n, seed: s}} with whole numbers, and train: n if "
+            "not all the others are for training"
+        )
+    held_out = numbers["validation"] + numbers["test"]
+    n_train = numbers["train"] if "train" in spec else len(store) - held_out
+    if n_train < 1 or held_out + n_train > len(store):
+        raise ValueError(f"split {dict(spec)}: {store.root} has {len(store)} structures; draw fewer")
+    by_name = np.argsort(np.array(store.names), kind="stable")
+    drawn = by_name[np.random.default_rng(spec.get("seed", 0)).permutation(len(store))]
+    validation, test, train = np.split(drawn[: held_out + n_train], [numbers["validation"], held_out])
+    return Split(train=sorted(train.tolist()), validation=sorted(validation.tolist()), test=sorted(test.tolist()))
