@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -102,7 +102,7 @@ def _task(cfg: DictConfig, me: Ranks) -> _Task:
     if cfg.subset == "all":
         positions = list(range(len(store)))
     else:
-        positions = list(getattr(load_split(cfg.data.split, store), cfg.subset))
+        positions = list(getattr(load_split(_plain(cfg.data.split), store), cfg.subset))
     positions = positions[: cfg.limit]
     if not positions:
         raise ValueError(
@@ -124,6 +124,10 @@ def _task(cfg: DictConfig, me: Ranks) -> _Task:
             "pbc": pbc,
         },
     )
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _fingerprint(checkpoint: Checkpoint) -> str:

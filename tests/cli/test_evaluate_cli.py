@@ -1,0 +1,216 @@
+"""deepdft-evaluate, from the command line to the files it leaves."""
+
+import csv
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from deepdft.checkpoint import Checkpoint, build_model, save_checkpoint
+from deepdft.cli.evaluate import main
+from deepdft.data.store_index import read_record, write_index
+from deepdft.data.store_writer import ShardWriter
+from deepdft.density import DensityGrid
+from deepdft.inference.predictor import Predictor
+
+CONFIG = {"_target_": "deepdft.models.schnet.SchNet", "hidden_size": 8, "n_interactions": 2, "cutoff": 3.0}
+MOLECULES = ("H2O", "CH4", "NH3", "HF", "N2", "H2")
+SPLIT = {"train": ["H2O"], "validation": ["CH4"], "test": ["H2", "NH3", "HF", "N2"]}
+
+
+def write_store(root):
+    """A store of random densities in periodic boxes; returns name → (structure, values)."""
+    generator = np.random.default_rng(0)
+    written = {}
+    with ShardWriter(root, 0) as shard:
+        for i, name in enumerate(MOLECULES):
+            atoms = molecule(name, vacuum=2.0, pbc=True)
+            values = generator.gamma(0.5, 0.2, (6 + i, 7, 8)).astype(np.float32)
+            shard.add(name, DensityGrid(values, atoms))
+            written[name] = (atoms, values)
+    write_index(root, [read_record(root, 0)], labels=["PBE"], compression={"name": "none"}, provenance={})
+    (root / "split.json").write_text(json.dumps(SPLIT))
+    return written
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with a store and the random checkpoint of a model that ignores periodicity."""
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "tiny.ckpt", Checkpoint(build_model(CONFIG), CONFIG, pbc=False))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def densities(folder):
+    return write_store(folder / "store")
+
+
+OVERRIDES = ["checkpoint=tiny.ckpt", "data=qm9", "data.root=store", "data.pbc=null", "device=cpu"]
+
+
+@pytest.fixture
+def evaluate(densities, monkeypatch, capsys):
+    """Runs the command; returns what it printed."""
+
+    def run(*overrides):
+        monkeypatch.setattr(sys, "argv", ["deepdft-evaluate", *OVERRIDES, *overrides])
+        main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def expected_error(structure, values):
+    """ε_mae written out, with the density from the Predictor."""
+    atoms = structure.copy()
+    atoms.pbc = False
+    predicted = Predictor.from_checkpoint("tiny.ckpt").predict_points(
+        atoms, np.stack(np.unravel_index(np.arange(values.size), values.shape), 1) / values.shape @ atoms.cell.array
+    )
+    reference = values.ravel().astype(np.float64)
+    return 100 * np.abs(predicted.astype(np.float64) - reference).sum() / reference.sum()
+
+
+def test_an_evaluation_leaves_table_summary_and_pictures(folder, densities, evaluate):
+    said = evaluate("output=results")
+    table = rows(folder / "results" / "errors.csv")
+    assert [row["name"] for row in table] == SPLIT["test"]
+    for row in table:
+        assert float(row["eps_mae"]) == pytest.approx(expected_error(*densities[row["name"]]), rel=1e-6)
+    summary = json.loads((folder / "results" / "summary.json").read_text())
+    errors = [float(row["eps_mae"]) for row in table]
+    assert summary["eps_mae"]["mean"] == pytest.approx(np.mean(errors))
+    assert summary["eps_mae"]["max"] == pytest.approx(max(errors))
+    assert set(summary["eps_mae"]) == {"mean", "median", "p99", "max", "pooled"}
+    assert (summary["n_structures"], summary["subset"], summary["checkpoint"]) == (4, "test", "tiny.ckpt")
+    assert summary["pbc"] is False  # the checkpoint's, as the config has null
+    assert f"{np.mean(errors):.3f}" in said
+    left = {path.name for path in (folder / "results").iterdir() if not path.name.startswith(".")}
+    assert left == {"errors.csv", "summary.json", "histogram.png", "worst.png"}
+
+
+def test_the_config_can_force_periodicity(folder, evaluate):
+    evaluate("output=ignored", "limit=1")
+    evaluate("output=forced", "limit=1", "data.pbc=true")
+    assert rows(folder / "ignored" / "errors.csv")[0]["eps_mae"] != rows(folder / "forced" / "errors.csv")[0]["eps_mae"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [(["subset=validation"], ["CH4"]), (["subset=all"], list(MOLECULES)), (["limit=2"], ["H2", "NH3"])],
+)
+def test_subset_and_limit_choose_the_structures(folder, evaluate, overrides, names):
+    evaluate("output=results", *overrides)
+    assert [row["name"] for row in rows(folder / "results" / "errors.csv")] == names
+
+
+def test_without_output_a_new_folder_is_made_for_each_evaluation(folder, evaluate):
+    said = [evaluate("limit=1"), evaluate("limit=1")]
+    folders = sorted((folder / "runs" / "evaluate").iterdir())
+    assert len(folders) == 2
+    assert all(re.search(r"runs/evaluate/\d{4}-", text) for text in said)
+
+
+def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypatch):
+    evaluate("output=whole")
+    import deepdft.evaluation.errors as module
+
+    real, done = module.structure_errors, []
+
+    def failing(*args, **options):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(options["name"])
+        return real(*args, **options)
+
+    monkeypatch.setattr(module, "structure_errors", failing)
+    with pytest.raises(SystemExit) as stopped:
+        evaluate("output=cut")
+    assert stopped.value.code == 130
+    assert not (folder / "cut" / "errors.csv").exists()
+    done.pop()
+    done.pop()
+    monkeypatch.setattr(
+        module, "structure_errors", lambda *args, **options: done.append(options["name"]) or real(*args, **options)
+    )
+    said = evaluate("output=cut")
+    assert "2 of 4 structures are done" in said
+    assert done == ["HF", "N2"]
+    assert (folder / "cut" / "errors.csv").read_text() == (folder / "whole" / "errors.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["evaluation=xc_ensemble"], "evaluation=xc_ensemble"),
+        (["subset=tests"], "subset=tests: expected one of train, validation, test, all"),
+        (["limit=0"], "limit=0"),
+        (["checkpoint=null"], "checkpoint="),
+        (["checkpoint=gone.ckpt"], "gone.ckpt: no such checkpoint"),
+        (["data.root=nowhere"], "nowhere: no density store"),
+        (["data.label=LDA"], "'LDA'"),
+        (["device=quantum"], "device=quantum"),
+    ],
+)
+def test_a_mistake_gets_one_clear_line(evaluate, capsys, overrides, expected):
+    with pytest.raises(SystemExit) as stopped:
+        evaluate("output=results", *overrides)
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert expected in line
+
+
+def test_several_processes_need_a_common_folder(evaluate, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        evaluate()
+    assert "output=" in capsys.readouterr().err
+
+
+def test_two_processes_count_every_structure_once(folder, evaluate):
+    evaluate("output=alone", "subset=all")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    command = [sys.executable, "-m", "deepdft.cli.evaluate", *OVERRIDES, "output=shared", "subset=all"]
+    processes = [
+        subprocess.Popen(command, env=environment | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.DEVNULL)
+        for rank in "01"
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert (folder / "shared" / "errors.csv").read_text() == (folder / "alone" / "errors.csv").read_text()
+    assert json.loads((folder / "shared" / "summary.json").read_text())["processes"] == 2
+
+
+@pytest.mark.filterwarnings("ignore")  # of wandb's own
+def test_wandb_gets_summary_table_and_pictures_offline(folder, densities):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "WANDB_SILENT": "true"}
+    command = [sys.executable, "-m", "deepdft.cli.evaluate", *OVERRIDES, "output=results", "logger=wandb", "limit=2"]
+    subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
+    (run,) = (folder / "results" / "wandb").glob("offline-run-*")
+    media = sorted(path.name.split("_")[0] for path in (run / "files" / "media").rglob("*.*"))
+    assert media == ["errors", "histogram", "worst"]
