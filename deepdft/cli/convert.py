@@ -1,0 +1,105 @@
+"""deepdft-convert: density files → a density store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from deepdft.cli.app import hydra_command, one_line_errors
+from deepdft.cli.provenance import command_line, versions
+from deepdft.data.convert import convert, is_complete, store_split
+from deepdft.data.plan import Plan, make_plan
+from deepdft.data.splits import read_split_file
+from deepdft.data.store import DensityStore
+from deepdft.data.store_writer import Compression
+
+__all__ = ["main"]
+
+ON_ERROR = ("stop", "skip")
+
+
+@one_line_errors
+def main() -> None:
+    """Entry point of deepdft-convert."""
+    _run()
+
+
+@hydra_command("convert", interrupted="the same command; finished shards are kept")
+def _run(cfg: DictConfig) -> None:
+    sources = list(cfg.source) if isinstance(cfg.source, ListConfig) else [cfg.source]
+    output = Path(cfg.output)
+    if cfg.on_error not in ON_ERROR:
+        raise ValueError(f"on_error={cfg.on_error}: expected {' or '.join(ON_ERROR)}")
+    if cfg.split is not None:
+        read_split_file(Path(cfg.split))  # a mistake in it shows now, not after hours
+    plan = make_plan(
+        [str(source) for source in sources],
+        label=str(cfg.label),
+        compression=Compression(str(cfg.compression), float(cfg.zfp_accuracy)),
+        shard_size=float(cfg.shard_size),
+    )
+    if is_complete(output, plan):
+        store = DensityStore(output)
+        print(f"{output}: complete already, {len(store)} structures; nothing to convert")
+    else:
+        workers = int(cfg.workers) if cfg.workers is not None else os.cpu_count() or 1
+        with _progress(plan) as advance:
+            store = convert(
+                plan,
+                output,
+                workers=workers,
+                skip_damaged=cfg.on_error == "skip",
+                provenance={"command": command_line(), "versions": versions()},
+                progress=advance,
+            )
+        _summarise(store)
+    if cfg.split is not None:
+        names = store_split(store, Path(cfg.split))
+        print("split: " + ", ".join(f"{len(part)} {name}" for name, part in names.items()))
+
+
+@contextmanager
+def _progress(plan: Plan) -> Iterator[Callable[[int], None]]:
+    """A progress bar on the terminal."""
+    columns = (
+        TextColumn("converting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=plan.n_members)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _summarise(store: DensityStore) -> None:
+    """What was made, in a few lines."""
+    points = store.shapes.prod(axis=1)
+    electrons = store.n_electrons
+    shards = store.index["shards"]
+    size = sum(shard["bytes"] for shard in shards)
+    print(
+        f"{store.root}: {len(store)} structures in {len(shards)} shards, {size / 1e6:.1f} MB "
+        f"({size / (4 * points.sum()):.2f} of float32)"
+    )
+    print(f"grid points: {points.min()} to {points.max()} a structure, {points.sum()} in all")
+    print(
+        f"electrons on the grid: {electrons.min():.3f} to {electrons.max():.3f} a structure, "
+        f"{electrons.mean():.3f} on average, {electrons.sum():.2f} in all"
+    )
+    rejected = store.index["rejected"]
+    if rejected:
+        print(f"{len(rejected)} damaged members left out; see {store.root / 'rejected.csv'}")
+
+
+if __name__ == "__main__":
+    main()

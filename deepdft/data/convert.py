@@ -1,0 +1,306 @@
+"""Density files → a density store: parallel over shards, and resumable.
+
+plan.json in `.conversion/` says what was begun; each finished shard leaves a record there; then index.json is
+written and `.conversion/` removed. A conversion that is killed at any time goes on from the finished shards.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deepdft.data.plan import Plan, Task
+from deepdft.data.splits import SPLIT_FILE, split_names
+from deepdft.data.store import DensityStore
+from deepdft.data.store_index import (
+    INDEX,
+    WORK_FOLDER,
+    Rejected,
+    ShardRecord,
+    read_index,
+    read_record,
+    write_index,
+    write_text,
+)
+from deepdft.data.store_writer import Compression, ShardWriter
+from deepdft.io import DensityFormatError
+
+__all__ = ["DamagedMembersError", "convert", "is_complete", "store_split"]
+
+REJECTED_FILE = "rejected.csv"
+POLL = 0.2  # seconds between looks at the workers
+
+Progress = Callable[[int], None]
+"""Called now and then with the number of members that are done."""
+
+
+class DamagedMembersError(ValueError):
+    """Members of the source cannot be read, and were not to be skipped."""
+
+
+def is_complete(output: Path, plan: Plan) -> bool:
+    """Whether the output is already the store of this plan.
+
+    Raises:
+        ValueError: if the output is a finished store of something else, or a folder that is no store.
+    """
+    if (output / INDEX).exists():
+        if read_index(output / INDEX).get("plan") == plan.identity:
+            return True
+        raise ValueError(
+            f"{output}: already a store, of another source or with other settings; give another output, or remove it"
+        )
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output}: is a file; output is a folder")
+    if output.is_dir() and any(output.iterdir()) and not (output / WORK_FOLDER).is_dir():
+        raise ValueError(f"{output}: has other files in it; give an empty or a new folder as output")
+    return False
+
+
+def convert(
+    plan: Plan,
+    output: Path,
+    *,
+    workers: int = 1,
+    skip_damaged: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> DensityStore:
+    """Make a store, or finish one that was begun.
+
+    Args:
+        plan: what goes into it.
+        output: folder of the store; made if it does not exist.
+        workers: processes; 1 converts in this one.
+        skip_damaged: list damaged members in rejected.csv instead of stopping.
+        provenance: further content of index.json.
+        progress: called with the number of members that are done.
+
+    Raises:
+        DamagedMembersError: naming all members that are known to be damaged.
+        ValueError: if the output was begun with another plan, or is something else.
+        ChildProcessError: if a worker was killed.
+    """
+    if workers < 1:
+        raise ValueError(f"workers={workers}: expected at least 1")
+    if is_complete(output, plan):
+        shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)  # there if a run was killed at its very end
+        return DensityStore(output)
+    (output / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
+    with _alone(output):
+        _begin(output, plan)
+        records = {task.shard: record for task in plan.tasks if (record := read_record(output, task.shard))}
+        if not skip_damaged:
+            records = {shard: record for shard, record in records.items() if not record.rejected}
+        todo = [task for task in plan.tasks if task.shard not in records]
+        done = sum(len(task.members) for task in plan.tasks) - sum(len(task.members) for task in todo)
+        report = progress or (lambda count: None)
+        report(done)
+        job = _Job(output, plan.label, plan.compression, skip_damaged)
+        damaged = _run(job, todo, min(workers, len(todo)), lambda count: report(done + count))
+        if damaged:
+            raise DamagedMembersError(_describe_damaged(damaged))
+        return _finish(output, plan, provenance or {})
+
+
+def _describe_damaged(damaged: Sequence[Rejected]) -> str:
+    listed = "; ".join(f"{member.name} ({member.reason})" for member in sorted(damaged, key=lambda m: m.position))
+    return (
+        f"{len(damaged)} damaged members: {listed}; mend the source, or leave them out with on_error=skip "
+        "(finished shards are kept)"
+    )
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Two conversions into one folder would spoil each other; the lock ends with the process."""
+    with (output / WORK_FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{output}: another deepdft-convert is working on it; wait for it to end") from None
+        yield
+
+
+def _begin(output: Path, plan: Plan) -> None:
+    """Note the plan, or compare it with the one that was begun; remove what a killed run left half-written."""
+    path = output / WORK_FOLDER / "plan.json"
+    if path.exists():
+        if json.loads(path.read_text())["plan"] != plan.identity:
+            raise ValueError(
+                f"{output}: a conversion of another source, or with other settings, was begun here; repeat its command "
+                "to finish it, give another output, or remove the folder"
+            )
+    else:
+        write_text(path, json.dumps(plan.provenance()))
+    for part in (output / WORK_FOLDER).glob("*.part*"):
+        part.unlink()
+
+
+class _Job:
+    """What every shard has in common; cheap to pickle."""
+
+    def __init__(self, output: Path, label: str, compression: Compression, skip_damaged: bool) -> None:
+        self.output = output
+        self.label = label
+        self.compression = compression
+        self.skip_damaged = skip_damaged
+
+    def convert(self, task: Task, tick: Callable[[], None]) -> list[Rejected]:
+        """Make a shard.
+
+        Returns:
+            The damaged members; if there are any and they are not to be skipped, the shard is not made.
+        """
+        damaged: list[Rejected] = []
+        writer = ShardWriter(self.output, task.shard, labels=[self.label], compression=self.compression)
+        try:
+            with writer:
+                for offset, (member, name) in enumerate(zip(task.members, task.names, strict=True)):
+                    try:
+                        density = member.read()
+                    except DensityFormatError as error:
+                        rejected = Rejected(task.first + offset, name, str(member.source), str(error))
+                        writer.reject(rejected)
+                        damaged.append(rejected)
+                    else:
+                        writer.add(name, density)
+                    tick()
+                if damaged and not self.skip_damaged:
+                    raise DamagedMembersError
+        except DamagedMembersError:
+            return damaged
+        return []
+
+
+def _run(job: _Job, todo: Sequence[Task], workers: int, report: Progress) -> list[Rejected]:
+    """Make shards; returns the damaged members if they are not to be skipped."""
+    if workers <= 1:
+        return _run_here(job, todo, report)
+    return _run_in_processes(job, todo, workers, report)
+
+
+def _run_here(job: _Job, todo: Sequence[Task], report: Progress) -> list[Rejected]:
+    count = 0
+
+    def tick() -> None:
+        nonlocal count
+        count += 1
+        report(count)
+
+    for task in todo:
+        if damaged := job.convert(task, tick):
+            return damaged
+    return []
+
+
+def _run_in_processes(job: _Job, todo: Sequence[Task], workers: int, report: Progress) -> list[Rejected]:
+    context = multiprocessing.get_context("spawn")
+    # one counter a shard, each written by one process: no lock that a killed worker could hold for ever
+    counts = context.RawArray("q", len(todo))
+    stop = context.RawValue("b", 0)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(counts, stop))
+    try:
+        futures = [pool.submit(_convert_in_worker, job, task, slot) for slot, task in enumerate(todo)]
+        return _watch(futures, lambda: report(sum(counts)))
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "a worker was killed, perhaps for lack of memory; run the same command again with fewer workers: "
+            "finished shards are kept"
+        ) from error
+    finally:
+        stop.value = 1
+        pool.shutdown(cancel_futures=True)
+
+
+def _watch(futures: Sequence[Future[list[Rejected]]], look: Callable[[], None]) -> list[Rejected]:
+    """Wait for all shards; after a damaged member, only for those that are being made."""
+    damaged: list[Rejected] = []
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=POLL, return_when=FIRST_COMPLETED)
+        look()
+        damaged += [member for future in done if not future.cancelled() for member in future.result()]
+        if damaged:
+            pending = {future for future in pending if not future.cancel()}
+    return damaged
+
+
+_counts: Any = None
+_stop: Any = None
+
+
+def _begin_worker(counts: Any, stop: Any) -> None:
+    """Share the counters; leave Ctrl-C to the parent, and end with it however it ends."""
+    global _counts, _stop  # shared memory reaches a pool's tasks in no other way
+    _counts, _stop = counts, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _convert_in_worker(job: _Job, task: Task, slot: int) -> list[Rejected]:
+    def tick() -> None:
+        _counts[slot] += 1
+        if _stop.value:
+            raise InterruptedError("the conversion was stopped")
+
+    return job.convert(task, tick)
+
+
+def _finish(output: Path, plan: Plan, provenance: Mapping[str, Any]) -> DensityStore:
+    """Write rejected.csv and the index, and clear up."""
+    records = [record for task in plan.tasks if (record := read_record(output, task.shard))]
+    _write_rejected(output / REJECTED_FILE, records)
+    write_index(
+        output,
+        records,
+        labels=[plan.label],
+        compression=plan.compression.as_dict(),
+        provenance={**plan.provenance(), **provenance},
+    )
+    shutil.rmtree(output / WORK_FOLDER)
+    return DensityStore(output)
+
+
+def _write_rejected(path: Path, records: Sequence[ShardRecord]) -> None:
+    rejected = [member for record in records for member in record.rejected]
+    if not rejected:
+        return
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["position", "name", "source", "reason"])
+        table.writerows([member.position, member.name, member.source, member.reason] for member in rejected)
+
+
+def store_split(store: DensityStore, split: Path) -> dict[str, list[str]]:
+    """Keep a split with the data, by name.
+
+    Returns:
+        The names in each part.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it does not fit the data.
+    """
+    names = split_names(split, store)
+    write_text(store.root / SPLIT_FILE, json.dumps(names, indent=1) + "\n")
+    return names

@@ -1,0 +1,159 @@
+"""What a conversion will do, fixed before it begins: names of structures and the shards they go into.
+
+The plan depends on the source and the settings only, not on workers, so that a conversion that was interrupted goes
+on with the same shards, and gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from deepdft.data.store_writer import Compression, check_labels
+from deepdft.io.archive import Member, members
+from deepdft.io.compression import split_compression
+
+__all__ = ["Plan", "Task", "make_plan", "structure_names"]
+
+FEWEST_SHARDS = 32
+"""A source is cut into about so many shards, to keep as many workers busy, unless they would become …"""
+SMALL_SHARD = 8e6
+"""… smaller than this many bytes of source, about a second of parsing."""
+SUFFIXES = (".chgcar", ".cube", ".cub", ".vasp")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard to be made."""
+
+    shard: int
+    first: int
+    """Position of its first member in the source."""
+    members: list[Member]
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what the store will hold."""
+
+    sources: list[Path]
+    tasks: list[Task]
+    label: str
+    compression: Compression
+    identity: str
+    """sha256 of the source's members and the settings."""
+
+    @property
+    def n_members(self) -> int:
+        """Structures in the source."""
+        return sum(len(task.members) for task in self.tasks)
+
+    def provenance(self) -> dict[str, Any]:
+        """What index.json says about where the data come from."""
+        sizes: Counter[Path] = Counter()
+        counts: Counter[Path] = Counter()
+        for task in self.tasks:
+            for member in task.members:
+                sizes[member.source] += member.size
+                counts[member.source] += 1
+        # a folder of files has a source for each structure: only folders and archives are listed
+        containers = {source: source for source in self.sources if not source.is_dir()}
+        containers |= {source: source for source, count in counts.items() if count > 1}
+        return {
+            "plan": self.identity,
+            "sources": [str(source) for source in self.sources],
+            "files": [_describe(path) for path in containers],
+            "n_members": self.n_members,
+            "source_bytes": sum(sizes.values()),
+        }
+
+
+def make_plan(
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    label: str = "PBE",
+    compression: Compression | None = None,
+    shard_size: float = 1e9,
+) -> Plan:
+    """List the members of all sources, in order, and cut the list into shards.
+
+    Args:
+        sources: tars, lists of tars, folders or files.
+        label: name of the density.
+        compression: how densities are stored.
+        shard_size: bytes of source in a shard, at most (a larger member has a shard of its own).
+
+    Raises:
+        FileNotFoundError: if a source does not exist.
+        ValueError: if there is nothing in a source, names are not unique, or a setting is wrong.
+    """
+    if not shard_size >= 1:
+        raise ValueError(f"shard_size={shard_size}: expected a number of bytes, such as 1e9")
+    check_labels([label])
+    compression = compression or Compression()
+    paths = [Path(source) for source in sources]
+    found = [member for path in paths for member in members(path)]
+    if not found:
+        raise ValueError("source: the list is empty; give at least one tar, folder or file")
+    names = structure_names(found)
+    settings = {"label": label, "compression": compression.as_dict(), "shard_size": float(shard_size)}
+    listing = [[name, member.source.name, member.size] for name, member in zip(names, found, strict=True)]
+    identity = hashlib.sha256(json.dumps([settings, listing]).encode()).hexdigest()
+    limit = min(float(shard_size), max(SMALL_SHARD, sum(member.size for member in found) / FEWEST_SHARDS))
+    return Plan(paths, _cut(found, names, limit), label, compression, identity)
+
+
+def _cut(found: Sequence[Member], names: Sequence[str], limit: float) -> list[Task]:
+    """Shards of consecutive members that together have at most `limit` bytes."""
+    tasks: list[Task] = []
+    filled = 0.0
+    for position, (member, name) in enumerate(zip(found, names, strict=True)):
+        if not tasks or filled + member.size > limit:
+            tasks.append(Task(len(tasks), position, [], []))
+            filled = 0.0
+        tasks[-1].members.append(member)
+        tasks[-1].names.append(name)
+        filled += member.size
+    return tasks
+
+
+def structure_names(found: Sequence[Member]) -> list[str]:
+    """Names of the structures: member names without suffixes, with the source's name in front where they repeat.
+
+    Raises:
+        ValueError: if two structures still have the same name.
+    """
+    names = [_stem(member.name) for member in found]
+    repeated = {name for name, count in Counter(names).items() if count > 1}
+    names = [
+        f"{member.source.stem}/{name}" if name in repeated else name for member, name in zip(found, names, strict=True)
+    ]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{len(twice)} structures of the source have the name of another, e.g. {twice[0]!r}; "
+            "is a source given twice, or are there several formats of the same density?"
+        )
+    return names
+
+
+def _stem(name: str) -> str:
+    """000001_PE.CHGCAR.zz → 000001_PE; a bare CHGCAR keeps its name."""
+    name = split_compression(name.removeprefix("./"))[0]
+    path = PurePosixPath(name)
+    return name[: -len(path.suffix)] if path.suffix.lower() in SUFFIXES else name
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    """Name, size and time of a file."""
+    status = path.stat()
+    changed = datetime.datetime.fromtimestamp(status.st_mtime, datetime.UTC)
+    return {"file": path.name, "bytes": status.st_size, "modified": changed.isoformat(timespec="seconds")}
