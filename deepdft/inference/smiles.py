@@ -23,18 +23,15 @@ def atoms_from_smiles(smiles: str) -> ase.Atoms:
         ValueError: if it is not a SMILES, has several fragments, or no conformer is found.
     """
     try:
-        from rdkit import Chem, RDLogger
-        from rdkit.Chem import AllChem
+        from rdkit import Chem, rdBase
+        from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"{smiles!r} is no file, and reading it as a SMILES needs RDKit: pip install 'deepdft[view]'"
         ) from error
 
-    RDLogger.DisableLog("rdApp.*")
-    try:
+    with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
-    finally:
-        RDLogger.EnableLog("rdApp.*")
     if molecule is None or molecule.GetNumAtoms() == 0:
         raise ValueError(f"{smiles!r} is neither a file nor a valid SMILES")
     n_fragments = len(Chem.GetMolFrags(molecule))
@@ -43,10 +40,10 @@ def atoms_from_smiles(smiles: str) -> ase.Atoms:
             f"{smiles!r} has {n_fragments} fragments, and a SMILES does not place them: give a structure file"
         )
     molecule = Chem.AddHs(molecule)
-    if AllChem.EmbedMolecule(molecule, randomSeed=SEED) != 0:
+    if rdDistGeom.EmbedMolecule(molecule, randomSeed=SEED) != 0:
         raise ValueError(f"{smiles!r}: no three-dimensional structure was found; give a structure file")
-    if AllChem.MMFFHasAllMoleculeParams(molecule):
-        AllChem.MMFFOptimizeMolecule(molecule, maxIters=1000)
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
+        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, maxIters=1000)
     return ase.Atoms(
         numbers=[atom.GetAtomicNum() for atom in molecule.GetAtoms()],
         positions=molecule.GetConformer().GetPositions(),

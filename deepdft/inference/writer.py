@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from deepdft.density import volume
 from deepdft.inference.box import Box
+from deepdft.io.text import join_mark, pbc_mark
 from deepdft.units import BOHR, BOHR3
 
 __all__ = ["file_format", "slice_order", "write_slices"]
@@ -148,9 +149,12 @@ def _chgcar_header(file: TextIO, box: Box, comment: str) -> None:
     """Atoms keep their order: a species appears again where its atoms are not together."""
     atoms = box.atoms
     species = [(symbol, len(list(group))) for symbol, group in groupby(atoms.get_chemical_symbols())]
-    if box.origin.any():  # as `deepdft.io` records it, and undoes it on reading
-        comment += " [origin " + " ".join(f"{x:.16g}" for x in box.origin) + "]"
-    file.write(f"{comment}\n   1.00000000000000\n")
+    mark = {}  # what the format cannot hold; `deepdft.io` undoes it on reading
+    if box.origin.any():
+        mark["origin"] = ",".join(f"{x:.17g}" for x in box.origin)
+    if not atoms.pbc.all():
+        mark["pbc"] = pbc_mark(atoms.pbc)
+    file.write(f"{join_mark(comment, mark)}\n   1.00000000000000\n")
     for vector in atoms.cell.array:
         file.write(" {:22.16f} {:22.16f} {:22.16f}\n".format(*vector))
     file.write(" " + " ".join(f"{symbol:>5s}" for symbol, _ in species) + "\n")
@@ -161,23 +165,17 @@ def _chgcar_header(file: TextIO, box: Box, comment: str) -> None:
 
 
 def _write_h5(path: Path, box: Box, slices: Slices, name: str, unit: str, comment: str) -> None:
-    """HDF5: the field as (nx, ny, nz) float32 beside numbers, positions, cell, pbc and origin; compressed."""
+    """HDF5 as `deepdft.io` reads it: values (nx, ny, nz) float32 beside the structure; compressed."""
     _, ny, nz = box.shape
     plane = ny * nz
     with h5py.File(path, "w") as file:
-        file.attrs.update({"comment": comment, "length_unit": "Å"})
+        file.attrs["comment"] = comment
         for key, value in _structure(box).items():
             file[key] = value
         values = file.create_dataset(
-            name,
-            box.shape,
-            np.float32,
-            chunks=(1, ny, nz),
-            compression="gzip",
-            compression_opts=1,
-            shuffle=True,
+            "values", box.shape, np.float32, chunks=(1, ny, nz), compression="gzip", compression_opts=1, shuffle=True
         )
-        values.attrs["unit"] = unit
+        values.attrs.update({"quantity": name, "unit": unit})
         row = 0
         for piece in _pieces(slices, plane):
             rows = len(piece) // plane

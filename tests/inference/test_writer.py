@@ -10,6 +10,8 @@ from ase.units import Bohr
 
 from deepdft.inference.box import Box, make_box
 from deepdft.inference.writer import file_format, slice_order, write_slices
+from deepdft.io import read_density
+from deepdft.io.hdf5 import read_hdf5
 
 CELL = np.array([[4.0, 0.0, 0.0], [2.5, 4.5, 0.3], [-1.0, 1.5, 5.0]])
 
@@ -69,7 +71,7 @@ def test_in_a_chgcar_the_atoms_move_with_the_origin(tmp_path):
     box = make_box(ase.Atoms("He", positions=[[5.0, 6.0, 7.0]]), shape=(2, 2, 2))
     write_slices(tmp_path / "CHGCAR", box, [np.ones(8)])
     np.testing.assert_allclose(VaspChargeDensity(str(tmp_path / "CHGCAR")).atoms[0].positions, [[4.0, 4.0, 4.0]])
-    assert "[origin 1 2 3]" in (tmp_path / "CHGCAR").read_text().splitlines()[0]
+    assert (tmp_path / "CHGCAR").read_text().splitlines()[0].endswith("[deepdft origin=1,2,3 pbc=FFF]")
 
 
 @pytest.mark.parametrize("size", [1, 28, 30, 1000])
@@ -77,8 +79,8 @@ def test_a_streamed_hdf5_file_holds_the_field_and_the_structure(box, values, tmp
     path = tmp_path / "density.h5"
     write_slices(path, box, pieces(values, "C", size))
     with h5py.File(path) as file:
-        np.testing.assert_array_equal(file["density"][:], values)
-        assert file["density"].attrs["unit"] == "e/Å³"
+        np.testing.assert_array_equal(file["values"][:], values)
+        assert file["values"].attrs["unit"] == "e/Å³"
         np.testing.assert_array_equal(file["numbers"][:], [8, 1, 8, 1])
         np.testing.assert_array_equal(file["cell"][:], CELL)
         np.testing.assert_array_equal(file["positions"][:], box.atoms.positions)
@@ -143,3 +145,17 @@ def test_memory_does_not_grow_with_the_grid(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < box.n_points * 4  # less than the grid in float32; its text is 14 times that
+
+
+@pytest.mark.parametrize(("name", "read"), [("CHGCAR", read_density), ("x.h5", read_hdf5)])
+def test_what_is_streamed_is_what_deepdft_reads(tmp_path, name, read):
+    box = make_box(ase.Atoms("HOH", positions=[[5, 6, 7], [5.5, 6, 7.5], [6, 6, 7]]), shape=(3, 4, 7))
+    values = np.random.default_rng(1).random(box.shape).astype(np.float32)
+    write_slices(tmp_path / name, box, pieces(values, slice_order(name)), comment="three atoms")
+    density = read(tmp_path / name)
+    np.testing.assert_allclose(density.values, values, rtol=1e-6)
+    np.testing.assert_allclose(density.origin, box.origin, atol=1e-12)
+    np.testing.assert_allclose(density.atoms.positions, box.atoms.positions, atol=1e-12)
+    np.testing.assert_array_equal(density.atoms.numbers, [1, 8, 1])
+    np.testing.assert_array_equal(density.atoms.pbc, False)
+    assert density.info["comment"] == "three atoms"
