@@ -1,0 +1,83 @@
+"""Fields derived from a density, computed in one pass over a grid and written to one file per component."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepdft.inference.box import Box
+from deepdft.inference.writer import slice_order, write_slices
+
+__all__ = ["COMPONENTS", "UNITS", "component_path", "write_fields"]
+
+Evaluate = Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.floating]]]
+"""Fields by name, (n,) or (n, components), at points (n, 3) in Å."""
+
+UNITS = {"gradient": "e/Å⁴", "laplacian": "e/Å⁵", "hessian": "e/Å⁵", "iri": "Å^-0.7 e^-0.1", "dori": "1"}
+"""By name; IRI is |∇ρ|/ρ^1.1, DORI has no unit."""
+COMPONENTS = {"gradient": ("x", "y", "z"), "hessian": ("1", "2", "3")}
+"""Suffixes of fields with several components: Cartesian axes; eigenvalues of the Hessian, ascending."""
+
+
+def component_path(output: Path, name: str, component: str = "") -> Path:
+    """x.cube → x_iri.cube, x_gradient_x.cube; CHGCAR → CHGCAR_iri."""
+    ending = f"_{name}_{component}" if component else f"_{name}"
+    return output.with_name(f"{output.stem}{ending}{output.suffix}")
+
+
+def write_fields(
+    output: Path,
+    box: Box,
+    evaluate: Evaluate,
+    names: list[str],
+    *,
+    slice_size: int,
+    progress: Callable[[int, int], None] | None = None,
+    comment: str = "deepdft",
+) -> list[Path]:
+    """Compute fields on a grid slice by slice, and write each component in the format of `output`'s name.
+
+    All fields come from one pass. Their values wait in a temporary file beside the output until their own file
+    is written, so memory is bounded by the slice size.
+
+    Args:
+        output: of the density; the fields' files lie beside it.
+        box: structure and grid.
+        evaluate: gives the fields at points.
+        names: which fields.
+        slice_size: points at a time.
+        progress: called with points done and points in all.
+        comment: one line of text for the files.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: if a name is unknown.
+    """
+    unknown = [name for name in names if name not in UNITS]
+    if unknown:
+        raise ValueError(f"fields={unknown}: expected some of {', '.join(UNITS)}")
+    columns = [(name, suffix) for name in names for suffix in COMPONENTS.get(name, ("",))]
+    order = slice_order(output)
+    with tempfile.TemporaryFile(dir=output.parent) as spool:
+        values = np.memmap(spool, dtype=np.float32, mode="w+", shape=(len(columns), box.n_points))
+        for start in range(0, box.n_points, slice_size):
+            part = slice(start, min(start + slice_size, box.n_points))
+            found = evaluate(box.points(part, order=order))
+            rows = [np.asarray(found[name]).reshape(part.stop - start, -1) for name in names]
+            values[:, part] = np.concatenate(rows, axis=1).T
+            if progress is not None:
+                progress(part.stop, box.n_points)
+        paths = []
+        for row, (name, suffix) in zip(values, columns, strict=True):
+            path = component_path(output, name, suffix)
+            pieces = (row[start : start + slice_size] for start in range(0, box.n_points, slice_size))
+            label = f"{name} {suffix}".strip()
+            write_slices(path, box, pieces, name=label, unit=UNITS[name], comment=comment)
+            paths.append(path)
+    return paths
