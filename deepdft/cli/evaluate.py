@@ -115,7 +115,7 @@ def _task(cfg: DictConfig, me: Ranks) -> _Task:
         positions=positions,
         pbc=pbc,
         label=cfg.data.label,
-        title=f"{cfg.subset} structures of {Path(cfg.data.root).name}",
+        title=f"{'' if cfg.subset == 'all' else cfg.subset + ' '}structures of {Path(cfg.data.root).name}",
         identity={
             "checkpoint": _fingerprint(checkpoint),
             "data": store.fingerprint,

@@ -124,7 +124,8 @@ def _write_cube(path: Path, box: Box, slices: Slices, name: str, unit: str, comm
 
 
 def _cube_header(file: TextIO, box: Box, title: str, comment: str) -> None:
-    file.write(f"{comment}\n{title}; lengths in bohr\n")
+    mark = {"pbc": pbc_mark(box.atoms.pbc)} if box.atoms.pbc.any() else {}  # a cube cannot say that it repeats
+    file.write(f"{join_mark(comment, mark)}\n{title}; lengths in bohr\n")
     file.write(f"{len(box.atoms):5d}" + " {:.10f} {:.10f} {:.10f}\n".format(*(box.origin / BOHR)))
     for n, vector in zip(box.shape, box.atoms.cell.array, strict=True):
         file.write(f"{n:5d}" + " {:.10f} {:.10f} {:.10f}\n".format(*(vector / n / BOHR)))

@@ -67,6 +67,11 @@ def test_a_streamed_chgcar_is_what_ase_reads(box, values, tmp_path, size):
     np.testing.assert_allclose(atoms.positions, box.atoms.positions, atol=1e-8)
 
 
+def test_a_cube_of_a_crystal_says_that_it_repeats(box, values, tmp_path):
+    write_slices(tmp_path / "x.cube", box, pieces(values, "C"), comment="crystal")
+    assert (tmp_path / "x.cube").read_text().splitlines()[0] == "crystal [deepdft pbc=TTT]"
+
+
 def test_in_a_chgcar_the_atoms_move_with_the_origin(tmp_path):
     box = make_box(ase.Atoms("He", positions=[[5.0, 6.0, 7.0]]), shape=(2, 2, 2))
     write_slices(tmp_path / "CHGCAR", box, [np.ones(8)])
