@@ -103,9 +103,7 @@ def structure_errors(
         difference = encoded.density(reference.points(part)).astype(np.float64) - exact
         sums += difference.sum(), np.abs(difference).sum(), (difference**2).sum(), np.abs(exact).sum()
     if not np.isfinite(sums).all():
-        raise ValueError(
-            f"{name}: the predicted density is not finite; the checkpoint's training has diverged"
-        )
+        raise ValueError(f"{name}: the predicted density is not finite; the checkpoint's training has diverged")
     if sums[3] == 0:
         raise ValueError(f"{name}: the reference density is zero everywhere: a relative error is not defined")
     signed, absolute, squared, density = sums.tolist()

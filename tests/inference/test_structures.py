@@ -27,7 +27,7 @@ def test_frames_are_chosen_by_index_or_slice(trajectory, frames, formulas):
 
 @pytest.mark.parametrize("frames", ["7", "5:", "nonsense"])
 def test_frames_that_are_not_there_are_refused(trajectory, frames):
-    with pytest.raises(ValueError, match="frames.xyz"):
+    with pytest.raises(ValueError, match=r"frames\.xyz"):
         read_structures(trajectory, frames=frames)
 
 

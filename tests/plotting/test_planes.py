@@ -70,9 +70,7 @@ def test_points_and_project_are_inverse():
 def test_values_on_a_plane_are_those_of_the_field_in_an_oblique_cell(hand):
     cell = OBLIQUE[[0, 1, 2][::hand]]
     atoms = ase.Atoms("CO", positions=[[0.3, 0.2, 0.1], [2.0, 1.0, 1.5]], cell=cell, pbc=True)
-    density = density_of(
-        lambda points: periodic_field(points, cell), atoms, (40, 44, 48), origin=(0.5, -0.3, 0.2)
-    )
+    density = density_of(lambda points: periodic_field(points, cell), atoms, (40, 44, 48), origin=(0.5, -0.3, 0.2))
     plane = choose_plane(atoms, density.origin)
     exact = periodic_field(plane.points(), cell).reshape(plane.shape)
     np.testing.assert_allclose(plane_values(density, plane), exact, atol=2e-3)
@@ -100,9 +98,7 @@ def test_outside_a_box_that_does_not_repeat_there_is_no_value():
 def test_a_stencil_needs_few_points_of_a_large_grid():
     cell = np.eye(3) * 20.0
     plane = choose_plane(water_in(cell))
-    stencil = PlaneStencil(
-        plane, shape=(200, 200, 200), cell=cell, origin=np.zeros(3), pbc=np.ones(3, dtype=bool)
-    )
+    stencil = PlaneStencil(plane, shape=(200, 200, 200), cell=cell, origin=np.zeros(3), pbc=np.ones(3, dtype=bool))
     assert len(stencil.indices) < 0.01 * 200**3
     assert (np.diff(stencil.indices) > 0).all()
 
