@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,12 +168,14 @@ def read_checkpoint_file(file: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: if the file is damaged, holds pickled objects, or is of another kind or schema.
     """
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # about pickle protocols of files that are refused anyway
+            warnings.simplefilter("ignore")
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{file}: refused, it holds more than tensors and plain values: {_first_line(error)}"
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # whatever the bytes of a foreign file lead torch to
         raise ValueError(f"{file}: damaged or not a checkpoint: {_first_line(error)}") from error
     if not isinstance(content, dict) or "schema" not in content:
         raise ValueError(f"{file}: not a deepdft checkpoint (no 'schema' entry)")

@@ -79,7 +79,7 @@ def hydra_command(
                 with _full_error("1"):
                     main(run_task)()
             except KeyboardInterrupt as interrupt:
-                raise KeyboardInterrupt(interrupted) from interrupt
+                raise KeyboardInterrupt(str(interrupt) or interrupted) from interrupt
             if failures:
                 raise failures[0]
 

@@ -30,9 +30,9 @@ def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
     if not stored.is_file():
         raise FileNotFoundError(f"resume={run_dir}: not a run directory of deepdft-train (no {stored})")
     overrides = {_key(override): override for override in OmegaConf.to_object(OmegaConf.load(stored))}  # type: ignore[union-attr]
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    overrides |= {_key(argument): argument for argument in arguments if not argument.startswith("-")}
-    return [*flags, *overrides.values()]
+    new = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    others = [argument for argument in arguments if argument not in new]
+    return [*others, *(overrides | {_key(argument): argument for argument in new}).values()]
 
 
 def _key(override: str) -> str:

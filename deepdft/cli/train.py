@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from deepdft.checkpoint import build_model, load_checkpoint, read_checkpoint_file
@@ -32,7 +35,10 @@ __all__ = ["main", "train"]
 @one_line_errors
 def main() -> None:
     """Entry point of deepdft-train."""
-    sys.argv[1:] = with_stored_overrides(sys.argv[1:])
+    # argparse takes overrides in one piece: flags go before them
+    flags = [argument for argument in sys.argv[1:] if argument in ("-m", "--multirun")]
+    rest = [argument for argument in sys.argv[1:] if argument not in flags]
+    sys.argv[1:] = [*flags, *with_stored_overrides(rest)]
     _run()
 
 
@@ -69,7 +75,7 @@ def train(cfg: DictConfig) -> float:
         logger.log_hyperparams(config)
 
     began = time.monotonic()
-    _fit(trainer, module, data, resume_from)
+    _fit(trainer, module, data, resume_from, run_dir)
     best = (
         min(trainer.checkpoint_callback.best_model_score.item(), float("inf")) if trainer.checkpoint_callback else 0.0
     )
@@ -173,21 +179,32 @@ def _describe(
     )
 
 
-def _fit(trainer: pl.Trainer, module: DensityModule, data: DensityDataModule, resume_from: Path | None) -> None:
+def _fit(
+    trainer: pl.Trainer, module: DensityModule, data: DensityDataModule, resume_from: Path | None, run_dir: Path
+) -> None:
     """Fit, and leave W&B with an exit code whatever happens."""
     exit_code = 1
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         exit_code = 0
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from stop
+        raise KeyboardInterrupt(f"deepdft-train resume={os.path.relpath(run_dir)}") from stop
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish(exit_code=exit_code)
 
 
+def _best(trainer: pl.Trainer) -> float:
+    """The lowest validation error of the run in %; infinite where nothing was validated."""
+    callback = trainer.checkpoint_callback
+    score = callback.best_model_score if isinstance(callback, ModelCheckpoint) else None
+    return float("inf") if score is None else score.item()
+
+
 def _quiet() -> None:
-    """Lightning's tips and hardware lines say nothing about the run."""
+    """What Lightning says of itself: tips, hardware, a deprecated name of torch, files of the run that is resumed."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 

@@ -68,14 +68,14 @@ class _Samples(Dataset[Sample]):
         """Read a structure and the values at the grid points that `choose(n_points)` names."""
         position = self.positions[index]
         atoms = self.store.atoms(position)
-        shape = self.store.shapes[position]
+        shape = self.store.shape(position)
         indices = choose(int(np.prod(shape)))
         return {
             "numbers": atoms.numbers,
             "positions": atoms.positions,
             "cell": atoms.cell.array,
             "pbc": atoms.pbc if self.pbc is None else np.full(3, self.pbc),
-            "points": grid_points(atoms.cell.array, tuple(shape), self.store.origin(position), indices),
+            "points": grid_points(atoms.cell.array, shape, self.store.origin(position), indices),
             "targets": self.store.sample(position, indices, label=self.label),
         }
 

@@ -117,6 +117,9 @@ class SchNet(DensityModel):
             ProbeStep(hidden_size, self.basis.size) for _ in range(n_interactions)
         )
         self.readout = two_layers(hidden_size, hidden_size, 1, nn.Softplus)
+        with torch.no_grad():  # begin near the density of empty space, where most points lie
+            self.readout[-1].weight.mul_(0.1)
+            self.readout[-1].bias.zero_()
 
     def encode(self, atoms: AtomGraph) -> SchNetStates:
         """Compute the atom states of all steps, as far as probes read them."""

@@ -119,6 +119,9 @@ class Progress(RichProgressBar):
         steps = self.trainer.max_steps
         return steps * self.trainer.accumulate_grad_batches if steps > 0 else float("inf")
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "training"  # there are no epochs to count
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the errors; on rank 0 only, as the bar itself."""
         super().on_validation_end(trainer, pl_module)

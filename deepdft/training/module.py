@@ -93,8 +93,8 @@ class DensityModule(pl.LightningModule):
         """Log the errors over all validation structures and ranks."""
         errors = self.errors.compute()
         self.errors.reset()
-        # already reduced over ranks by the metric
-        self.log_dict({f"val/{name}": value.float() for name, value in errors.items()}, prog_bar=True)
+        for name, value in errors.items():  # already reduced over ranks by the metric
+            self.log(f"val/{name}", value.float(), prog_bar=name == "eps_mae")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimizer, and its schedule by step."""

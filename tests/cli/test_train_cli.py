@@ -1,0 +1,241 @@
+"""deepdft-train as a user runs it: run directories, resuming, several processes, sweeps, loggers, refusals."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from deepdft.checkpoint import load_checkpoint
+from deepdft.cli.train import main
+from deepdft.data.store import DensityStore
+from deepdft.models.query import EncodedStructure
+
+SMALL = [
+    "trainer=cpu",
+    "model.hidden_size=8",
+    "model.n_interactions=2",
+    "trainer.max_steps=8",
+    "trainer.val_check_interval=4",
+    "trainer.log_every_n_steps=2",
+    "trainer.enable_progress_bar=false",
+    "callbacks.progress=null",
+    "data.probes_per_structure=50",
+    "data.validation_probes=200",
+    "data.num_workers=0",
+    "optimizer.lr=1e-2",
+    "callbacks=ema",
+]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def train(tiny_store: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run the command in this process."""
+
+    def run(*overrides: str, settings: list[str] = SMALL) -> None:
+        arguments = [*settings, f"data.root={tiny_store}"] if settings else []
+        monkeypatch.setattr(sys, "argv", ["deepdft-train", *arguments, *overrides])
+        main()
+
+    return run
+
+
+def command(tiny_store: Path, *overrides: str) -> list[str]:
+    return [sys.executable, "-m", "deepdft.cli.train", *SMALL, f"data.root={tiny_store}", *overrides]
+
+
+def weights(run: str) -> dict[str, torch.Tensor]:
+    return torch.load(Path(run) / "checkpoints/last.ckpt", weights_only=True)["current_model_state"]
+
+
+def same_weights(a: str, b: str, tolerance: float = 0.0) -> bool:
+    first, second = weights(a), weights(b)
+    return all((first[name] - second[name]).abs().max() <= tolerance for name in first)
+
+
+def metrics(run: str, *columns: str) -> list[list[str]]:
+    with (Path(run) / "metrics.csv").open() as file:
+        rows = [[row["step"], *(row[column] for column in columns)] for row in csv.DictReader(file)]
+    return [row for row in rows if any(row[1:])]
+
+
+def test_a_run_directory_tells_everything_and_its_checkpoint_predicts(train, tiny_store: Path) -> None:
+    train("hydra.run.dir=run")
+    run = Path("run")
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["hidden_size"] == 8
+    about = json.loads((run / "run.json").read_text())
+    assert about["global_batch_size"] == {"structures": 2, "probes": 100}
+    assert about["data"]["fingerprint"] == DensityStore(tiny_store).fingerprint
+    assert about["versions"]["torch"] == torch.__version__.split("+")[0] or about["versions"]["torch"]
+    assert json.loads((run / "split.json").read_text())["validation"] == ["N2", "H2", "CO2"]
+    assert json.loads((run / "summary.json").read_text())["steps"] == 8
+    assert (run / "density.png").stat().st_size > 10_000
+    assert [row[0] for row in metrics("run", "val/eps_mae")] == ["3", "7"]
+    assert len(metrics("run", "train/loss")) == 4
+
+    loaded = load_checkpoint(run)
+    assert loaded.info["elements"] == [1, 6, 7, 8, 9]
+    assert loaded.pbc is False
+    reference = DensityStore(tiny_store).density(9)
+    density = EncodedStructure(loaded.model, reference.atoms).density(reference.points(slice(0, 5)))
+    assert density.shape == (5,)
+
+
+def test_training_learns(train) -> None:
+    train(
+        "hydra.run.dir=run", "trainer.max_steps=150", "trainer.val_check_interval=50", "loss=l1", "callbacks.ema=null"
+    )
+    errors = [float(row[1]) for row in metrics("run", "val/eps_mae")]
+    assert errors[-1] < 0.5 * errors[0]
+    assert errors[-1] < 40.0
+
+
+def test_the_same_seed_gives_the_same_run(train) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(f"hydra.run.dir={name}", f"seed={seed}")
+    assert same_weights("a", "b")
+    assert not same_weights("a", "c", 1e-3)
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(train, tiny_store: Path) -> None:
+    train("hydra.run.dir=whole", "trainer.max_steps=12")
+
+    process = subprocess.Popen(command(tiny_store, "hydra.run.dir=killed", "trainer.max_steps=100000"))
+    last = Path("killed/checkpoints/last.ckpt")
+    deadline = time.monotonic() + 60
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = torch.load(last, weights_only=True)["global_step"]
+
+    steps = max(12, reached + 4)
+    train("resume=killed", f"trainer.max_steps={steps}", settings=[])
+    if steps != 12:
+        train("hydra.run.dir=whole2", f"trainer.max_steps={steps}")
+    whole = "whole" if steps == 12 else "whole2"
+    assert same_weights("killed", whole)
+    assert metrics("killed", "val/eps_mae", "train/loss") == metrics(whole, "val/eps_mae", "train/loss")
+    assert not Path("runs").exists(), "a resumed run stays in its directory"
+
+
+def test_a_resumed_run_refuses_to_become_another_one(train, capfd: pytest.CaptureFixture) -> None:
+    train("hydra.run.dir=run")
+    for change in ("optimizer.lr=1e-3", "model.hidden_size=16", "seed=5", "data.structures_per_step=1", "loss=l1"):
+        with pytest.raises(SystemExit) as stop:
+            train("resume=run", change, settings=[])
+        assert stop.value.code == 1
+        assert change.split("=", maxsplit=1)[0] in capfd.readouterr().err
+    with pytest.raises(SystemExit):
+        train("resume=nowhere", settings=[])
+    assert "resume=nowhere: not a run directory" in capfd.readouterr().err
+
+
+def test_two_processes_follow_one_with_the_same_global_batch(train, tiny_store: Path) -> None:
+    train("hydra.run.dir=one")
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.structures_per_step=1"]
+    subprocess.run(command(tiny_store, "hydra.run.dir=two", *ddp), check=True, timeout=200)
+    assert same_weights("one", "two", 1e-6)
+    one, two = (metrics(run, "val/eps_mae", "val/rmse") for run in ("one", "two"))
+    for a, b in zip(one, two, strict=True):  # three structures on two ranks: none twice, none left out
+        assert [float(x) for x in a] == pytest.approx([float(x) for x in b], rel=1e-5)
+    assert json.loads(Path("two/run.json").read_text())["global_batch_size"]["structures"] == 2
+
+
+def test_a_sweep_has_a_run_per_job_and_a_table(train, capfd: pytest.CaptureFixture) -> None:
+    train("-m", "model.hidden_size=4,6", "seed=0,1", "hydra.sweep.dir=sweep", "trainer.max_steps=4")
+    with Path("sweep/results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["model.hidden_size"], row["seed"]) for row in rows} == {("4", "0"), ("4", "1"), ("6", "0"), ("6", "1")}
+    errors = [float(row["val/eps_mae"]) for row in rows]
+    assert errors == sorted(errors)
+    assert len(set(errors)) == 4
+    for job in range(4):
+        assert (Path("sweep") / str(job) / "checkpoints/best.ckpt").is_file()
+        assert (Path("sweep") / str(job) / "metrics.csv").is_file()
+    assert "results.csv" in capfd.readouterr().out
+
+
+def test_a_sweep_over_several_devices_in_one_process_is_refused(tiny_store: Path) -> None:
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "-m", "seed=0,1"]
+    result = subprocess.run(command(tiny_store, *ddp), capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode != 0
+    assert "one process per job" in result.stderr
+    assert not list(Path().rglob("*.ckpt"))
+
+
+def test_every_job_is_one_offline_run_of_wandb(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train("-m", "seed=0,1", "hydra.sweep.dir=sweep", "logger=wandb", "trainer.max_steps=4")
+    for job in ("0", "1"):
+        runs = list((Path("sweep") / job / "wandb").glob("offline-run-*"))
+        assert len(runs) == 1
+        assert next(iter(runs[0].glob("*.wandb"))).stat().st_size > 1000
+        assert list(runs[0].rglob("density*.png")), "the picture of a slice"
+        assert metrics(f"sweep/{job}", "val/eps_mae")
+
+
+def test_training_begins_from_the_weights_of_init(train) -> None:
+    train("hydra.run.dir=first", "callbacks.ema=null")
+    train("hydra.run.dir=second", "init=first", "trainer.max_steps=1", "optimizer.lr=0", "callbacks.ema=null")
+    first, second = load_checkpoint("first").model.state_dict(), load_checkpoint("second").model.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_init_of_another_architecture_is_refused(train, capfd: pytest.CaptureFixture) -> None:
+    train("hydra.run.dir=first")
+    with pytest.raises(SystemExit):
+        train("init=first", "model.hidden_size=16")
+    assert "model.hidden_size=8" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.hiden_size=8", "hiden_size"),
+        ("model=schnett", "schnett"),
+        ("loss=huber", "loss is one of mse, l1, got 'huber'"),
+        ("data.root=nowhere", "nowhere"),
+        ("trainer.max_step=3", "max_step"),
+        ("model._target_=os.system", "os.system"),
+        ("data=qm9 data.root=???", "data.root"),
+    ],
+)
+def test_what_is_wrong_is_one_line(train, override: str, message: str, capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train(*override.split())
+    error = capfd.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code == 1
+    assert message in error
+    assert not list(Path().rglob("*.ckpt"))
+
+
+def test_a_gradient_that_is_no_number_stops_the_run(train, capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        train("hydra.run.dir=run", "optimizer.lr=1e15", "trainer.max_steps=20", "callbacks.ema=null")
+    assert "is not finite; lower optimizer.lr" in capfd.readouterr().err
+
+
+def test_ctrl_c_ends_with_130_and_how_to_go_on(tiny_store: Path) -> None:
+    process = subprocess.Popen(
+        command(tiny_store, "hydra.run.dir=run", "trainer.max_steps=100000"), stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not Path("run/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "resume=run" in error

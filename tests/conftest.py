@@ -1,0 +1,38 @@
+"""A small store that any test may read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from deepdft.data.store_index import write_index
+from deepdft.data.store_writer import ShardWriter
+from deepdft.density import DensityGrid, grid_points
+
+SPLIT = {"train": ["CH4", "NH3", "H2O", "HF", "CO"], "validation": ["N2", "H2", "CO2"], "test": ["C2H2", "HCN"]}
+
+
+def gaussian_density(name: str) -> DensityGrid:
+    """Gaussians on the atoms of a molecule, as many electrons as its charge: smooth, and learnt in a few steps."""
+    atoms = molecule(name, vacuum=2.0)
+    shape = (10, 11, 12)
+    points = grid_points(atoms.cell.array, shape, np.zeros(3))
+    squared = ((points[:, None] - atoms.positions) ** 2).sum(axis=-1)
+    values = (atoms.numbers * (2.0 / np.pi) ** 1.5 * np.exp(-2.0 * squared)).sum(axis=1)
+    return DensityGrid(values.reshape(shape).astype(np.float32), atoms)
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten molecules with a split of 5, 3 and 2."""
+    root = tmp_path_factory.mktemp("stores") / "tiny"
+    root.mkdir()
+    with ShardWriter(root, 0) as shard:
+        for names in SPLIT.values():
+            for name in names:
+                shard.add(name, gaussian_density(name))
+    write_index(root, [shard.record], labels=["PBE"], compression={"name": "none"}, provenance={})
+    (root / "split.json").write_text(json.dumps(SPLIT))
+    return root
