@@ -52,13 +52,16 @@ class Member:
             raise DensityFormatError(f"{self.label}: expected {self.size} bytes, found {len(data)}: it is truncated")
         return data
 
-    def read(self) -> DensityGrid:
+    def read(self, *, pbc: bool | None = None) -> DensityGrid:
         """The density.
+
+        Args:
+            pbc: whether the structure repeats; None leaves it as the file and the format have it.
 
         Raises:
             DensityFormatError: if the file is damaged.
         """
-        return parse_density(self.read_bytes(), self.label, format_of(self.name))
+        return parse_density(self.read_bytes(), self.label, pbc=pbc)
 
 
 def members(source: str | os.PathLike[str]) -> list[Member]:

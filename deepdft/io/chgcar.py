@@ -62,7 +62,7 @@ def parse_chgcar(text: bytes, name: str) -> DensityGrid:
     except ValueError as error:
         raise DensityFormatError(f"{name}: not a valid CHGCAR: {error}") from error
     values = [_on_grid(block, header) for block in blocks]
-    channels = dict(zip(CHANNELS[len(values)], values[1:], strict=True))
+    channels: dict[str, NDArray[np.floating]] = dict(zip(CHANNELS[len(values)], values[1:], strict=True))
     return DensityGrid(values[0], header.atoms, header.origin, channels, {"comment": header.comment, **info})
 
 
@@ -159,7 +159,8 @@ def _blocks(text: bytes, header: _Header) -> tuple[list[NDArray[np.float64]], di
     ends = [*(text.rfind(b"\n", 0, start) for start in starts[1:]), len(text)]
     if len(starts) not in CHANNELS:
         raise ValueError(f"{len(starts)} blocks of values, expected 1, 2 (collinear spin) or 4 (noncollinear)")
-    blocks, info = [], {}
+    blocks: list[NDArray[np.float64]] = []
+    info: dict[str, str] = {}
     for start, end, name in zip(starts, ends, ("", *CHANNELS[len(starts)]), strict=True):
         found = text.find(b"augmentation", start, end)
         split = end if found < 0 else found

@@ -1,6 +1,9 @@
-"""Gaussian cube files: lengths in bohr, density in e/bohr³, z fastest; voxel vectors, and an origin.
+"""Reader and writer of Gaussian cube files: lengths in bohr, density in e/bohr³, z fastest, voxel vectors, an origin.
 
-A cube says nothing about periodicity. Ours record it in the second comment line; for others it is the reader's choice.
+The lines in order: two comments; number of atoms, origin (and number of values per voxel); for each axis number of
+voxels and voxel vector; for each atom its number, charge and position. A negative number of atoms announces a line
+with the numbers of orbitals, one value per voxel each. A negative number of voxels says that lengths are in Å. The
+format knows no periodicity: ours is recorded in the first comment line.
 """
 
 from __future__ import annotations
@@ -9,123 +12,150 @@ import re
 
 import ase
 import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid
 from deepdft.io.errors import DensityFormatError
-from deepdft.io.numbers import parse_floats
+from deepdft.io.numbers import format_values, parse_values
+from deepdft.io.text import Lines, join_mark, mark_pbc, pbc_mark, split_mark
 from deepdft.units import BOHR, BOHR3
 
-__all__ = ["cube_header", "format_cube", "format_cube_values", "parse_cube"]
-
-_PBC = re.compile(r"\[pbc ([TF]) ([TF]) ([TF])\]")
+__all__ = ["format_cube", "parse_cube"]
 
 
-def parse_cube(text: str, name: str, *, pbc: bool | None = None) -> DensityGrid:
+def parse_cube(text: bytes, name: str) -> DensityGrid:
     """Read the text of a cube.
 
     Args:
-        text: the whole file.
+        text: of the whole file.
         name: of the file, for errors.
-        pbc: periodicity of the structure; None for what the comment records, else not periodic.
 
     Returns:
-        The density; of several values per voxel the first, the others as channels "value_2", … in e/Å³. Nuclear
-        charges (column 2) that differ from the atomic numbers are kept in `info["charges"]`.
+        The density in e/Å³, not periodic unless our own comment says so. With several values per voxel the first is
+        the density, the others are channels in the same unit: named as our comment says, else "orbital_7" or "value_2".
+        `info` holds "comment" and, where they differ from the atomic numbers, the "charges" of the atoms' second
+        column (a valence or pseudopotential's charge).
 
     Raises:
-        DensityFormatError: if anything is missing, too much, or not a number.
+        DensityFormatError: if the file is damaged or another format.
     """
-    lines = text.split("\n", 6)
-    if len(lines) < 7:
-        raise DensityFormatError(f"{name}: a cube begins with two comment lines and four lines of the grid")
-    n_atoms, origin, n_values = _counts(lines[2], name)
-    shape, voxels, length = [], [], BOHR
-    for k, line in enumerate(lines[3:6]):
-        words = line.split()
-        numbers = parse_floats(" ".join(words[:4]), 4, name, f"line {4 + k} (points and voxel vector)")
-        if numbers[0] != int(numbers[0]) or numbers[0] == 0:
-            raise DensityFormatError(f"{name}: line {4 + k}: {words[0]!r} is not a number of points")
-        if numbers[0] < 0:  # a negative count: lengths are in Å
-            length = 1.0
-        shape.append(abs(int(numbers[0])))
-        voxels.append(numbers[1:])
-    rows = lines[6].split("\n", abs(n_atoms) + (n_atoms < 0))
-    n_header = abs(n_atoms) + (n_atoms < 0)
-    if len(rows) <= n_header:
-        raise DensityFormatError(f"{name}: expected {abs(n_atoms)} atoms, the file ends before them")
-    atoms = [parse_floats(row, 5, name, f"atom {k + 1}") for k, row in enumerate(rows[: abs(n_atoms)])]
-    if n_atoms < 0:  # orbital numbers: their count is the number of values per voxel
-        n_values = _orbitals(rows[abs(n_atoms)], name)
-    n_points = shape[0] * shape[1] * shape[2]
-    values = parse_floats(rows[n_header], n_points * n_values, name, f"{n_values} × {shape} grid")
-    fields = values.reshape(*shape, n_values) / BOHR3
-
-    cell = np.array(voxels) * np.array(shape)[:, None] * length
-    table = np.array(atoms).reshape(-1, 5)
-    info = {"comment": lines[0].strip()}
-    if (table[:, 1] != 0).any() and (table[:, 1] != table[:, 0]).any():
-        info["charges"] = " ".join(f"{charge:g}" for charge in table[:, 1])
-    recorded = _PBC.search(lines[1])
-    repeats = [letter == "T" for letter in recorded.groups()] if recorded else [False] * 3
-    structure = ase.Atoms(
-        numbers=table[:, 0].astype(int),
-        positions=table[:, 2:] * length,
-        cell=cell,
-        pbc=repeats if pbc is None else pbc,
-    )
-    channels = {f"value_{k + 1}": np.ascontiguousarray(fields[..., k]) for k in range(1, n_values)}
-    return DensityGrid(np.ascontiguousarray(fields[..., 0]), structure, origin * length, channels, info)
+    try:
+        return _parse(text)
+    except ValueError as error:
+        raise DensityFormatError(f"{name}: not a valid cube: {error}") from error
 
 
-def _counts(line: str, name: str) -> tuple[int, np.ndarray, int]:
-    """Number of atoms, origin, and number of values per voxel of line 3."""
-    words = line.split()
-    numbers = parse_floats(" ".join(words[:5]), min(max(len(words), 4), 5), name, "line 3 (number of atoms and origin)")
-    if numbers[0] != int(numbers[0]):
-        raise DensityFormatError(f"{name}: line 3: {words[0]!r} is not a number of atoms")
-    return int(numbers[0]), numbers[1:4], int(numbers[4]) if len(numbers) == 5 else 1
+def _parse(text: bytes) -> DensityGrid:
+    lines = Lines(text)
+    comment, mark = split_mark(lines.next("a comment"))
+    _check_loops(lines.next("a second comment"))
+    n_atoms, origin, n_fields = _size(lines)
+    shape, voxel, unit = _voxels(lines)
+    if abs(n_atoms) > len(text) // 10:  # "1 0 0 0 0\n" is the shortest line of an atom
+        raise ValueError(f"{abs(n_atoms)} atoms, more than the file has lines")
+    rows = np.array([lines.floats(5, "number, charge and position of an atom") for _ in range(abs(n_atoms))])
+    rows = rows.reshape(-1, 5)
+    numbers = _atomic_numbers(rows[:, 0])
+    names = _orbitals(lines, n_fields) if n_atoms < 0 else [f"value_{k + 1}" for k in range(n_fields or 1)]
+    if "channels" in mark and len(mark["channels"].split(",")) == len(names) - 1:
+        names[1:] = mark["channels"].split(",")
+    n_values = int(np.prod((*shape, len(names)), dtype=object))
+    values = parse_values(text[lines.position :], n_values, n_runs=shape[0] * shape[1]) / BOHR3
+    fields = values.reshape(*shape, len(names))
+    cell = voxel * unit * np.array(shape)[:, None]
+    atoms = ase.Atoms(numbers, rows[:, 2:] * unit, cell=cell, pbc=mark_pbc(mark) or False)
+    channels = {name: np.ascontiguousarray(fields[..., k]) for k, name in enumerate(names) if k > 0}
+    info = {"comment": comment}
+    if not np.array_equal(rows[:, 1], numbers) and rows[:, 1].any():  # zeros say nothing
+        info["charges"] = " ".join(f"{charge:g}" for charge in rows[:, 1])
+    return DensityGrid(np.ascontiguousarray(fields[..., 0]), atoms, origin * unit, dict(channels), info)
 
 
-def _orbitals(line: str, name: str) -> int:
-    words = line.split()
-    if not words or not words[0].isdigit() or int(words[0]) != len(words) - 1:
-        raise DensityFormatError(f"{name}: expected a count and as many orbital numbers, found {line.strip()!r}")
-    return int(words[0])
+def _check_loops(line: str) -> None:
+    """Some programs name the order of the loops; other orders than the usual one exist in theory."""
+    loops = re.findall(r"(?:OUTER|MIDDLE|INNER) LOOP: ?([XYZ])", line.upper())
+    if loops and loops != ["X", "Y", "Z"]:
+        raise ValueError(f"the order of loops {line.strip()!r} is not supported, only X, Y, Z (z fastest)")
 
 
-def cube_header(density: DensityGrid | ase.Atoms, shape: tuple[int, int, int], origin: np.ndarray, comment: str) -> str:
-    """Everything before the values: comments, grid and atoms."""
-    atoms = density.atoms if isinstance(density, DensityGrid) else density
-    letters = " ".join("T" if repeats else "F" for repeats in atoms.pbc)
-    lines = [
-        comment.splitlines()[0] if comment else atoms.get_chemical_formula(),
-        f"electron density in e/bohr^3, lengths in bohr [pbc {letters}]",
-        _row(len(atoms), origin / BOHR),
-        *(_row(n, vector / n / BOHR) for n, vector in zip(shape, atoms.cell.array, strict=True)),
+def _size(lines: Lines) -> tuple[int, NDArray[np.float64], int | None]:
+    """Number of atoms, origin (3,) in the file's unit, and number of values per voxel if it is given."""
+    expected = "number of atoms and origin"
+    line = lines.next(expected)
+    match = re.fullmatch(r"\s*(-?\d+)\s+(\S+)\s+(\S+)\s+(\S+)(?:\s+([1-9]\d*))?\s*", line)
+    if match is None:
+        raise ValueError(f"line {lines.number}: expected {expected}, got {line.strip()[:60]!r}")
+    origin = Lines(" ".join(match.group(2, 3, 4)).encode()).floats(3, "an origin")
+    return int(match[1]), np.array(origin), int(match[5]) if match[5] else None
+
+
+def _voxels(lines: Lines) -> tuple[tuple[int, int, int], NDArray[np.float64], float]:
+    """Numbers of voxels, voxel vectors (3, 3) in the file's unit, and Å per unit."""
+    counts, vectors = [], []
+    for _ in range(3):
+        count, *vector = lines.floats(4, "number of voxels and voxel vector")
+        if count == 0 or count != int(count):
+            raise ValueError(f"line {lines.number}: {count:g} is not a number of voxels")
+        counts.append(int(count))
+        vectors.append(vector)
+    if min(counts) < 0 < max(counts):
+        raise ValueError(f"numbers of voxels {counts}: all positive (bohr) or all negative (Å) are expected")
+    shape = (abs(counts[0]), abs(counts[1]), abs(counts[2]))
+    return shape, np.array(vectors), BOHR if counts[0] > 0 else 1.0
+
+
+def _atomic_numbers(column: NDArray[np.float64]) -> NDArray[np.int64]:
+    numbers = column.astype(np.int64)
+    if (numbers != column).any() or (numbers < 0).any() or (numbers >= len(chemical_symbols)).any():
+        raise ValueError(f"atomic numbers {column[:5]}… are not all between 0 and {len(chemical_symbols) - 1}")
+    return numbers
+
+
+def _orbitals(lines: Lines, n_fields: int | None) -> list[str]:
+    """Names of the values of a voxel from the line (or lines) with their count and their numbers."""
+    words: list[str] = []
+    while not words or len(words) <= int(words[0]):
+        line = lines.next("the numbers of orbitals")
+        words.extend(line.split())
+        if not words or not all(re.fullmatch(r"-?\d+", word) for word in words) or int(words[0]) < 1:
+            raise ValueError(
+                f"line {lines.number}: expected a count and numbers of orbitals, got {line.strip()[:60]!r}"
+            )
+    if len(words) != int(words[0]) + 1 or n_fields not in (None, 1, int(words[0])):
+        raise ValueError(f"line {lines.number}: {len(words) - 1} numbers of orbitals, expected {n_fields or words[0]}")
+    return [f"orbital_{word}" for word in words[1:]]
+
+
+def format_cube(density: DensityGrid, comment: str) -> str:
+    """The text of a cube: six significant digits, several values per voxel if there are channels.
+
+    Args:
+        density: its channels are written after the density, voxel by voxel.
+        comment: for the first line.
+    """
+    atoms, fields = density.atoms, [density.values, *density.channels.values()]
+    mark = {"pbc": pbc_mark(atoms.pbc)} if atoms.pbc.any() else {}
+    if density.channels:
+        mark["channels"] = ",".join(re.sub(r"[\s,\]=]", "_", name) for name in density.channels)
+    step = atoms.cell.array / np.array(density.shape)[:, None]
+    charges = density.info.get("charges", "").split()
+    if len(charges) != len(atoms):
+        charges = [str(number) for number in atoms.numbers]
+    header = [
+        join_mark(comment, mark),
+        "electron density in e/bohr^3, lengths in bohr, z fastest",
+        f"{len(atoms):5d}{_row(density.origin / BOHR)}" + (f"{len(fields):5d}" if density.channels else ""),
+        *(f"{n:5d}{_row(vector / BOHR)}" for n, vector in zip(density.shape, step, strict=True)),
         *(
-            f"{number:5d} {float(number):11.6f} " + " ".join(f"{x:19.12f}" for x in position / BOHR)
-            for number, position in zip(atoms.numbers, atoms.positions, strict=True)
+            f"{number:5d}{float(charge):12.6f}{_row(position / BOHR)}"
+            for number, charge, position in zip(atoms.numbers, charges, atoms.positions, strict=True)
         ),
     ]
-    return "\n".join(lines) + "\n"
+    values = np.stack(fields, axis=-1).astype(np.float64, copy=False) * BOHR3  # (nx, ny, nz, fields)
+    run = values.shape[2] * len(fields)
+    return "\n".join(header) + "\n" + format_values(values.ravel(), " %12.5E", 6, run)
 
 
-def _row(count: int, vector: np.ndarray) -> str:
-    # twelve digits: the origin and the voxels times the number of points must give the cell back
-    return f"{count:5d} " + " ".join(f"{x:19.12f}" for x in vector)
-
-
-def format_cube_values(values: np.ndarray) -> str:
-    """The lines of rows of voxels (n_rows, nz) in e/Å³: six numbers a line, each row begins a new line."""
-    nz = values.shape[-1]
-    line = " ".join(["%14.7E"] * nz)
-    pieces = [" ".join(["%14.7E"] * min(6, nz - k)) for k in range(0, nz, 6)]
-    line = "\n".join(pieces) + "\n"
-    rows = values.reshape(-1, nz).astype(np.float64) * BOHR3
-    return (line * len(rows)) % tuple(rows.ravel())
-
-
-def format_cube(density: DensityGrid) -> str:
-    """The text of a cube with one value per voxel; other channels are not written."""
-    header = cube_header(density, density.shape, density.origin, density.info.get("comment", ""))
-    return header + format_cube_values(density.values)
+def _row(vector: NDArray[np.floating]) -> str:
+    return "".join(f" {x:17.12f}" for x in vector)  # with so many digits n × voxel gives the cell back

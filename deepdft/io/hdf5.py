@@ -1,48 +1,68 @@
-"""One density in an HDF5 file: datasets values, numbers, positions, cell, pbc and origin."""
+"""One density in an HDF5 file: values (nx, ny, nz) in e/Å³ beside numbers, positions, cell, pbc and origin in Å."""
 
 from __future__ import annotations
 
-import os
+import io
 
 import ase
-import h5py
 import numpy as np
 
 from deepdft.density import DensityGrid
 from deepdft.io.errors import DensityFormatError
 
-__all__ = ["read_hdf5", "write_hdf5"]
+__all__ = ["format_hdf5", "parse_hdf5"]
+
+_UNIT = "e/Å³"
 
 
-def read_hdf5(path: str | os.PathLike[str]) -> DensityGrid:
-    """Read a density.
+def parse_hdf5(data: bytes, name: str) -> DensityGrid:
+    """Read the content of a file.
+
+    Args:
+        data: of the whole file.
+        name: of the file, for errors.
 
     Raises:
-        DensityFormatError: if the file is damaged or holds something else.
+        DensityFormatError: if the file is damaged or holds something else than a density.
     """
+    import h5py
+
     try:
-        with h5py.File(path) as file:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            unit = file["values"].attrs.get("unit", _UNIT)
+            if unit != _UNIT:
+                raise ValueError(f"its values are in {unit!r}, those of a density in {_UNIT!r}")
             atoms = ase.Atoms(file["numbers"][()], file["positions"][()], cell=file["cell"][()], pbc=file["pbc"][()])
-            channels = {name: dataset[()] for name, dataset in file.get("channels", {}).items()}
-            info = {name: str(text) for name, text in file.attrs.items()}
-            return DensityGrid(file["values"][()], atoms, file["origin"][()], channels, info)
-    except FileNotFoundError:
-        raise
-    except (OSError, KeyError, ValueError) as error:
-        raise DensityFormatError(f"{path}: not a density in HDF5, or damaged: {error}") from error
+            channels = {key: dataset[()] for key, dataset in file.get("channels", {}).items()}
+            info = {key: text for key, text in file.attrs.items() if isinstance(text, str)}
+            density = DensityGrid(file["values"][()], atoms, file["origin"][()], channels, info)
+        if not np.isfinite(density.values).all():
+            raise ValueError("its values are not all finite")
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise DensityFormatError(f"{name}: not a whole HDF5 file with a density: {error}") from error
+    return density
 
 
-def write_hdf5(path: str | os.PathLike[str], density: DensityGrid) -> None:
-    """Write a density with its channels; the caller renames."""
-    with h5py.File(path, "w") as file:
-        file["values"] = density.values
-        file["values"].attrs["unit"] = "e/Å^3"
-        file["numbers"] = density.atoms.numbers
-        file["positions"] = density.atoms.positions
-        file["cell"] = density.atoms.cell.array
-        file["pbc"] = np.asarray(density.atoms.pbc)
-        file["origin"] = density.origin
-        for name, channel in density.channels.items():
-            file[f"channels/{name}"] = channel
-        for name, text in density.info.items():
-            file.attrs[name] = text
+def format_hdf5(density: DensityGrid, comment: str) -> bytes:
+    """The content of a file with the density, its channels and its info, in the precision they have."""
+    import h5py
+
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs.update({**density.info, "comment": comment})
+        for key, value in {
+            "numbers": density.atoms.numbers,
+            "positions": density.atoms.positions,
+            "cell": density.atoms.cell.array,
+            "pbc": density.atoms.pbc,
+            "origin": density.origin,
+        }.items():
+            file[key] = value
+        for key, field in {"values": density.values, **_named(density)}.items():
+            dataset = file.create_dataset(key, data=field, compression="gzip", compression_opts=1, shuffle=True)
+            dataset.attrs["unit"] = _UNIT
+    return buffer.getvalue()
+
+
+def _named(density: DensityGrid) -> dict[str, np.ndarray]:
+    return {f"channels/{name}": channel for name, channel in density.channels.items()}

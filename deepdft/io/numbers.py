@@ -50,7 +50,7 @@ def parse_values(block: bytes, n_values: int, n_runs: int = 0) -> NDArray[np.flo
     if not np.isfinite(values).all() or np.abs(values).max(initial=0.0) > _LARGEST:
         index = int(np.flatnonzero(~(np.abs(values) <= _LARGEST))[0])
         raise ValueError(f"value {index + 1} is {values[index]:g}, expected finite numbers of sensible size")
-    _check_form(block, n_values, n_runs)
+    _check_form(block.strip(b"\r\n"), n_values, n_runs)
     return values
 
 
@@ -89,7 +89,6 @@ def _check_form(block: bytes, n_values: int, n_runs: int) -> None:
     (which costs little to find) is looked at number by number. Where many numbers differ, the file is free-format,
     and nothing can be said.
     """
-    block = block.strip(b"\n")
     lines = _odd_lines(block, n_runs)
     usual = _digits(lines[0])
     if usual is None:
@@ -104,17 +103,27 @@ def _check_form(block: bytes, n_values: int, n_runs: int) -> None:
 
 def _odd_lines(block: bytes, n_runs: int) -> list[bytes]:
     """A usual line, then all lines whose length differs from most lines at their place in a run, and the last."""
-    ends = np.flatnonzero(np.frombuffer(block + b"\n", np.uint8) == ord("\n"))
+    ends = _line_ends(block)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts
     per_run = len(ends) // n_runs if n_runs and len(ends) % n_runs == 0 else 1
-    by_place = lengths.reshape(-1, per_run)  # (n_runs, lines per run)
-    common = np.array([np.bincount(column).argmax() for column in by_place.T])
-    different = (by_place != common).ravel()
+    different = _different(ends, per_run)
+    if different.sum() > 1 + len(ends) // 100:  # perhaps only because a minus sign makes a line longer
+        different = _different(_line_ends(block.replace(b" -", b" ")), per_run)
     different[-1] = True
     usual = int(np.argmin(different)) if not different.all() else 0
-    chosen = [usual, *np.flatnonzero(different)]
-    return [block[starts[line] : ends[line]] for line in chosen]
+    return [block[starts[line] : ends[line]] for line in (usual, *np.flatnonzero(different))]
+
+
+def _line_ends(block: bytes) -> NDArray[np.intp]:
+    """Positions of the line ends, the end of the text being one."""
+    return np.append(np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")), len(block))
+
+
+def _different(ends: NDArray[np.intp], per_run: int) -> NDArray[np.bool_]:
+    """Which lines have not the length that most lines at their place in a run of `per_run` lines have."""
+    lengths = np.diff(ends, prepend=-1).reshape(-1, per_run)  # (runs, lines of a run)
+    common = np.array([np.bincount(column).argmax() for column in lengths.T])
+    return np.asarray(lengths != common).ravel()
 
 
 def _digits(line: bytes) -> int | None:
@@ -138,14 +147,18 @@ def _has_form(token: bytes, n_digits: int) -> bool:
     return match is not None and _significant(match) in (0, n_digits)
 
 
-def format_values(values: NDArray[np.floating], form: str, per_line: int) -> str:
+def format_values(values: NDArray[np.floating], form: str, per_line: int, per_run: int = 0) -> str:
     """Numbers as text, `per_line` in a line.
 
     Args:
-        values: (n,) numbers.
+        values: (n,) numbers. Those below 1e-99 in size are written as zero: their exponent has three digits, which
+            many readers misread.
         form: of one number with what separates it from the one before, such as " %12.5E".
         per_line: numbers in a line; the last line may be shorter.
+        per_run: begin a new line after so many numbers, a divisor of n; 0 never does.
     """
-    lines, rest = divmod(len(values), per_line)
+    values = np.where(np.abs(values) < 1e-99, 0.0, values.astype(np.float64, copy=False))
+    runs = len(values) // per_run if per_run else 1
+    lines, rest = divmod(per_run or len(values), per_line)
     pattern = (form * per_line + "\n") * lines + (form * rest + "\n" if rest else "")
-    return pattern % tuple(values.tolist())  # one C loop; numpy.savetxt takes several times as long
+    return pattern * runs % tuple(values.tolist())  # one C loop; numpy.savetxt takes several times as long

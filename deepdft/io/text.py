@@ -7,8 +7,9 @@ a mark such as `[deepdft origin=1,2,3 pbc=FFF]` to the comment line, and the rea
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-__all__ = ["Lines", "join_mark", "split_mark"]
+__all__ = ["Lines", "join_mark", "mark_floats", "mark_pbc", "pbc_mark", "split_mark"]
 
 _MARK = re.compile(r"\s*\[deepdft((?: \w+=[^\s\]]*)*)\]")
 
@@ -101,6 +102,6 @@ def mark_pbc(mark: dict[str, str]) -> list[bool] | None:
     return [letter == "T" for letter in mark["pbc"]]
 
 
-def pbc_mark(pbc: object) -> str:
+def pbc_mark(pbc: Iterable[bool]) -> str:
     """Three flags as letters."""
-    return "".join("T" if flag else "F" for flag in pbc)  # type: ignore[attr-defined]
+    return "".join("T" if flag else "F" for flag in pbc)

@@ -1,0 +1,115 @@
+"""Writer of VASP's CHGCAR: density times cell volume with 12 significant digits, x fastest.
+
+The format knows no origin and no isolated molecules: the atoms are moved so that the grid begins at zero, and both
+are recorded in the comment line, from which our reader restores them. Atoms keep their order: where those of one
+element do not stand together, the element appears again in the line of symbols.
+"""
+
+from __future__ import annotations
+
+import warnings
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepdft.density import DensityGrid, volume
+from deepdft.io.chgcar import CHANNELS
+from deepdft.io.numbers import format_values
+from deepdft.io.text import join_mark, pbc_mark
+
+__all__ = ["augmentation_of", "format_chgcar"]
+
+_SAME = 1e-3  # Å; atoms of a template nearer than this are the same atoms
+_BETWEEN = ("augmentation", "magnetic_moments")
+
+
+def format_chgcar(density: DensityGrid, comment: str) -> str:
+    """The text of a CHGCAR.
+
+    Args:
+        density: a channel "difference", or three "magnetization_x", "…_y" and "…_z", become further blocks. The
+            augmentation occupancies in `info` (as the reader left them) are written after each block.
+        comment: for the first line.
+
+    Raises:
+        ValueError: if there are other channels.
+    """
+    names = tuple(density.channels)
+    if names not in CHANNELS.values():
+        raise ValueError(
+            f"a CHGCAR holds the channels {' or '.join(map(repr, CHANNELS.values()))}, got {names}; "
+            "write a cube or HDF5"
+        )
+    factor = volume(density.atoms.cell.array)
+    parts = [_header(density, comment)]
+    for name, values in {"": density.values, **density.channels}.items():
+        parts.append("{:5d}{:5d}{:5d}\n".format(*density.shape))
+        parts.append(format_values(values.ravel(order="F") * factor, " %18.11E", 5))
+        parts.extend(_text_after(density, name))
+    return "".join(parts)
+
+
+def _text_after(density: DensityGrid, name: str) -> list[str]:
+    """What the reader kept from behind a block of values; moments stand only where a spin block follows."""
+    keys = _BETWEEN if density.channels else _BETWEEN[:1]
+    texts = [density.info.get(f"{key}_{name}".rstrip("_"), "") for key in keys]
+    return [text if text.endswith("\n") else text + "\n" for text in texts if text]
+
+
+def _header(density: DensityGrid, comment: str) -> str:
+    """All lines up to the blank one before the grid."""
+    atoms = density.atoms
+    mark = {"origin": ",".join(f"{x:.17g}" for x in density.origin)} if density.origin.any() else {}
+    if not atoms.pbc.all():
+        mark["pbc"] = pbc_mark(atoms.pbc)
+    groups = [(symbol, len(list(group))) for symbol, group in groupby(atoms.get_chemical_symbols())]
+    lines = [
+        join_mark(comment, mark),
+        "   1.00000000000000",
+        *map(_row, atoms.cell.array),
+        " ".join(f"{symbol:>5s}" for symbol, _ in groups),
+        " ".join(f"{count:5d}" for _, count in groups),
+        "Direct",
+        *map(_row, (atoms.positions - density.origin) @ np.linalg.inv(atoms.cell.array)),
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def _row(vector: NDArray[np.floating]) -> str:
+    return "".join(f" {x:21.16f}" for x in vector)
+
+
+def augmentation_of(template: DensityGrid, density: DensityGrid, names: str) -> dict[str, str]:
+    """The augmentation occupancies of a template, if it has the atoms of the density; else none, with a warning.
+
+    Args:
+        template: what was read from a CHGCAR.
+        density: what will be written.
+        names: of both files, for the warning.
+    """
+    texts = {key: text for key, text in template.info.items() if key.startswith(_BETWEEN)}
+    problem = "" if texts else "the template has none"
+    problem = _difference(template, density) or problem
+    if problem:
+        warnings.warn(
+            f"{names}: no augmentation occupancies are written, because {problem}; VASP cannot restart from the file "
+            "(ICHARG=1) and falls back to a superposition of atoms for them",
+            stacklevel=3,
+        )
+        return {}
+    return texts
+
+
+def _difference(one: DensityGrid, other: DensityGrid) -> str:
+    """How two structures differ, "" if they do not."""
+    if one.atoms.get_chemical_symbols() != other.atoms.get_chemical_symbols():
+        return f"the atoms differ ({one.atoms.symbols} and {other.atoms.symbols})"
+    cell = other.atoms.cell.array
+    if np.abs(one.atoms.cell.array - cell).max() > _SAME:
+        return "the cells differ"
+    steps = (one.atoms.positions - one.origin - other.atoms.positions + other.origin) @ np.linalg.inv(cell)
+    distances = np.linalg.norm((steps - np.round(steps)) @ cell, axis=1)
+    if distances.max(initial=0.0) > _SAME:
+        return f"an atom lies {distances.max():.3f} Å from its place in the template"
+    return ""
