@@ -167,14 +167,13 @@ class ShardWriter:
                 self._finish()
             elif kind is None:
                 self.record.file = ""
+                write_record(self.folder, self.number, self.record)
         finally:
             self._file.close()
             for label, spool in self._spools.items():
                 spool.close()
                 self._spool(label).unlink(missing_ok=True)
             self._part.unlink(missing_ok=True)
-        if kind is None:
-            write_record(self.folder, self.number, self.record)
 
     def _finish(self) -> None:
         """Write the tables, make the file last on the disk, and give it its name."""
@@ -197,6 +196,8 @@ class ShardWriter:
             os.fsync(written.fileno())
         self.record.sha256 = sha256_of_file(self._part)
         self.record.bytes = self._part.stat().st_size
+        # the record first: then every shard that is visible is known to be whole, and is not made again
+        write_record(self.folder, self.number, self.record)
         self._part.rename(self.folder / self.record.file)
         sync_folder(self.folder)
 

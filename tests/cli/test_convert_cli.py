@@ -1,0 +1,209 @@
+"""deepdft-convert as a user meets it: output, errors in one line, and what is left after it was killed."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepdft.data.store import DensityStore
+
+COMMAND = [sys.executable, "-m", "deepdft.cli.convert"]
+REPOSITORY = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+N = 24
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tar of densities that take some 50 ms each."""
+    path = tmp_path_factory.mktemp("source") / "many.tar"
+    n = 48
+    rng = np.random.default_rng(0)
+    with tarfile.open(path, "w") as tar:
+        for i in range(N):
+            values = "\n".join(f"{value:.6E}" for value in rng.random(n**3) * 125.0)
+            text = f"{i}\n1.0\n5 0 0\n0 5 0\n0 0 5\nH\n1\nDirect\n0.5 0.5 0.5\n\n{n} {n} {n}\n{values}\n"
+            data = zlib.compress(text.encode(), 1)
+            info = tarfile.TarInfo(f"{i:03d}.CHGCAR.zz")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def arguments(source: Path, output: Path, *more: str) -> list[str]:
+    return [*COMMAND, f"source={source}", f"output={output}", "shard_size=1e6", "workers=2", *more]
+
+
+def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=cwd, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("shard-*.h5")}
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def start_and_wait_for_a_shard(source: Path, output: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    process = subprocess.Popen(
+        arguments(source, output),
+        cwd=output.parent,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while not list(output.glob("shard-*.h5")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return process, workers_of(process)
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def wait_for_the_end(pids: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while not all(has_ended(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a conversion that nothing happened to."""
+    output = tmp_path_factory.mktemp("whole") / "store"
+    result = run(*arguments(source, output), cwd=output.parent)
+    assert result.returncode == 0, result.stderr
+    assert f"{output}: {N} structures in " in result.stdout
+    assert "electrons on the grid: " in result.stdout
+    assert [path.name for path in output.parent.iterdir()] == ["store"]  # no log, no .hydra
+    return output
+
+
+def test_killed_in_the_middle_and_resumed_it_gives_the_same_bytes(source: Path, whole: Path, tmp_path: Path) -> None:
+    output = tmp_path / "store"
+    process, workers = start_and_wait_for_a_shard(source, output)
+    process.kill()
+    process.communicate()
+    assert len(workers) == 2
+    wait_for_the_end(workers)
+    finished = {path.name: path.stat().st_ino for path in output.glob("shard-*.h5")}
+    assert 0 < len(finished) < len(contents(whole))
+    assert not (output / "index.json").exists()
+    result = run(*arguments(source, output), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {name: (output / name).stat().st_ino for name in finished} == finished
+    assert contents(output) == contents(whole)
+    assert DensityStore(output).fingerprint == DensityStore(whole).fingerprint
+    assert sorted(path.name for path in output.iterdir()) == sorted(path.name for path in whole.iterdir())
+
+
+def test_a_killed_worker_ends_the_command_with_a_remedy(source: Path, tmp_path: Path) -> None:
+    process, workers = start_and_wait_for_a_shard(source, tmp_path / "store")
+    os.kill(workers[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.startswith("error: a worker was killed, perhaps for lack of memory")
+    assert "fewer workers" in errors
+    assert errors.count("\n") == 1
+    wait_for_the_end(workers)
+
+
+def test_ctrl_c_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
+    process, workers = start_and_wait_for_a_shard(source, tmp_path / "store")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == "interrupted; to go on: the same command; finished shards are kept\n"
+    wait_for_the_end(workers)
+
+
+def test_a_finished_store_is_said_to_be_complete(source: Path, whole: Path, tmp_path: Path) -> None:
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": [0, 2], "validation": [1], "test": [3]}))
+    result = run(*arguments(source, whole, f"split={split}"), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert f"complete already, {N} structures; nothing to convert" in result.stdout
+    assert "split: 2 train, 1 validation, 1 test" in result.stdout
+    assert json.loads((whole / "split.json").read_text())["train"] == ["000", "002"]
+    (whole / "split.json").unlink()
+    result = run(*arguments(source, whole, "label=RPBE"), cwd=tmp_path)
+    assert result.returncode == 1
+    assert "already a store, of another source or with other settings" in result.stderr
+
+
+def test_relative_paths_and_lists_are_read_from_where_the_user_stands(tmp_path: Path) -> None:
+    cell = "1.0\n2 0 0\n0 2 0\n0 0 2\nH\n1\nDirect\n0 0 0\n\n1 1 2\n3.0 5.0\n"
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.CHGCAR").write_text(f"{name}\n{cell}")
+    result = run(*COMMAND, "source=[b.CHGCAR,a.CHGCAR]", "output=out/store", "workers=1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    store = DensityStore(tmp_path / "out" / "store")
+    assert store.names == ["b", "a"]
+    assert store.n_electrons.tolist() == [4.0, 4.0]
+    assert store.index["sources"] == ["b.CHGCAR", "a.CHGCAR"]
+    assert "source=[b.CHGCAR,a.CHGCAR]" in store.index["command"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], "source=… is required"),
+        (["source=x.tar"], "output=… is required"),
+        (["source=x.tar", "output=out"], "x.tar: there is no such file"),
+        (["source=x.tar", "output=out", "compresion=zfp"], "Could not override 'compresion'"),
+        (["source=x.tar", "output=out", "compression=zip"], "compression=zip: expected one of none, bitshuffle, zfp"),
+        (["source=x.tar", "output=out", "on_error=ignore"], "on_error=ignore: expected stop or skip"),
+        (["source=x.tar", "output=out", "split=s.json"], "s.json: there is no such split file"),
+        (["source=[x.tar", "output=out"], "no viable alternative at input"),
+    ],
+)
+def test_mistakes_are_one_line_without_a_traceback(tmp_path: Path, overrides: list[str], message: str) -> None:
+    result = run(*COMMAND, *overrides, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tracebacks_can_be_asked_for(tmp_path: Path) -> None:
+    for variable in ("DEEPDFT_DEBUG", "HYDRA_FULL_ERROR"):
+        result = run(*COMMAND, "source=x.tar", "output=out", cwd=tmp_path, **{variable: "1"})
+        assert result.returncode == 1
+        assert "Traceback" in result.stderr
+        assert "x.tar: there is no such file" in result.stderr
+
+
+def test_help_explains_every_option(tmp_path: Path) -> None:
+    result = run(*COMMAND, "--help", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    config = (REPOSITORY / "conf" / "convert.yaml").read_text().split("hydra:")[0]
+    options = [line.partition(":")[0] for line in config.splitlines() if line[:1].isalpha() and "defaults" not in line]
+    assert "source" in options
+    assert "shard_size" in options
+    for option in options:
+        assert f"\n  {option} " in result.stdout, f"{option} is not explained"
+    assert "deepdft-convert source=" in result.stdout

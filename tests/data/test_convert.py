@@ -1,0 +1,269 @@
+"""Conversion: the same bytes however it is done, and damaged members are named."""
+
+import csv
+import fcntl
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import zlib
+from pathlib import Path
+
+import lz4.frame
+import numpy as np
+import pytest
+
+from deepdft.data.convert import DamagedMembersError, convert, is_complete, store_split
+from deepdft.data.plan import make_plan
+from deepdft.data.store import DensityStore
+from deepdft.data.store_writer import Compression
+from deepdft.io import read_density
+
+
+def chgcar(seed: int, *, n: int = 6, values: str | None = None) -> str:
+    """A CHGCAR of water in a box of 4 Å: density × volume, x fastest."""
+    density = np.random.default_rng(seed).random((n, n + 1, n + 2))
+    text = values or " ".join(f"{value:.6E}" for value in (density * 64.0).ravel(order="F"))
+    return (
+        f"structure {seed}\n1.0\n4 0 0\n0 4 0\n0 0 4\nO H\n1 2\nCartesian\n2 2 2\n2.9 2 2\n2 2.9 {seed / 10}\n\n"
+        f"{n} {n + 1} {n + 2}\n{text}\n"
+    )
+
+
+def make_tar(path: Path, content: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in content.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make_tar(
+        tmp_path / "source.tar", {f"{i:06d}.CHGCAR.zz": zlib.compress(chgcar(i).encode()) for i in range(12)}
+    )
+
+
+SHARD = 4000.0  # bytes: two members of the source
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("shard-*.h5")}
+
+
+def test_members_of_any_kind_are_converted_in_their_order(tmp_path: Path) -> None:
+    texts = {f"{i}.CHGCAR": chgcar(i).encode() for i in (10, 9, 2)}
+    tar = make_tar(
+        tmp_path / "a.tar",
+        {
+            "10.CHGCAR": texts["10.CHGCAR"],
+            "9.CHGCAR.gz": gzip.compress(texts["9.CHGCAR"]),
+            "README": b"no density",
+            "2.CHGCAR.lz4": lz4.frame.compress(texts["2.CHGCAR"]),
+        },
+    )
+    folder = tmp_path / "more" / "3"
+    folder.mkdir(parents=True)
+    (folder / "CHGCAR").write_bytes(chgcar(3).encode())
+    store = convert(make_plan([tar, tmp_path / "more"]), tmp_path / "store")
+    assert store.names == ["10", "9", "2", "3/CHGCAR"]
+    for i, seed in enumerate([10, 9, 2, 3]):
+        path = tmp_path / "CHGCAR"
+        path.write_text(chgcar(seed))
+        expected = read_density(path)
+        np.testing.assert_array_equal(store.values(i), expected.values.astype(np.float32))
+        assert store.atoms(i) == expected.atoms
+        assert store.n_electrons[i] == pytest.approx(expected.n_electrons, abs=1e-6)
+    assert [entry["file"] for entry in store.index["files"]] == ["a.tar"]
+    assert store.index["n_members"] == 4
+
+
+def test_names_that_repeat_are_told_apart_by_their_source(tmp_path: Path) -> None:
+    one = make_tar(tmp_path / "one.tar", {"0.CHGCAR": chgcar(0).encode(), "1.CHGCAR": chgcar(1).encode()})
+    two = make_tar(tmp_path / "two.tar", {"0.CHGCAR": chgcar(2).encode(), "2.CHGCAR": chgcar(3).encode()})
+    assert convert(make_plan([one, two]), tmp_path / "store").names == ["one/0", "1", "two/0", "2"]
+    with pytest.raises(ValueError, match=r"2 structures .* e.g. 'one/0'; is a source given twice"):
+        make_plan([one, one])
+
+
+@pytest.mark.parametrize("compression", ["none", "bitshuffle", "zfp"])
+def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path, source: Path, compression: str) -> None:
+    plan = make_plan([source], shard_size=SHARD, compression=Compression(compression))
+    assert len(plan.tasks) > 3
+    for workers in (1, 2):
+        convert(plan, tmp_path / str(workers), workers=workers).verify()
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    assert len(contents(tmp_path / "1")) == len(plan.tasks)
+    assert DensityStore(tmp_path / "1").fingerprint == DensityStore(tmp_path / "2").fingerprint
+
+
+def test_a_finished_store_has_nothing_else_in_its_folder(tmp_path: Path, source: Path) -> None:
+    convert(make_plan([source]), tmp_path / "store", workers=2)
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["index.json", "shard-00000.h5"]
+
+
+@pytest.mark.parametrize("when", [1, 5, 11])
+def test_a_conversion_that_was_interrupted_goes_on(tmp_path: Path, source: Path, when: int) -> None:
+    plan = make_plan([source], shard_size=SHARD)
+    assert [len(task.members) for task in plan.tasks] == [2] * 6
+    convert(plan, tmp_path / "whole")
+
+    def stop(done: int) -> None:
+        if done == when:
+            raise KeyboardInterrupt
+
+    output = tmp_path / "store"
+    with pytest.raises(KeyboardInterrupt):
+        convert(plan, output, progress=stop)
+    finished = {path.name: path.stat().st_ino for path in output.glob("shard-*.h5")}
+    assert len(finished) == (when - 1) // 2
+    with pytest.raises(FileNotFoundError, match="an unfinished conversion"):
+        DensityStore(output)
+    steps: list[int] = []
+    convert(plan, output, progress=steps.append)
+    assert {name: (output / name).stat().st_ino for name in finished} == finished
+    assert steps == [2 * len(finished), *range(2 * len(finished) + 1, 13)]
+    assert contents(output) == contents(tmp_path / "whole")
+
+
+def test_a_finished_shard_that_went_missing_is_made_again(tmp_path: Path, source: Path) -> None:
+    plan = make_plan([source], shard_size=SHARD)
+
+    def stop(done: int) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(plan, tmp_path / "store", progress=stop)
+    (tmp_path / "store" / "shard-00001.h5").unlink()
+    convert(plan, tmp_path / "store").verify()
+
+
+def damaged_source(tmp_path: Path) -> Path:
+    good = chgcar(1).encode()
+    values = ["1.0"] * (6 * 7 * 8)
+    return make_tar(
+        tmp_path / "damaged.tar",
+        {
+            "0.CHGCAR": good,
+            "1.CHGCAR.lz4": lz4.frame.compress(good)[:-50],
+            "2.CHGCAR.zz": zlib.compress(good)[:-50],
+            "3.CHGCAR": chgcar(3, values=" ".join([*values[:-1], "nan"])).encode(),
+            "4.CHGCAR": chgcar(4, values=" ".join(values[:-1])).encode(),
+            "5.CHGCAR": chgcar(5).encode(),
+        },
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_damaged_members_stop_a_conversion_with_all_their_names(tmp_path: Path, workers: int) -> None:
+    plan = make_plan([damaged_source(tmp_path)])
+    with pytest.raises(DamagedMembersError, match=r"^4 damaged members: ") as error:
+        convert(plan, tmp_path / "store", workers=workers)
+    for name in ("1.CHGCAR.lz4", "2.CHGCAR.zz", "3.CHGCAR", "4.CHGCAR"):
+        assert name in str(error.value)
+    assert "on_error=skip" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "store" / "index.json").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("shard_size", [1.0, 1e9])
+def test_damaged_members_can_be_left_out_and_are_listed(tmp_path: Path, workers: int, shard_size: float) -> None:
+    plan = make_plan([damaged_source(tmp_path)], shard_size=shard_size)
+    with pytest.raises(DamagedMembersError):
+        convert(plan, tmp_path / "store", workers=workers)
+    store = convert(plan, tmp_path / "store", workers=workers, skip_damaged=True)
+    assert store.names == ["0", "5"]
+    store.verify()
+    with (tmp_path / "store" / "rejected.csv").open() as file:
+        rejected = list(csv.DictReader(file))
+    assert [(row["position"], row["name"]) for row in rejected] == [("1", "1"), ("2", "2"), ("3", "3"), ("4", "4")]
+    assert all(row["source"].endswith("damaged.tar") for row in rejected)
+    assert "336" in rejected[3]["reason"]  # values expected
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": [0, 1], "test": [5]}))
+    assert store_split(store, split) == {"train": ["0"], "validation": [], "test": ["5"]}
+    assert json.loads((tmp_path / "store" / "split.json").read_text())["test"] == ["5"]
+
+
+def test_a_source_of_damaged_members_only_makes_no_store(tmp_path: Path) -> None:
+    source = make_tar(tmp_path / "a.tar", {"0.CHGCAR": b"nothing"})
+    with pytest.raises(ValueError, match="there is no structure to make a store of"):
+        convert(make_plan([source]), tmp_path / "store", skip_damaged=True)
+
+
+def test_a_finished_store_is_left_alone(tmp_path: Path, source: Path) -> None:
+    plan = make_plan([source])
+    assert not is_complete(tmp_path / "store", plan)
+    convert(plan, tmp_path / "store")
+    assert is_complete(tmp_path / "store", plan)
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").iterdir()}
+    convert(make_plan([source]), tmp_path / "store")
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").iterdir()} == before
+    with pytest.raises(ValueError, match="already a store, of another source or with other settings"):
+        convert(make_plan([source], label="RPBE"), tmp_path / "store")
+
+
+def test_an_output_begun_otherwise_is_refused(tmp_path: Path, source: Path) -> None:
+    output = tmp_path / "store"
+
+    def stop(done: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(make_plan([source]), output, progress=stop)
+    other = make_tar(tmp_path / "other.tar", {"0.CHGCAR": chgcar(0).encode()})
+    for plan in (make_plan([source], compression=Compression("zfp")), make_plan([other])):
+        with pytest.raises(ValueError, match="a conversion of another source, or with other settings, was begun here"):
+            convert(plan, output)
+    convert(make_plan([source]), output).verify()
+
+
+def test_two_conversions_into_one_folder_are_refused(tmp_path: Path, source: Path) -> None:
+    work = tmp_path / "store" / ".conversion"
+    work.mkdir(parents=True)
+    with (work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another deepdft-convert is working on it"):
+            convert(make_plan([source]), tmp_path / "store")
+    convert(make_plan([source]), tmp_path / "store")
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(ValueError, match="has other files in it"):
+        convert(make_plan([source]), tmp_path)
+    with pytest.raises(ValueError, match="is a file; output is a folder"):
+        convert(make_plan([source]), source)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shard_size": 0}, "shard_size=0: expected a number of bytes"),
+        ({"label": "a/b"}, r"labels \['a/b'\]: expected different names"),
+    ],
+)
+def test_wrong_settings_are_refused(source: Path, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_plan([source], **settings)
+    with pytest.raises(ValueError, match="compression=gzip: expected one of none, bitshuffle, zfp"):
+        Compression("gzip")
+    with pytest.raises(ValueError, match=r"zfp_accuracy=0: a density error"):
+        Compression("zfp", 0)
+
+
+def test_zfp_keeps_its_accuracy_on_a_grid_of_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepdft.data.store_writer.MAX_CHUNK", 200)
+    path = tmp_path / "CHGCAR"
+    path.write_text(chgcar(0, n=10))
+    for accuracy in (1e-2, 1e-6):
+        plan = make_plan([path], compression=Compression("zfp", accuracy))
+        store = convert(plan, tmp_path / f"{accuracy}")
+        error = np.abs(store.values(0) - read_density(path).values).max()
+        assert accuracy / 100 < error < accuracy
+        assert store.index["compression"] == {"name": "zfp", "accuracy": accuracy}
