@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 __all__ = ["eps_mad", "eps_mae"]
 
 
-def _float64(values: ArrayLike | Tensor) -> Any:
+def _float64(values: ArrayLike | Tensor) -> NDArray[np.float64]:
     """As a float64 numpy array, from numpy or torch on any device."""
     if isinstance(values, Tensor):
         values = values.detach().to("cpu", torch.float64).numpy()
@@ -31,13 +29,13 @@ def eps_mae(predicted: ArrayLike | Tensor, reference: ArrayLike | Tensor) -> flo
 
     Source: Jørgensen & Bhowmik 2020, Eq. 7.
     """
-    predicted, reference = _float64(predicted), _float64(reference)
-    if predicted.shape != reference.shape:
-        raise ValueError(f"predicted has shape {predicted.shape}, reference {reference.shape}")
-    norm = np.abs(reference).sum()
+    a, b = _float64(predicted), _float64(reference)
+    if a.shape != b.shape:
+        raise ValueError(f"predicted has shape {a.shape}, reference {b.shape}")
+    norm = np.abs(b).sum()
     if norm == 0:
         raise ValueError("the reference density is zero everywhere: a relative error is not defined")
-    return float(100.0 * np.abs(predicted - reference).sum() / norm)
+    return float(100.0 * np.abs(a - b).sum() / norm)
 
 
 def eps_mad(densities: ArrayLike | Tensor, reference: int = 0) -> float:
@@ -52,13 +50,13 @@ def eps_mad(densities: ArrayLike | Tensor, reference: int = 0) -> float:
 
     Source: Jørgensen & Bhowmik 2020, Eq. 8.
     """
-    densities = _float64(densities)
-    if densities.ndim < 2 or len(densities) < 2:
-        raise ValueError(f"a spread needs at least two densities (K, …), got shape {densities.shape}")
-    if not 0 <= reference < len(densities):
-        raise ValueError(f"reference {reference} is not one of the {len(densities)} densities")
-    norm = np.abs(densities[reference]).sum()
+    rho = _float64(densities)
+    if rho.ndim < 2 or len(rho) < 2:
+        raise ValueError(f"a spread needs at least two densities (K, …), got shape {rho.shape}")
+    if not 0 <= reference < len(rho):
+        raise ValueError(f"reference {reference} is not one of the {len(rho)} densities")
+    norm = np.abs(rho[reference]).sum()
     if norm == 0:
         raise ValueError("the reference density is zero everywhere: a relative spread is not defined")
-    deviation = np.abs(densities - np.median(densities, axis=0)).sum() / len(densities)
+    deviation = np.abs(rho - np.median(rho, axis=0)).sum() / len(rho)
     return float(100.0 * deviation / norm)

@@ -29,7 +29,7 @@ def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
     stored = Path(str(run_dir)) / ".hydra" / "overrides.yaml"
     if not stored.is_file():
         raise FileNotFoundError(f"resume={run_dir}: not a run directory of deepdft-train (no {stored})")
-    overrides = {_key(override): override for override in OmegaConf.to_object(OmegaConf.load(stored))}  # type: ignore[union-attr]
+    overrides = {_key(override): override for override in map(str, OmegaConf.load(stored))}
     new = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     others = [argument for argument in arguments if argument not in new]
     return [*others, *(overrides | {_key(argument): argument for argument in new}).values()]

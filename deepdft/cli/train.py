@@ -18,7 +18,6 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from deepdft.checkpoint import build_model, load_checkpoint, read_checkpoint_file
 from deepdft.cli.app import hydra_command, one_line_errors
@@ -69,16 +68,14 @@ def train(cfg: DictConfig) -> float:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
-    if rank_zero_only.rank == 0:
+    if trainer.is_global_zero:
         _describe(config, run_dir, data, module, trainer)
     for logger in loggers:
         logger.log_hyperparams(config)
 
     began = time.monotonic()
     _fit(trainer, module, data, resume_from, run_dir)
-    best = (
-        min(trainer.checkpoint_callback.best_model_score.item(), float("inf")) if trainer.checkpoint_callback else 0.0
-    )
+    best = _best(trainer)
     if trainer.is_global_zero:
         summary = {
             "val/eps_mae": best,
@@ -108,7 +105,7 @@ def _prepare_resume(config: dict[str, Any], run_dir: Path) -> Path | None:
     stored = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"))
     refuse_changes(stored, config, run_dir)  # type: ignore[arg-type]
     checkpoint = checkpoint_to_resume(run_dir)
-    if rank_zero_only.rank == 0:
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("RANK", "0")) == 0:
         step = -1 if checkpoint is None else read_checkpoint_file(checkpoint)["global_step"]
         keep_metrics_until(run_dir / "metrics.csv", step)
         where = f"after step {step}" if checkpoint else "at the beginning: it had not reached its first checkpoint"

@@ -194,8 +194,8 @@ class DensityDataModule(pl.LightningDataModule):
 
     def _loader(self, samples: Dataset[Sample], **sampling: Any) -> DataLoader[Batch]:
         return DataLoader(
-            samples,
-            collate_fn=collate,  # type: ignore[arg-type]
+            samples,  # type: ignore[arg-type]
+            collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             multiprocessing_context="forkserver" if self.num_workers > 0 else None,

@@ -118,8 +118,8 @@ class SchNet(DensityModel):
         )
         self.readout = two_layers(hidden_size, hidden_size, 1, nn.Softplus)
         with torch.no_grad():  # begin near the density of empty space, where most points lie
-            self.readout[-1].weight.mul_(0.1)
-            self.readout[-1].bias.zero_()
+            for parameter in self.readout[-1].parameters():
+                parameter.mul_(0.1)
 
     def encode(self, atoms: AtomGraph) -> SchNetStates:
         """Compute the atom states of all steps, as far as probes read them."""
