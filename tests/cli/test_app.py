@@ -1,0 +1,215 @@
+"""What all commands share: configs are found, Hydra's features work, and the user's mistakes are one line."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+import deepdft
+from deepdft.cli import app
+from deepdft.cli.app import config_directory, hydra_command, one_line, one_line_errors
+
+Call = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user without any of our settings in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("DEEPDFT_DEBUG", "HYDRA_FULL_ERROR"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run a command that does `task`, with arguments."""
+
+    def run(task: Callable[[DictConfig], Any], *arguments: str, name: str = "convert") -> None:
+        monkeypatch.setattr(sys, "argv", [f"deepdft-{name}", *arguments])
+        hydra_command(name)(task)()
+
+    return run
+
+
+def expect_line(capsys: pytest.CaptureFixture[str], failed: pytest.ExceptionInfo[SystemExit]) -> str:
+    """Stderr of a command that failed: one line."""
+    assert failed.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_the_task_gets_the_config_with_the_overrides(call: Call, user: Path) -> None:
+    seen: list[DictConfig] = []
+    call(seen.append, "source=a.tar", "compression=zfp")
+    assert [(cfg.source, cfg.compression, cfg.on_error) for cfg in seen] == [("a.tar", "zfp", "stop")]
+    assert list(user.iterdir()) == []
+
+
+def test_a_sweep_does_the_task_for_every_combination(call: Call, user: Path) -> None:
+    seen: list[tuple[int, str]] = []
+    call(
+        lambda cfg: seen.append((cfg.workers, cfg.label)),
+        *("-m", "workers=1,2", "label=PBE,RPBE", f"hydra.sweep.dir={user}/sweep"),
+    )
+    assert seen == [(1, "PBE"), (1, "RPBE"), (2, "PBE"), (2, "RPBE")]
+
+
+def test_a_job_of_a_sweep_that_fails_is_named_without_a_traceback(
+    call: Call, user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def task(cfg: DictConfig) -> None:
+        if cfg.workers == 2:
+            raise ValueError("workers=2: too many")
+
+    with pytest.raises(SystemExit) as failed:
+        call(task, "-m", "workers=1,2", f"hydra.sweep.dir={user}/sweep")
+    assert failed.value.code == 1
+    which, what = capsys.readouterr().err.splitlines()
+    assert "workers=2" in which
+    assert what == "error: workers=2: too many"
+
+
+@pytest.mark.parametrize("name", ["convert", "train", "evaluate", "predict"])
+def test_every_command_shows_its_help_and_its_config_without_running(
+    call: Call, name: str, user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def task(cfg: DictConfig) -> None:
+        raise AssertionError("ran")
+
+    with pytest.raises(SystemExit) as ended:
+        call(task, "--help", name=name)
+    assert not ended.value.code
+    config = OmegaConf.load(config_directory() / f"{name}.yaml")
+    options = [str(key) for key in config if key not in ("defaults", "hydra")]
+    help_text = capsys.readouterr().out
+    assert [option for option in options if option not in help_text] == []
+    call(task, "--cfg", "job", name=name)
+    shown = OmegaConf.create(capsys.readouterr().out)
+    assert set(options) <= set(shown)
+    assert "hydra" not in shown
+    assert list(user.iterdir()) == []
+
+
+def test_a_model_from_outside_the_package_is_found_on_the_search_path(
+    call: Call, user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (user / "mine" / "model").mkdir(parents=True)
+    (user / "mine" / "model" / "new.yaml").write_text("_target_: somewhere.Model\nwidth: 7\n")
+    arguments = ["--cfg", "job", "-p", "model", "model=new", f"hydra.searchpath=[file://{user}/mine]"]
+    call(lambda cfg: None, *arguments, name="train")
+    shown = OmegaConf.create(capsys.readouterr().out.partition("\n")[2])  # the first line names the part
+    assert shown == {"_target_": "somewhere.Model", "width": 7}
+
+
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError, OSError, ImportError])
+def test_errors_of_the_user_are_one_line(
+    call: Call, error: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def task(cfg: DictConfig) -> None:
+        raise error("a.tar: broken\nat byte 7")
+
+    with pytest.raises(SystemExit) as failed:
+        call(task)
+    assert expect_line(capsys, failed) == "error: a.tar: broken; at byte 7\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["labell=x"], "labell"),
+        (["model=nothing"], "model"),
+        (["source=[a"], "[a"),
+        (["--config-name=nothing"], "nothing"),
+    ],
+)
+def test_what_hydra_refuses_is_one_line(
+    call: Call, arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as failed:
+        call(lambda cfg: None, *arguments)
+    assert expected in expect_line(capsys, failed)
+
+
+def test_an_unknown_option_of_a_group_lists_the_ones_there_are(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as failed:
+        call(lambda cfg: None, "model=shnet", name="train")
+    line = expect_line(capsys, failed)
+    assert "shnet" in line
+    assert "schnet" in line.replace("shnet", "", 1)
+
+
+def test_a_missing_value_is_named(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as failed:
+        call(lambda cfg: cfg.source)
+    assert expect_line(capsys, failed).startswith("error: source=… is required")
+
+
+def test_a_constructor_that_refuses_its_arguments_speaks_for_itself(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = {"_target_": "deepdft.data.store_writer.Compression", "name": "gzip"}
+    with pytest.raises(SystemExit) as failed:
+        call(lambda cfg: instantiate({"outer": {"inner": target}, "_target_": "builtins.dict"}))
+    assert expect_line(capsys, failed).startswith("error: compression=gzip: expected one of none, ")
+
+
+def test_a_bug_of_ours_keeps_its_traceback(call: Call) -> None:
+    with pytest.raises(ZeroDivisionError):
+        call(lambda cfg: 1 / 0)
+
+
+@pytest.mark.parametrize("variable", ["DEEPDFT_DEBUG", "HYDRA_FULL_ERROR"])
+def test_tracebacks_can_be_asked_for(call: Call, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(FileNotFoundError):
+        call(lambda cfg: Path("nothing").read_text())
+
+
+@pytest.mark.parametrize("value", [None, "1"])
+def test_the_task_and_its_processes_see_the_environment_of_the_user(
+    call: Call, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", value)
+    seen: list[str | None] = []
+    call(lambda cfg: seen.append(os.environ.get("HYDRA_FULL_ERROR")))
+    assert [*seen, os.environ.get("HYDRA_FULL_ERROR")] == [value, value]
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def task(cfg: DictConfig) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(sys, "argv", ["deepdft-convert"])
+    with pytest.raises(SystemExit) as ended:
+        hydra_command("convert", interrupted="resume=DIR")(task)()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; to go on: resume=DIR\n"
+
+
+def test_an_entry_point_gives_back_what_it_returns() -> None:
+    assert one_line_errors(lambda: 3)() == 3
+
+
+def test_an_error_without_words_is_named_by_its_kind() -> None:
+    assert one_line(OSError()) == "OSError"
+
+
+def test_configs_lie_in_the_installed_package_or_beside_it(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.deepdft, "__file__", str(user / "deepdft" / "__init__.py"))
+    with pytest.raises(FileNotFoundError, match=r"the configs .* are missing beside the package"):
+        config_directory()
+    for folder in (user / "conf", user / "deepdft" / "conf"):  # a checkout, then an installed wheel
+        folder.mkdir(parents=True)
+        (folder / "train.yaml").touch()
+        assert config_directory() == folder
+    assert Path(deepdft.__file__).parent == user / "deepdft"
