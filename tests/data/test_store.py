@@ -121,6 +121,32 @@ def test_processes_read_what_their_parent_reads(tmp_path: Path, compression: str
     assert read_all(store) == expected
 
 
+@pytest.mark.parametrize("compression", LOSSLESS)
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of fork beside threads of other tests
+def test_a_forked_process_opens_the_files_anew(tmp_path: Path, compression: str) -> None:
+    make_store(tmp_path, compression=compression)
+    store = DensityStore(tmp_path)
+    expected = read_all(store)
+    opened = {shard: id(files) for shard, files in store._open.items()}
+    assert list(opened) == [0, 1]
+    context = multiprocessing.get_context("fork")
+    inbox, outbox = context.Pipe(duplex=False)
+
+    def child() -> None:  # inherits the store as it is; nothing is pickled
+        inherited = store._open.copy()
+        found = read_all(store)
+        outbox.send((found, [shard for shard, files in store._open.items() if files is inherited[shard]]))
+
+    process = context.Process(target=child)
+    process.start()
+    found, kept = inbox.recv() if inbox.poll(30) else (None, None)
+    process.join()
+    assert found == expected
+    assert kept == []
+    assert read_all(store) == expected
+    assert {shard: id(files) for shard, files in store._open.items()} == opened
+
+
 def test_what_travels_to_a_process_holds_no_data(tmp_path: Path) -> None:
     make_store(tmp_path)
     store = DensityStore(tmp_path)
