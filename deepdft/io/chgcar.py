@@ -142,12 +142,11 @@ def _positions(
 ) -> NDArray[np.float64]:
     """(n_atoms, 3) Å."""
     line = lines.next('"Direct" or "Cartesian"').strip()
-    selective = line[:1] in ("S", "s")
-    if selective:
+    if line[:1] in ("S", "s"):  # selective dynamics: flags follow the positions
         line = lines.next('"Direct" or "Cartesian"').strip()
     if line[:1] not in tuple("DdCcKk"):
         raise ValueError(f'line {lines.number}: expected "Direct" or "Cartesian", got {line[:60]!r}')
-    rows = [lines.floats(3, "the position of an atom", exactly=not selective) for _ in range(n_atoms)]
+    rows = [lines.floats(3, "the position of an atom", words_after=True) for _ in range(n_atoms)]
     positions = np.array(rows).reshape(n_atoms, 3)
     return positions @ cell if line[:1] in ("D", "d") else positions * scale
 
@@ -156,7 +155,7 @@ def _blocks(text: bytes, header: _Header) -> tuple[list[NDArray[np.float64]], di
     """The blocks of values as they stand there, and the text after each."""
     n_values = int(np.prod(header.shape, dtype=object))
     starts = [header.end, *(match.end() for match in header.grid_line.finditer(text, header.end))]
-    ends = [*(text.rfind(b"\n", 0, start) for start in starts[1:]), len(text)]
+    ends = [*(text.rfind(b"\n", 0, start) + 1 for start in starts[1:]), len(text)]
     if len(starts) not in CHANNELS:
         raise ValueError(f"{len(starts)} blocks of values, expected 1, 2 (collinear spin) or 4 (noncollinear)")
     blocks: list[NDArray[np.float64]] = []

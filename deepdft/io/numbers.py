@@ -50,7 +50,7 @@ def parse_values(block: bytes, n_values: int, n_runs: int = 0) -> NDArray[np.flo
     if not np.isfinite(values).all() or np.abs(values).max(initial=0.0) > _LARGEST:
         index = int(np.flatnonzero(~(np.abs(values) <= _LARGEST))[0])
         raise ValueError(f"value {index + 1} is {values[index]:g}, expected finite numbers of sensible size")
-    _check_form(block.strip(b"\r\n"), n_values, n_runs)
+    _check_form(block, n_values, n_runs)
     return values
 
 
@@ -89,10 +89,14 @@ def _check_form(block: bytes, n_values: int, n_runs: int) -> None:
     (which costs little to find) is looked at number by number. Where many numbers differ, the file is free-format,
     and nothing can be said.
     """
-    lines = _odd_lines(block, n_runs)
+    lines = _odd_lines(block.strip(b"\r\n"), n_runs)
     usual = _digits(lines[0])
     if usual is None:
         return
+    last = lines[-1].split()[-1]
+    exponents = lines[0].upper().count(b"E") == len(lines[0].split())
+    if exponents and b"E" not in last.upper() and not block[-1:].isspace():
+        raise ValueError(f"the last number {last.decode('ascii', 'replace')!r} has no exponent: the text is truncated")
     odd = [token for line in lines[1:] for token in line.split() if not _has_form(token, usual)]
     if odd and len(odd) <= max(1, n_values // 100):
         raise ValueError(

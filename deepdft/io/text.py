@@ -37,11 +37,11 @@ class Lines:
         self.number += 1
         return line
 
-    def floats(self, n: int, expected: str, *, exactly: bool = True) -> list[float]:
-        """The first n numbers of the next line.
+    def floats(self, n: int, expected: str, *, words_after: bool = False) -> list[float]:
+        """The n numbers of the next line, behind which there may be words that are no numbers if `words_after`.
 
         Raises:
-            ValueError: if there are fewer, or more and `exactly`.
+            ValueError: if there are fewer or more.
         """
         line = self.next(expected)
         fields = line.split()
@@ -49,7 +49,8 @@ class Lines:
             values = [_float(field) for field in fields[:n]]
         except ValueError:
             values = []
-        if len(values) < n or (exactly and len(fields) != n):
+        rest = fields[n:]
+        if len(values) < n or (rest and not (words_after and rest[0].isalpha())):
             raise ValueError(f"line {self.number}: expected {expected}, got {line.strip()[:60]!r}")
         return values
 
