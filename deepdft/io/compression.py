@@ -56,6 +56,8 @@ def decompress(data: bytes, name: str) -> bytes:
 
 
 def _decompress(data: bytes, suffix: str) -> bytes:
+    if suffix and not data:
+        raise EOFError("it is empty")
     if suffix == ".zz":
         stream = zlib.decompressobj()
         text = stream.decompress(data)
@@ -67,7 +69,19 @@ def _decompress(data: bytes, suffix: str) -> bytes:
     if suffix == ".gz":
         return gzip.decompress(data)
     if suffix == ".lz4":
-        import lz4.frame
-
-        return bytes(lz4.frame.decompress(data))
+        return _lz4_frames(data)
     return data
+
+
+def _lz4_frames(data: bytes) -> bytes:
+    """All frames, one after another."""
+    import lz4.frame
+
+    parts = []
+    while data:
+        frame = lz4.frame.LZ4FrameDecompressor()
+        parts.append(frame.decompress(data))
+        if not frame.eof:
+            raise EOFError("the data end early")
+        data = frame.unused_data or b""
+    return b"".join(parts)

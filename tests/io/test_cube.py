@@ -173,12 +173,11 @@ TEXT = HEADER + block()
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(len(HEADER), len(TEXT) - 1), st.binary(max_size=3), st.integers(0, 30))
-def test_damage_to_the_values_gives_a_named_error_or_unshifted_values(place, noise, lost):
+def test_damage_to_the_values_gives_an_error_or_unshifted_values(place, noise, lost):
     damaged = TEXT[:place].encode() + noise + TEXT[place + lost :].encode()
     try:
         density = parse_cube(damaged, "x.cube")
-    except DensityFormatError as error:
-        assert str(error).startswith("x.cube: ")
+    except DensityFormatError:
         return
     same = np.isclose(density.values, VALUES / Bohr**3, rtol=1e-6)
     assert same.sum() >= VALUES.size - 4  # what was overwritten

@@ -1,0 +1,191 @@
+"""Members of tars, lists, folders and files: stable order, direct access, damage named."""
+
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import ase
+import numpy as np
+import pytest
+
+from deepdft import DensityGrid
+from deepdft.io import DensityFormatError, members, read_density
+from deepdft.io.formats import serialise
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def density(k):
+    atoms = ase.Atoms("HO", positions=[[0.1, 0.2, 0.3], [1, 1, 1]], cell=np.eye(3) * 3, pbc=True)
+    return DensityGrid(np.random.default_rng(k).random((3, 4, 5)), atoms)
+
+
+def content(k, name="x.CHGCAR.zz"):
+    return serialise(density(k), name, "")
+
+
+def write_tar(path, files, form=tarfile.PAX_FORMAT):
+    with tarfile.open(path, "w", format=form) as tar:
+        folder = tarfile.TarInfo("folder.CHGCAR")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def tar(tmp_path):
+    names = ["2.CHGCAR.zz", "b/1.CHGCAR.lz4", "README.md", "index.json", "x.cube.gz", "y.cube", "._2.CHGCAR.zz"]
+    data = {name: content(k, name) if "C" in name or "cube" in name else b"text" for k, name in enumerate(names[:2])}
+    data |= {"README.md": b"text", "index.json": b"{}", "._2.CHGCAR.zz": b"resource fork"}
+    data |= {name: content(k, name) for k, name in ((2, "x.cube.gz"), (3, "y.cube"))}
+    return write_tar(tmp_path / "data.tar", data)
+
+
+def assert_is(found, k):
+    np.testing.assert_allclose(found.values, density(k).values, rtol=1e-5)
+
+
+def test_a_tar_keeps_its_own_order_and_other_files_are_left_out(tar):
+    found = members(tar)
+    assert [member.name for member in found] == ["2.CHGCAR.zz", "b/1.CHGCAR.lz4", "x.cube.gz", "y.cube"]
+    for k, member in enumerate(found):
+        assert_is(member.read(), k)
+        assert_is(pickle.loads(pickle.dumps(member)).read(), k)
+
+
+def test_a_member_is_read_where_it_lies_without_the_rest_of_the_tar(tar):
+    last = members(tar)[-1]
+    data = bytearray(tar.read_bytes())
+    data[: last.offset] = bytes(last.offset)
+    tar.write_bytes(data)
+    assert_is(last.read(), 3)
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_kind_of_tar_is_read(tmp_path, form):
+    name = "a" * 60 + "/" + "b" * 60 + ".CHGCAR"
+    (member,) = members(write_tar(tmp_path / "x.tar", {name: content(0, name)}, form))
+    assert member.name == name
+    assert_is(member.read(), 0)
+
+
+def test_a_list_names_tars_beside_it(tmp_path):
+    for name, k in (("b.tar", 0), ("a.tar", 1)):
+        write_tar(tmp_path / name, {f"{k}.CHGCAR.zz": content(k)})
+    (tmp_path / "all.txt").write_text("# comment\nb.tar\n\na.tar\n")
+    found = members(tmp_path / "all.txt")
+    assert [member.source.name for member in found] == ["b.tar", "a.tar"]
+    assert_is(found[1].read(), 1)
+    (tmp_path / "all.txt").write_text("b.tar\nc.tar\n")
+    with pytest.raises(FileNotFoundError, match=r"all\.txt: line 2 names 'c\.tar'"):
+        members(tmp_path / "all.txt")
+
+
+def test_a_folder_is_sorted_naturally_with_its_subfolders(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("10.CHGCAR.zz", "9.cube", "sub/2.CHGCAR", "CHGCAR", "notes.md", ".hidden.cube", "sub/CHGCAR.json"):
+        (tmp_path / name).write_bytes(content(0, name) if "." not in name[0] and "n" not in name else b"text")
+    write_tar(tmp_path / "3.tar", {"in.CHGCAR.zz": content(1)})
+    found = members(tmp_path)
+    assert [member.name for member in found] == ["in.CHGCAR.zz", "9.cube", "10.CHGCAR.zz", "CHGCAR", "sub/2.CHGCAR"]
+    assert_is(found[0].read(), 1)
+
+
+def test_one_file_is_its_own_member(tmp_path):
+    (tmp_path / "x.cube").write_bytes(content(0, "x.cube"))
+    (member,) = members(tmp_path / "x.cube")
+    assert (member.name, member.label) == ("x.cube", str(tmp_path / "x.cube"))
+    assert_is(member.read(), 0)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
+def test_a_truncated_tar_is_named(tar, keep):
+    data = tar.read_bytes().rstrip(b"\0")
+    tar.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(DensityFormatError, match=r"data\.tar: .*(truncated|not a whole)"):
+        members(tar)
+
+
+def test_a_tar_cut_between_members_is_named(tar):
+    end = members(tar)[1].offset - 512
+    for size in (end, end + 100):
+        tar.write_bytes(tar.read_bytes()[:size])
+        with pytest.raises(DensityFormatError, match=r"data\.tar: .* after 1 densities"):
+            members(tar)
+
+
+def test_a_damaged_header_in_the_middle_is_named(tar):
+    data = bytearray(tar.read_bytes())
+    at = members(tar)[2].offset - 512
+    data[at : at + 50] = b"x" * 50
+    tar.write_bytes(data)
+    with pytest.raises(DensityFormatError, match=rf"data\.tar: a damaged header at byte {at} after 2 densities"):
+        members(tar)
+
+
+def test_a_damaged_member_is_named_with_its_tar(tar):
+    member = members(tar)[1]
+    data = bytearray(tar.read_bytes())
+    data[member.offset + member.size // 2] ^= 0xFF
+    tar.write_bytes(data)
+    with pytest.raises(DensityFormatError, match=r"data\.tar: b/1\.CHGCAR\.lz4: not a whole lz4 frame"):
+        member.read()
+
+
+def test_a_tar_that_shrank_after_listing_is_named(tar):
+    member = members(tar)[-1]
+    tar.write_bytes(tar.read_bytes()[: member.offset + 10])
+    with pytest.raises(DensityFormatError, match=r"y\.cube: expected \d+ bytes, found 10"):
+        member.read()
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz"])
+def test_a_compressed_tar_is_refused_with_the_remedy(tmp_path, name):
+    with tarfile.open(tmp_path / name, "w:gz"):
+        pass
+    with pytest.raises(DensityFormatError, match=r"decompress it to x\.tar"):
+        members(tmp_path / name)
+
+
+def test_a_compressed_tar_under_another_name_is_an_error(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("a.cube"))
+    with pytest.raises(DensityFormatError, match=r"x\.tar: not a whole uncompressed tar"):
+        members(tmp_path / "x.tar")
+
+
+def test_nothing_to_read_is_an_error(tmp_path):
+    write_tar(tmp_path / "x.tar", {"README": b"text"})
+    for source in (tmp_path / "x.tar", tmp_path):
+        with pytest.raises(DensityFormatError, match="no densities in it"):
+            members(source)
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        members(tmp_path / "absent.tar")
+
+
+def test_a_member_of_a_tar_is_read_by_name(tar, tmp_path):
+    assert_is(read_density(tar, member="x.cube.gz"), 2)
+    with pytest.raises(DensityFormatError, match=r"4 densities in it, such as '2\.CHGCAR\.zz'; name one with member="):
+        read_density(tar)
+    with pytest.raises(DensityFormatError, match="none is named 'z'"):
+        read_density(tar, member="z")
+    assert_is(read_density(write_tar(tmp_path / "one.tar", {"1.CHGCAR": content(0, "CHGCAR")})), 0)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data sets are not here")
+@pytest.mark.parametrize(
+    ("name", "n_members", "low", "high"), [("ec", 3, 0.997, 1.0), ("nmc", 3, 0.94, 0.97), ("qm9_small", 97, 0.99, 1.02)]
+)
+def test_electron_counts_of_real_data_are_near_the_valence_counts(name, n_members, low, high):
+    valence = {"H": 1, "Li": 3, "C": 4, "N": 5, "O": 6, "F": 7, "Mn": 15, "Co": 9, "Ni": 16}
+    found = members(SHARED / f"{name}.tar")
+    assert len(found) == n_members
+    for member in found[::8]:
+        density = member.read()
+        n_valence = sum(valence[symbol] for symbol in density.atoms.get_chemical_symbols())
+        assert low < density.n_electrons / n_valence < high, member.name
