@@ -23,19 +23,26 @@ def exponential(optimizer: Optimizer, *, factor: float = 0.96, every: int = 100_
     return LambdaLR(optimizer, lambda step: factor ** (step / every))
 
 
-def warmup_cosine(optimizer: Optimizer, *, warmup: int, total: int, final: float = 0.0) -> LambdaLR:
-    """Linear rise over `warmup` steps, then half a cosine down to `final` times the rate at step `total`.
+def warmup_cosine(optimizer: Optimizer, *, total: int, warmup: float = 0.02, final: float = 0.0) -> LambdaLR:
+    """Linear rise, then half a cosine down.
+
+    Args:
+        optimizer: whose rate is the peak.
+        total: steps until the end.
+        warmup: share of them for the rise.
+        final: rate at the end, as a share of the peak.
 
     Raises:
-        ValueError: if the warm-up does not end before `total`.
+        ValueError: if `warmup` is no share, or there are no steps.
     """
-    if not 0 <= warmup < total:
-        raise ValueError(f"scheduler.warmup must lie between 0 and total = {total} steps, got {warmup}")
+    if not (0.0 <= warmup < 1.0 and total > 0):
+        raise ValueError(f"scheduler.warmup is a share of total > 0 steps, 0 ≤ warmup < 1; got {warmup} of {total}")
+    rise = round(warmup * total)
 
     def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        progress = min(1.0, (step - warmup) / (total - warmup))
+        if step < rise:
+            return (step + 1) / rise
+        progress = min(1.0, (step - rise) / (total - rise))
         return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     return LambdaLR(optimizer, rate)

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from deepdft.checkpoint import load_checkpoint
+from deepdft.cli.app import config_directory
 from deepdft.cli.train import main
 from deepdft.data.store import DensityStore
 from deepdft.models.query import EncodedStructure
@@ -199,6 +200,13 @@ def test_init_of_another_architecture_is_refused(train, capfd: pytest.CaptureFix
     with pytest.raises(SystemExit):
         train("init=first", "model.hidden_size=16")
     assert "model.hidden_size=8" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("experiment", sorted(p.stem for p in (config_directory() / "experiment").glob("*.yaml")))
+def test_every_experiment_trains_and_ends(train, experiment: str) -> None:
+    settings = [f"experiment={experiment}", "debug=default", "trainer.accelerator=cpu", "hydra.run.dir=run"]
+    train("trainer.enable_progress_bar=false", "callbacks.progress=null", settings=settings)
+    assert load_checkpoint("run").config == yaml.safe_load(Path("run/config.yaml").read_text())["model"]
 
 
 @pytest.mark.parametrize(
