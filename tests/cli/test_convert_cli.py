@@ -67,6 +67,7 @@ def start_and_wait_for_a_shard(source: Path, output: Path) -> tuple[subprocess.P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 30
     while not list(output.glob("shard-*.h5")):
@@ -136,7 +137,7 @@ def test_a_killed_worker_ends_the_command_with_a_remedy(source: Path, tmp_path: 
 
 def test_ctrl_c_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
     process, workers = start_and_wait_for_a_shard(source, tmp_path / "store")
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors == "interrupted; to go on: the same command; finished shards are kept\n"

@@ -129,6 +129,18 @@ def test_a_conversion_that_was_interrupted_goes_on(tmp_path: Path, source: Path,
     assert contents(output) == contents(tmp_path / "whole")
 
 
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path, source: Path) -> None:
+    work = tmp_path / "store" / ".conversion"
+    work.mkdir(parents=True)
+    (work / "shard-00000.h5.4711.part").write_bytes(b"half")
+    (work / "shard-00000.h5.4711.part.0").write_bytes(b"values")
+
+    def look(done: int) -> None:
+        assert not [path for path in work.iterdir() if "4711" in path.name]
+
+    convert(make_plan([source]), tmp_path / "store", progress=look).verify()
+
+
 def test_a_finished_shard_that_went_missing_is_made_again(tmp_path: Path, source: Path) -> None:
     plan = make_plan([source], shard_size=SHARD)
 
