@@ -36,7 +36,7 @@ class _Header:
     comment: str
     shape: tuple[int, int, int]
     grid_line: re.Pattern[bytes]
-    """Matches a line that repeats the grid."""
+    """Matches a line that repeats the grid, with the line end before it (a literal, which makes the search fast)."""
     end: int
     """Where the first block of values begins."""
 
@@ -86,7 +86,7 @@ def _header(lines: Lines) -> _Header:
     fields = line.split()
     if len(fields) != 3 or not all(re.fullmatch(r"[1-9]\d*", field) for field in fields):
         raise ValueError(f"line {lines.number}: expected the grid, as three integers, got {line.strip()[:60]!r}")
-    pattern = rb"(?m)^[ \t]*" + rb"[ \t]+".join(field.encode() for field in fields) + rb"[ \t\r]*$"
+    pattern = rb"\n[ \t]*" + rb"[ \t]+".join(field.encode() for field in fields) + rb"[ \t\r]*(?=\n|\Z)"
     shape = (int(fields[0]), int(fields[1]), int(fields[2]))
     return _Header(atoms, origin, comment, shape, re.compile(pattern), lines.position)
 
@@ -154,7 +154,7 @@ def _positions(
 def _blocks(text: bytes, header: _Header) -> tuple[list[NDArray[np.float64]], dict[str, str]]:
     """The blocks of values as they stand there, and the text after each."""
     n_values = int(np.prod(header.shape, dtype=object))
-    starts = [header.end, *(match.end() for match in header.grid_line.finditer(text, header.end))]
+    starts = [header.end, *(match.end() for match in header.grid_line.finditer(text, header.end - 1))]
     ends = [*(text.rfind(b"\n", 0, start) + 1 for start in starts[1:]), len(text)]
     if len(starts) not in CHANNELS:
         raise ValueError(f"{len(starts)} blocks of values, expected 1, 2 (collinear spin) or 4 (noncollinear)")

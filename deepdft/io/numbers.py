@@ -13,6 +13,8 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
+from deepdft.io.columns import parse_columns
+
 __all__ = ["format_values", "parse_values"]
 
 _LARGEST = 1e30  # a larger "density" is a damaged exponent
@@ -38,6 +40,23 @@ def parse_values(block: bytes, n_values: int, n_runs: int = 0) -> NDArray[np.flo
         ValueError: if there are fewer or more numbers, one is not a finite number of sensible size, or one differs
             in form from all others (a digit was lost or added).
     """
+    columns = None if n_runs else parse_columns(block, n_values)
+    if columns is None or np.abs(columns[0]).max() > _LARGEST:
+        return _parse_free(block, n_values, n_runs)
+    values, end = columns
+    n_left = n_values - values.size
+    if len(block[end : end + 1000].split()) != n_left or block[end + 1000 :].strip():
+        return _parse_free(block, n_values, n_runs)  # which says what is wrong
+    if n_left == 0:
+        return values
+    # the last, shorter line; the first one before it shows what form its numbers must have
+    first = block[: block.find(b"\n") + 1]
+    n_first = values.size * len(first) // end  # numbers in a line
+    return np.concatenate([values, _parse_free(first + block[end:], n_first + n_left, 0)[n_first:]])
+
+
+def _parse_free(block: bytes, n_values: int, n_runs: int) -> NDArray[np.float64]:
+    """As `parse_values`, for numbers separated by blanks."""
     values = _tokens(block)
     if values is None:
         block = repair(block)
