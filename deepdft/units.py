@@ -1,8 +1,10 @@
 """Units: everything inside deepdft is in Å, eV and e/Å³; conversions live in `deepdft.io` and use these constants."""
 
-from ase.units import Bohr as BOHR  # Å per bohr radius (CODATA 2014, as ASE reads and writes its files)
+from ase.units import Bohr
 
 __all__ = ["BOHR", "BOHR3"]
 
+BOHR = Bohr
+"""Å per bohr radius (CODATA 2014, as ASE reads and writes its files)."""
 BOHR3 = BOHR**3
 """Å³ per cubic bohr: a density of 1 e/bohr³ is 1 / BOHR3 e/Å³."""

@@ -44,23 +44,22 @@ def _run(cfg: DictConfig) -> None:
         compression=Compression(str(cfg.compression), float(cfg.zfp_accuracy)),
         shard_size=float(cfg.shard_size),
     )
-    if is_complete(output, plan):
-        store = DensityStore(output)
+    before = is_complete(output, plan)
+    with _progress(plan) as advance:
+        store = convert(
+            plan,
+            output,
+            workers=int(cfg.workers) if cfg.workers is not None else os.cpu_count() or 1,
+            skip_damaged=cfg.on_error == "skip",
+            provenance={"command": command_line(), "versions": versions()},
+            progress=advance,
+        )
+    names = store_split(store, Path(cfg.split)) if cfg.split is not None else None
+    if before:
         print(f"{output}: complete already, {len(store)} structures; nothing to convert")
     else:
-        workers = int(cfg.workers) if cfg.workers is not None else os.cpu_count() or 1
-        with _progress(plan) as advance:
-            store = convert(
-                plan,
-                output,
-                workers=workers,
-                skip_damaged=cfg.on_error == "skip",
-                provenance={"command": command_line(), "versions": versions()},
-                progress=advance,
-            )
         _summarise(store)
-    if cfg.split is not None:
-        names = store_split(store, Path(cfg.split))
+    if names is not None:
         print("split: " + ", ".join(f"{len(part)} {name}" for name, part in names.items()))
 
 

@@ -40,19 +40,33 @@ def parse_values(block: bytes, n_values: int, n_runs: int = 0) -> NDArray[np.flo
         ValueError: if there are fewer or more numbers, one is not a finite number of sensible size, or one differs
             in form from all others (a digit was lost or added).
     """
-    columns = None if n_runs else parse_columns(block, n_values)
+    if n_runs == 0:
+        # without its blank, a minus sign that made a line longer stands where the blank of other numbers stands
+        for text in (block, block.replace(b" -", b"-")):
+            values = _parse_in_columns(text, n_values)
+            if values is not None:
+                return values
+    return _parse_free(block, n_values, n_runs)
+
+
+def _parse_in_columns(block: bytes, n_values: int) -> NDArray[np.float64] | None:
+    """The numbers of a block that stands in columns; None if it does not, or if anything is wrong with it."""
+    columns = parse_columns(block, n_values)
     if columns is None or np.abs(columns[0]).max() > _LARGEST:
-        return _parse_free(block, n_values, n_runs)
+        return None
     values, end = columns
-    n_left = n_values - values.size
-    if len(block[end : end + 1000].split()) != n_left or block[end + 1000 :].strip():
-        return _parse_free(block, n_values, n_runs)  # which says what is wrong
-    if n_left == 0:
-        return values
-    # the last, shorter line; the first one before it shows what form its numbers must have
     first = block[: block.find(b"\n") + 1]
     n_first = values.size * len(first) // end  # numbers in a line
-    return np.concatenate([values, _parse_free(first + block[end:], n_first + n_left, 0)[n_first:]])
+    if block[end + len(first) :].strip():
+        return None
+    if values.size == n_values and not block[end:].strip():
+        return values
+    # the last, shorter line; the first one before it shows what form its numbers must have
+    try:
+        last = _parse_free(first + block[end:], n_first + n_values - values.size, 0)
+    except ValueError:
+        return None
+    return np.concatenate([values, last[n_first:]])
 
 
 def _parse_free(block: bytes, n_values: int, n_runs: int) -> NDArray[np.float64]:

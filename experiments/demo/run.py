@@ -1,6 +1,7 @@
 """The demo: train on the bundled molecules, evaluate the held-out ones, predict one; then a short table.
 
-Run it as `make demo`; further Hydra overrides go to the training: `python experiments/demo/run.py trainer.max_steps=500`.
+Run it as `make demo`. Further Hydra overrides go to the training:
+`python experiments/demo/run.py trainer.max_steps=500`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def main(overrides: list[str]) -> None:
     command("deepdft-train", "experiment=demo", f"hydra.run.dir={RUN}/train", *overrides)
     command("deepdft-evaluate", f"checkpoint={RUN}/train", "data=qm9_demo", f"hydra.run.dir={RUN}/evaluate")
     store.atoms(shown).write(RUN / "molecule.xyz", plain=True)
-    command("deepdft-predict", f"checkpoint={RUN}/train", f"structure={RUN}/molecule.xyz", f"output={RUN}/molecule.cube")
+    molecule = [f"structure={RUN}/molecule.xyz", f"output={RUN}/molecule.cube"]
+    command("deepdft-predict", f"checkpoint={RUN}/train", *molecule)
 
     summary = json.loads((RUN / "evaluate/summary.json").read_text())
     table = Table(title=f"Error of the density on {len(split.test)} molecules the model has not seen")

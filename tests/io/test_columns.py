@@ -87,3 +87,12 @@ def test_other_forms_are_left_alone(text):
 def test_an_absurd_exponent_in_columns_is_an_error():
     with pytest.raises(ValueError, match="value 3 is 1e\\+40"):
         parse_values(b" 1.0E+00 1.0E+00\n 1.0E+40 1.0E+00\n", 4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(10, 43), st.integers(0, 10**6))
+def test_numbers_without_a_place_for_their_sign_are_read_in_columns_too(n, seed):
+    rng = np.random.default_rng(seed)
+    words = [f" {x:.5E}" for x in rng.lognormal(0, 10, n) * rng.choice([1, -1], n)]
+    np.testing.assert_allclose(parse_values(lines_of(words), n), [float(word) for word in words], rtol=4e-16)
+    assert parse_columns(lines_of(words).replace(b" -", b"-"), n) is not None
