@@ -7,6 +7,7 @@ A run directory, a checkpoint file and a folder of a released DeepDFT model are 
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import warnings
@@ -19,6 +20,7 @@ import torch
 from hydra.utils import get_class, instantiate
 
 from deepdft.models.base import DensityModel
+from deepdft.models.released import model_from_released
 
 __all__ = [
     "SCHEMA",
@@ -33,6 +35,8 @@ __all__ = [
 
 SCHEMA = 1
 STATE_PREFIX = "model."
+RELEASED_ARGUMENTS, RELEASED_WEIGHTS = "arguments.json", "best_model.pth"
+"""Files of a folder that the released DeepDFT code has written."""
 TRUSTED_PACKAGES = ("deepdft.models",)
 """Packages whose classes a checkpoint may name; others only when the caller says so."""
 
@@ -133,17 +137,35 @@ def load_checkpoint(
         ValueError: if the file is not a checkpoint of this package or does not fit its own config.
     """
     path = Path(path)
-    if (path / "arguments.json").is_file():
-        from deepdft.models.released import load_released
-
-        model, config, pbc = load_released(path)
-        return Checkpoint(model.to(device).eval(), config, pbc, {"path": str(path), "released": True})
+    released = path.parent if path.name == RELEASED_WEIGHTS else path
+    if (released / RELEASED_ARGUMENTS).is_file():
+        return _load_released(released, device)
     file = _checkpoint_file(path)
     content = read_checkpoint_file(file)
     model = build_model(content["model"], trusted=trusted)
     _load_weights(model, content["state_dict"], file)
     info = {"path": str(file), "step": content.get("global_step")} | content.get("info", {})
     return Checkpoint(model.to(device).eval(), content["model"], content["pbc"], info)
+
+
+def _load_released(folder: Path, device: torch.device | str) -> Checkpoint:
+    """A model in the form in which the released DeepDFT code stores it."""
+    file = folder / RELEASED_WEIGHTS
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder}: {RELEASED_ARGUMENTS} without {RELEASED_WEIGHTS}, which holds the weights")
+    try:
+        arguments = json.loads((folder / RELEASED_ARGUMENTS).read_text())
+    except ValueError as error:
+        raise ValueError(f"{folder / RELEASED_ARGUMENTS}: not JSON: {error}") from error
+    content = _load_plain(file)
+    if not isinstance(arguments, dict) or not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise ValueError(f"{folder}: not a released DeepDFT model (expected an entry 'model' in {RELEASED_WEIGHTS})")
+    try:
+        model, config, pbc = model_from_released(arguments, content["model"])
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    info = {"path": str(folder), "released": True, "step": content.get("step")}
+    return Checkpoint(model.to(device).eval(), config, pbc, info)
 
 
 def _checkpoint_file(path: Path) -> Path:
@@ -167,21 +189,26 @@ def read_checkpoint_file(file: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: if the file is damaged, holds pickled objects, or is of another kind or schema.
     """
+    content = _load_plain(file)
+    if not isinstance(content, dict) or "schema" not in content:
+        raise ValueError(f"{file}: not a deepdft checkpoint (no 'schema' entry)")
+    if content["schema"] != SCHEMA:
+        raise ValueError(f"{file}: checkpoint schema {content['schema']}, this version reads {SCHEMA}; update deepdft")
+    return content
+
+
+def _load_plain(file: str | os.PathLike[str]) -> Any:
+    """What torch saved in a file, refused if it is more than tensors and plain values."""
     try:
         with warnings.catch_warnings():  # about pickle protocols of files that are refused anyway
             warnings.simplefilter("ignore")
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{file}: refused, it holds more than tensors and plain values: {_first_line(error)}"
         ) from error
     except Exception as error:  # whatever the bytes of a foreign file lead torch to
         raise ValueError(f"{file}: damaged or not a checkpoint: {_first_line(error)}") from error
-    if not isinstance(content, dict) or "schema" not in content:
-        raise ValueError(f"{file}: not a deepdft checkpoint (no 'schema' entry)")
-    if content["schema"] != SCHEMA:
-        raise ValueError(f"{file}: checkpoint schema {content['schema']}, this version reads {SCHEMA}; update deepdft")
-    return content
 
 
 def _load_weights(model: DensityModel, state_dict: Mapping[str, torch.Tensor], file: Path) -> None:

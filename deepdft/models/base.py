@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 
-__all__ = ["AtomStates", "DensityModel"]
+__all__ = ["N_ELEMENTS", "AtomStates", "DensityModel"]
+
+N_ELEMENTS = 119
+"""Rows of a table by atomic number, 0 to 118."""
 
 AtomStates = Any
 """What `encode` hands to `decode`; opaque to everyone but the model that made it."""

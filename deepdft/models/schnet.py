@@ -14,14 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
-from deepdft.models.base import DensityModel
+from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.nn.mlp import Stack, two_layers
 from deepdft.nn.radial import GaussianBasis, SoftCutoff, safe_norm
 from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
 
 __all__ = ["SchNet", "SchNetStates"]
-
-N_ELEMENTS = 119  # atomic numbers 0…118
 
 
 @dataclass(frozen=True)

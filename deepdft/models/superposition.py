@@ -11,13 +11,11 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph
 from deepdft.graph.neighbors import probe_graph
-from deepdft.models.base import DensityModel
+from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.nn.radial import CosineCutoff
 from deepdft.nn.scatter import sum_over_neighbours
 
 __all__ = ["Superposition"]
-
-N_ELEMENTS = 119  # atomic numbers 0…118
 
 
 @dataclass(frozen=True)

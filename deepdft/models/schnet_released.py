@@ -1,0 +1,141 @@
+"""The SchNet-like model as released, which differs from the paper (deepdft.models.schnet) in what a message is.
+
+The message network sees sender and receiver, its first layer is split so that both halves are applied per vertex; the
+gate of a probe looks at the probe's state; probes read the atom states after each step; g is shifted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from deepdft.graph.batch import AtomGraph, ProbeGraph
+from deepdft.models.base import N_ELEMENTS, DensityModel
+from deepdft.models.schnet import EdgeFeatures
+from deepdft.nn.mlp import ShiftedSoftplus, Stack, two_layers
+from deepdft.nn.radial import GaussianBasis, SoftCutoff, safe_norm
+from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
+
+__all__ = ["SchNetReleased", "SchNetReleasedStates"]
+
+
+@dataclass(frozen=True)
+class SchNetReleasedStates:
+    """What probes read from atoms."""
+
+    positions: Tensor
+    """(n_atoms, 3) Å."""
+    sent: list[Tensor]
+    """Per step (n_atoms, 2H), from `Message.sent` of the states after the step."""
+
+
+class Message(nn.Module):
+    """(W2 g(W1 [h_sender, h_receiver] + b1) + b2) ⊙ c(d) (W4 g(W3 e + b3) + b4), summed over the senders."""
+
+    def __init__(self, hidden_size: int, n_basis: int) -> None:
+        super().__init__()
+        self.filter = two_layers(n_basis, hidden_size, hidden_size, ShiftedSoftplus)
+        self.pair = nn.Linear(2 * hidden_size, 2 * hidden_size)  # W1, for sender and receiver
+        self.output = nn.Sequential(ShiftedSoftplus(), nn.Linear(2 * hidden_size, hidden_size))
+
+    def sent(self, state: Tensor) -> Tensor:
+        """The sender's half of W1 h, with b1 (n, 2H)."""
+        return linear(state, self.pair.weight[:, : state.shape[1]], self.pair.bias)
+
+    def received(self, state: Tensor) -> Tensor:
+        """The receiver's half of W1 h (n, 2H)."""
+        return linear(state, self.pair.weight[:, state.shape[1] :])
+
+    def forward(self, sent: Tensor, state: Tensor, edges: EdgeFeatures, sender: Tensor, receiver: Tensor) -> Tensor:
+        """Messages summed at their receivers, whose states are given (n_receivers, H)."""
+        filters = self.filter(edges.basis) * edges.cutoff  # (n_edges, H)
+        pairs = sent.index_select(0, sender) + self.received(state).index_select(0, receiver)  # (n_edges, 2H)
+        return sum_over_neighbours(self.output(pairs) * filters, receiver, len(state))
+
+
+class AtomStep(nn.Module):
+    """One interaction step of the atoms: h ← h + network(m)."""
+
+    def __init__(self, hidden_size: int, n_basis: int) -> None:
+        super().__init__()
+        self.message = Message(hidden_size, n_basis)
+        self.update = two_layers(hidden_size, hidden_size, hidden_size, ShiftedSoftplus)
+
+
+class ProbeStep(nn.Module):
+    """One interaction step of the probes: h ← F ⊙ h + (1 - F) ⊙ network(m), F = sigmoid(network(h))."""
+
+    def __init__(self, hidden_size: int, n_basis: int) -> None:
+        super().__init__()
+        self.message = Message(hidden_size, n_basis)
+        self.gate = two_layers(hidden_size, hidden_size, hidden_size, ShiftedSoftplus)
+        self.update = two_layers(hidden_size, hidden_size, hidden_size, ShiftedSoftplus)
+
+    def forward(self, state: Tensor, message: Tensor) -> Tensor:
+        """The next probe states (n_probes, H)."""
+        return torch.lerp(self.update(message), state, torch.sigmoid(self.gate(state)))
+
+
+class SchNetReleased(DensityModel):
+    """The SchNet variant of the released DeepDFT code.
+
+    Args:
+        hidden_size: H, length of the states.
+        n_interactions: number of interaction steps.
+        cutoff: length below which atoms and probes are joined to atoms, Å.
+        gaussian_width: distance and width of the Gaussians that expand distances, Å.
+
+    Source: the public code of Jørgensen & Bhowmik (github.com/peterbjorgensen/DeepDFT).
+    """
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int = 128,
+        n_interactions: int = 6,
+        cutoff: float = 4.0,
+        gaussian_width: float = 0.1,
+    ) -> None:
+        super().__init__(cutoff=cutoff)
+        self.hidden_size = hidden_size
+        self.basis = GaussianBasis(cutoff, width=gaussian_width)
+        self.soft_cutoff = SoftCutoff(cutoff)
+        self.cutoff_value = self.soft_cutoff(torch.tensor(cutoff)).item()  # 5.5e-4
+        self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
+        n_basis = self.basis.size
+        self.atom_steps: Stack[AtomStep] = Stack(AtomStep(hidden_size, n_basis) for _ in range(n_interactions))
+        self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, n_basis) for _ in range(n_interactions))
+        self.readout = two_layers(hidden_size, hidden_size, 1, ShiftedSoftplus)
+
+    def encode(self, atoms: AtomGraph) -> SchNetReleasedStates:
+        """Compute the atom states after each step, as far as probes read them."""
+        edges = self._features(atoms.edge_vectors())
+        sender, receiver = atoms.edge_index
+        state = self.embedding(atoms.numbers)  # (n_atoms, H)
+        sent = []
+        for atom_step, probe_step in zip(self.atom_steps, self.probe_steps, strict=True):
+            message = atom_step.message
+            state = state + atom_step.update(message(message.sent(state), state, edges, sender, receiver))
+            sent.append(probe_step.message.sent(state))
+        return SchNetReleasedStates(atoms.positions, sent)
+
+    def decode(self, states: SchNetReleasedStates, probes: ProbeGraph) -> Tensor:
+        """Density (n_probes,) in e/Å³."""
+        edges = self._features(probes.edge_vectors(states.positions))
+        sender = probes.edge_index[0]
+
+        def density(receiver: Tensor, n_probes: int) -> Tensor:
+            state = edges.basis.new_zeros(n_probes, self.hidden_size)
+            for step, sent in zip(self.probe_steps, states.sent, strict=True):
+                state = step(state, step.message(sent, state, edges, sender, receiver))
+            return self.readout(state).squeeze(-1)
+
+        return with_shared_lonely_probe(density, probes)
+
+    def _features(self, vectors: Tensor) -> EdgeFeatures:
+        """Expand the lengths of edge vectors (n_edges, 3) in Å."""
+        distances = safe_norm(vectors)
+        return EdgeFeatures(self.basis(distances), self.soft_cutoff(distances)[:, None])
