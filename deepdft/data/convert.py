@@ -213,7 +213,8 @@ def _run_in_processes(job: _Job, todo: Sequence[Task], workers: int, report: Pro
     stop = context.RawValue("b", 0)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(counts, stop))
     try:
-        futures = [pool.submit(_convert_in_worker, job, task, slot) for slot, task in enumerate(todo)]
+        with _sigint_blocked():  # a worker that is just starting would die of Ctrl-C with a traceback
+            futures = [pool.submit(_convert_in_worker, job, task, slot) for slot, task in enumerate(todo)]
         return _watch(futures, lambda: report(sum(counts)))
     except BrokenProcessPool as error:
         raise ChildProcessError(
@@ -223,6 +224,16 @@ def _run_in_processes(job: _Job, todo: Sequence[Task], workers: int, report: Pro
     finally:
         stop.value = 1
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Processes that start meanwhile never see Ctrl-C; this one sees it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _watch(futures: Sequence[Future[list[Rejected]]], look: Callable[[], None]) -> list[Rejected]:
@@ -243,10 +254,9 @@ _stop: Any = None
 
 
 def _begin_worker(counts: Any, stop: Any) -> None:
-    """Share the counters; leave Ctrl-C to the parent, and end with it however it ends."""
+    """Share the counters, and end with the parent however it ends; Ctrl-C is left to it (`_sigint_blocked`)."""
     global _counts, _stop  # shared memory reaches a pool's tasks in no other way
     _counts, _stop = counts, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def end_with_parent() -> None:

@@ -10,7 +10,9 @@ import sys
 import tarfile
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,8 +61,8 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def start_and_wait_for_a_shard(source: Path, output: Path) -> tuple[subprocess.Popen[str], list[int]]:
-    process = subprocess.Popen(
+def start(source: Path, output: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         arguments(source, output),
         cwd=output.parent,
         env=ENVIRONMENT,
@@ -69,12 +71,27 @@ def start_and_wait_for_a_shard(source: Path, output: Path) -> tuple[subprocess.P
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 30
-    while not list(output.glob("shard-*.h5")):
+
+
+def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.002)
+
+
+def start_and_wait_for_a_shard(source: Path, output: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    process = start(source, output)
+    wait_until(lambda: list(output.glob("shard-*.h5")), process)
     return process, workers_of(process)
+
+
+def has_python_s_handler(pid: int) -> bool:
+    """Whether SIGINT would raise KeyboardInterrupt there: the interpreter runs, but has hardly imported anything."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.split("SigCgt:")[1].split()[0], base=16)
+    return bool(caught >> (signal.SIGINT - 1) & 1)
 
 
 def has_ended(pid: int) -> bool:
@@ -142,6 +159,17 @@ def test_ctrl_c_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert errors == "interrupted; to go on: the same command; finished shards are kept\n"
     wait_for_the_end(workers)
+
+
+def test_ctrl_c_while_workers_are_starting_ends_as_quietly(source: Path, tmp_path: Path) -> None:
+    process = start(source, tmp_path / "store")
+    wait_until(lambda: any(has_python_s_handler(worker) for worker in workers_of(process)), process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (
+        130,
+        "interrupted; to go on: the same command; finished shards are kept\n",
+    )
 
 
 def test_a_finished_store_is_said_to_be_complete(source: Path, whole: Path, tmp_path: Path) -> None:
