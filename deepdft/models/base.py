@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
-from deepdft.graph.batch import AtomGraph, ProbeGraph
+from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph
 
 __all__ = ["N_ELEMENTS", "AtomStates", "DensityModel"]
 
@@ -41,6 +42,13 @@ class DensityModel(nn.Module, ABC):
     @abstractmethod
     def decode(self, states: AtomStates, probes: ProbeGraph) -> Tensor:
         """Predict the density (n_probes,) in e/Å³ at query points from the states of the atoms."""
+
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """Fit at once what need not be learned in steps; training calls it once, before its first step.
+
+        Args:
+            batches: structures of the training set with probes and targets; a few hundred thousand probes altogether.
+        """
 
     def forward(self, atoms: AtomGraph, probes: ProbeGraph) -> Tensor:
         """Encode, then decode: the density (n_probes,) in e/Å³."""

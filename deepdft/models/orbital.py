@@ -1,0 +1,137 @@
+"""A density from learned orbitals: squares of sums of atom-centred functions, and hardly any work per query point.
+
+    ρ(r) = ρ_atoms(r) + φ_0(r) + Σ_k w_k φ_k(r)²
+    φ_k(r) = Σ_a Σ_n,l,m c_a,k,n,l,m R_n(|r - r_a|) S_lm(r - r_a)
+
+ρ_atoms is a fitted superposition of spherical atoms, S_lm are solid harmonics r^l Y_lm, R_n Gaussians. The signs w are
+fixed, half of them negative: with φ_k of a pair of opposite signs, w φ² + w' φ'² = (φ - φ') (φ + φ') is any product of
+two orbitals. The coefficients c come from a network on the atoms alone, so a query point costs matrix products only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph
+from deepdft.models.base import AtomStates, DensityModel
+from deepdft.models.orbital_encoder import OrderEncoder, PerOrder
+from deepdft.models.superposition import Superposition
+from deepdft.nn.mlp import two_layers
+from deepdft.nn.orbitals import OrbitalBasis
+
+__all__ = ["Orbital", "OrbitalStates"]
+
+
+@dataclass(frozen=True)
+class OrbitalStates:
+    """What probes read from atoms."""
+
+    positions: Tensor
+    """(n_atoms, 3) Å."""
+    coefficients: Tensor
+    """(n_atoms, n_radial, (L + 1)², n_orbitals) c, scaled to the functions of the basis."""
+    baseline: AtomStates
+    """Of the superposition of atoms."""
+
+
+class Orbital(DensityModel):
+    """A superposition of atoms, one orbital, and the squares of others with both signs.
+
+    Args:
+        n_orbitals: K, orbitals whose squares are summed; an even number.
+        n_radial: radial functions of the orbitals.
+        max_order: L, largest order of the orbitals and of the features of atoms, 1 to 4.
+        smallest_exponent: of the widest Gaussian at the start, Å⁻².
+        largest_exponent: of the narrowest Gaussian at the start, Å⁻².
+        hidden_size: channels of the atoms' features of every order.
+        n_interactions: rounds of messages between atoms.
+        n_basis: functions that expand distances between atoms.
+        cutoff: length below which atoms and probes are joined to atoms, Å.
+        residual: False leaves out ρ_atoms and φ_0 and makes all w_k positive, and with them the density.
+
+    Raises:
+        ValueError: if the number of orbitals is odd.
+    """
+
+    signs: Tensor
+
+    def __init__(
+        self,
+        *,
+        n_orbitals: int = 48,
+        n_radial: int = 10,
+        max_order: int = 3,
+        smallest_exponent: float = 0.25,
+        largest_exponent: float = 40.0,
+        hidden_size: int = 64,
+        n_interactions: int = 3,
+        n_basis: int = 20,
+        cutoff: float = 5.0,
+        residual: bool = True,
+    ) -> None:
+        super().__init__(cutoff=cutoff)
+        if n_orbitals % 2:
+            raise ValueError(f"n_orbitals must be even, half of them have a negative sign; got {n_orbitals}")
+        self.baseline = Superposition(cutoff=cutoff).requires_grad_(False) if residual else None
+        self.encoder = OrderEncoder(
+            hidden_size=hidden_size,
+            max_order=max_order,
+            n_interactions=n_interactions,
+            cutoff=cutoff,
+            n_basis=n_basis,
+        )
+        self.basis = OrbitalBasis(
+            n_radial,
+            max_order=max_order,
+            smallest_exponent=smallest_exponent,
+            largest_exponent=largest_exponent,
+            cutoff=cutoff,
+        )
+        self.n_linear = 1 if residual else 0
+        signs = torch.ones(n_orbitals)
+        if residual:
+            signs[n_orbitals // 2 :] = -1.0
+        self.register_buffer("signs", signs, persistent=False)
+        self.n_radial = n_radial
+        n_columns = n_radial * (self.n_linear + n_orbitals)
+        self.scalar_readout = two_layers(hidden_size, hidden_size, n_columns, nn.SiLU)
+        self.order_readout = PerOrder(max_order, hidden_size, n_columns)
+        if residual:
+            self._begin_at_the_baseline()
+
+    @torch.no_grad()
+    def _begin_at_the_baseline(self) -> None:
+        """φ_0 is zero and squares of opposite signs are equal: zero altogether, yet each has a gradient."""
+        half = len(self.signs) // 2
+        for parameter in (*self.scalar_readout[-1].parameters(), *self.order_readout.parameters()):
+            columns = parameter.unflatten(0, (self.n_radial, -1))
+            columns[:, 0] = 0.0
+            columns[:, 1 + half :] = columns[:, 1 : 1 + half]
+
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """Fit the superposition of atoms; it stays as it is from then on."""
+        if self.baseline is not None:
+            self.baseline.fit(batches)
+
+    def encode(self, atoms: AtomGraph) -> OrbitalStates:
+        """Compute the coefficients of all orbitals."""
+        scalars, features = self.encoder(atoms)
+        rows = torch.cat([self.scalar_readout(scalars)[:, None], self.order_readout(features)], dim=1)
+        coefficients = rows.unflatten(-1, (self.n_radial, -1)).transpose(1, 2)  # (n_atoms, n_radial, (L + 1)², …)
+        return OrbitalStates(
+            atoms.positions,
+            coefficients * self.basis.scale()[:, :, None],
+            self.baseline.encode(atoms) if self.baseline is not None else None,
+        )
+
+    def decode(self, states: OrbitalStates, probes: ProbeGraph) -> Tensor:
+        """Density (n_probes,) in e/Å³."""
+        orbitals = self.basis(states.coefficients, states.positions, probes)  # (n_probes, 1 + K)
+        if self.baseline is None:
+            return orbitals.square().sum(dim=-1)
+        squares = orbitals[:, 1:].square() @ self.signs
+        return self.baseline.decode(states.baseline, probes) + orbitals[:, 0] + squares

@@ -1,0 +1,143 @@
+"""Atoms with features of all orders l = 0…L that rotate as spherical harmonics do: PaiNN's scheme beyond vectors.
+
+Messages carry the sender's scalars times Y_lm of the edge, and the sender's features of the same order. Updates mix
+channels within an order, and orders through invariants. Everything is exactly equivariant under rotations and
+reflections.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from deepdft.graph.batch import AtomGraph
+from deepdft.nn.mlp import Stack, two_layers
+from deepdft.nn.radial import CosineCutoff, SincBasis, safe_norm
+from deepdft.nn.scatter import sum_over_neighbours
+from deepdft.nn.spherical import orders, solid_harmonics
+
+__all__ = ["OrderEncoder", "PerOrder"]
+
+N_ELEMENTS = 119  # atomic numbers 0…118
+TYPICAL_NEIGHBOURS = 12.0
+"""Messages are divided by its square root, so that sums of them are of order one."""
+
+
+class PerOrder(nn.Module):
+    """A linear map of channels for each order l = 1…L, the same for all m.
+
+    Args:
+        max_order: L.
+        n_in: channels of the input.
+        n_out: channels of the output.
+    """
+
+    def __init__(self, max_order: int, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.maps: Stack[nn.Linear] = Stack(nn.Linear(n_in, n_out, bias=False) for _ in range(max_order))
+        self.sizes = [2 * order + 1 for order in range(1, max_order + 1)]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (n_atoms, Σ(2l + 1), n_in) of orders 1…L → (n_atoms, Σ(2l + 1), n_out)."""
+        parts = features.split(self.sizes, dim=1)
+        return torch.cat([linear(part) for linear, part in zip(self.maps, parts, strict=True)], dim=1)
+
+
+class Interaction(nn.Module):
+    """One round of messages and the update after it.
+
+    Args:
+        hidden_size: H, channels of every order.
+        max_order: L.
+        n_basis: functions that expand distances.
+    """
+
+    order_of: Tensor
+
+    def __init__(self, hidden_size: int, max_order: int, n_basis: int) -> None:
+        super().__init__()
+        self.hidden_size, self.max_order = hidden_size, max_order
+        self.sent = two_layers(hidden_size, hidden_size, (1 + 2 * max_order) * hidden_size, nn.SiLU)
+        self.filter = nn.Linear(n_basis, (1 + 2 * max_order) * hidden_size)
+        self.mixed = PerOrder(max_order, hidden_size, 2 * hidden_size)
+        self.update = two_layers((1 + max_order) * hidden_size, hidden_size, (1 + 2 * max_order) * hidden_size, nn.SiLU)
+        self.register_buffer("order_of", torch.tensor(orders(max_order)[1:]) - 1, persistent=False)
+
+    def forward(self, scalars: Tensor, features: Tensor, edges: _Edges) -> tuple[Tensor, Tensor]:
+        """The next scalars (n_atoms, H) and features (n_atoms, Σ(2l + 1), H)."""
+        scalars, features = self._messages(scalars, features, edges)
+        return self._update(scalars, features)
+
+    def _messages(self, scalars: Tensor, features: Tensor, edges: _Edges) -> tuple[Tensor, Tensor]:
+        """Distance filter × scalar, × Y_lm for the features, and distance gate × feature of the same order."""
+        n, L = len(scalars), self.max_order
+        filters = self.filter(edges.basis) * edges.cutoff
+        sent = (self.sent(scalars).index_select(0, edges.sender) * filters).unflatten(-1, (1 + 2 * L, -1))
+        along, kept = (part.index_select(1, self.order_of) for part in sent[:, 1:].split(L, dim=1))
+        message = edges.harmonics * along + features.index_select(0, edges.sender) * kept
+        return (
+            scalars + sum_over_neighbours(sent[:, 0], edges.receiver, n),
+            features + sum_over_neighbours(message, edges.receiver, n),
+        )
+
+    def _update(self, scalars: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Two mixtures U v and V v: their products are invariants, and gates let U v through."""
+        left, right = self.mixed(features).split(self.hidden_size, dim=-1)
+        invariants = self._per_order(left * right)  # (n_atoms, L, H)
+        norms = (self._per_order(right * right) + 1e-8).sqrt()
+        change = self.update(torch.cat([scalars, norms.flatten(1)], dim=-1)).unflatten(-1, (1 + 2 * self.max_order, -1))
+        of_products, gates = change[:, 1:].split(self.max_order, dim=1)
+        scalars = scalars + change[:, 0] + (of_products * invariants).sum(dim=1)
+        return scalars, features + gates.index_select(1, self.order_of) * left
+
+    def _per_order(self, products: Tensor) -> Tensor:
+        """Mean over m: (n_atoms, Σ(2l + 1), H) → (n_atoms, L, H)."""
+        return torch.stack([part.mean(dim=1) for part in products.split(self.mixed.sizes, dim=1)], dim=1)
+
+
+class _Edges:
+    """What messages see of the edges between atoms."""
+
+    def __init__(self, atoms: AtomGraph, basis: SincBasis, cutoff: CosineCutoff, max_order: int) -> None:
+        vectors = atoms.edge_vectors()
+        distances = safe_norm(vectors)
+        self.sender, self.receiver = atoms.edge_index
+        self.basis = basis(distances)
+        """(n_edges, n_basis)."""
+        self.cutoff = cutoff(distances)[:, None] / TYPICAL_NEIGHBOURS**0.5
+        """(n_edges, 1)."""
+        self.harmonics = solid_harmonics(vectors / distances[:, None], max_order)[:, 1:, None]
+        """(n_edges, Σ(2l + 1), 1) of orders 1…L."""
+
+
+class OrderEncoder(nn.Module):
+    """Scalars and features of orders 1…L of all atoms.
+
+    Args:
+        hidden_size: H, channels of every order.
+        max_order: L.
+        n_interactions: rounds of messages.
+        cutoff: length below which atoms are joined, Å.
+        n_basis: functions that expand distances.
+
+    Source: PaiNN, Schütt et al. 2021 (arXiv 2102.03150), Eq. 7 to 10, with every order in place of vectors.
+    """
+
+    def __init__(self, *, hidden_size: int, max_order: int, n_interactions: int, cutoff: float, n_basis: int) -> None:
+        super().__init__()
+        self.max_order = max_order
+        self.basis = SincBasis(cutoff, size=n_basis)
+        self.soft_cutoff = CosineCutoff(cutoff)
+        self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
+        self.interactions: Stack[Interaction] = Stack(
+            Interaction(hidden_size, max_order, n_basis) for _ in range(n_interactions)
+        )
+
+    def forward(self, atoms: AtomGraph) -> tuple[Tensor, Tensor]:
+        """Scalars (n_atoms, H), features (n_atoms, Σ(2l + 1), H)."""
+        edges = _Edges(atoms, self.basis, self.soft_cutoff, self.max_order)
+        scalars = self.embedding(atoms.numbers)
+        features = scalars.new_zeros(atoms.n_atoms, (self.max_order + 1) ** 2 - 1, scalars.shape[1])
+        for interaction in self.interactions:
+            scalars, features = interaction(scalars, features, edges)
+        return scalars, features

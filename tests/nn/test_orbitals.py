@@ -1,0 +1,88 @@
+"""Sums of atom-centred functions: blocks, shells, and how the functions end."""
+
+import pytest
+import torch
+
+from deepdft.graph.batch import ProbeGraph
+from deepdft.nn.orbitals import OrbitalBasis
+from deepdft.nn.spherical import solid_harmonics
+
+
+def basis(**options) -> OrbitalBasis:
+    settings = {"max_order": 2, "smallest_exponent": 0.3, "largest_exponent": 40.0, "cutoff": 4.0}
+    return OrbitalBasis(**{"n_radial": 6} | settings | options).double()
+
+
+def all_edges(n_atoms: int, points: torch.Tensor, atoms: torch.Tensor, cutoff: float) -> ProbeGraph:
+    distance = (points[:, None] - atoms).norm(dim=-1)
+    receiver, sender = (distance < cutoff).nonzero(as_tuple=True)
+    shift = points.new_zeros(len(sender), 3)
+    return ProbeGraph(points, torch.zeros(len(points), dtype=torch.long), torch.stack([sender, receiver]), shift)
+
+
+@pytest.mark.parametrize("n_probes", [0, 1, 700])
+def test_orbitals_are_the_sums_over_atoms(n_probes: int) -> None:
+    torch.manual_seed(0)
+    functions = basis()
+    atoms = torch.rand(5, 3, dtype=torch.float64) * torch.tensor([3.0, 3.0, 30.0])  # unequal numbers of edges
+    points = torch.rand(n_probes, 3, dtype=torch.float64) * 4
+    coefficients = torch.randn(5, 6, 9, 3, dtype=torch.float64)
+    with torch.no_grad():
+        found = functions(coefficients, atoms, all_edges(5, points, atoms, 4.0))
+
+    exponents = functions.log_exponents.detach().exp()
+    assert torch.allclose(exponents, 0.3 * (40 / 0.3) ** (torch.arange(6, dtype=torch.float64) / 5), rtol=1e-6)
+    vectors = points[:, None] - atoms
+    squared = vectors.square().sum(dim=-1, keepdim=True)
+    reach = torch.empty(6, dtype=torch.float64)
+    for shell in functions.shells:
+        reach[shell.radials] = shell.reach
+    radial = torch.exp(-exponents * squared) * (1 - squared / reach**2).clamp(min=0) ** 3
+    expected = torch.einsum("pan,pai,anik->pk", radial, solid_harmonics(vectors, 2), coefficients)
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_shells_hold_all_radial_functions_and_leave_little_of_a_gaussian_outside() -> None:
+    functions = basis(n_radial=10)
+    shells = functions.shells
+    assert [n for shell in shells for n in range(10)[shell.radials]] == list(range(10))
+    assert shells[0].reach == 4.0
+    assert len(shells) == 4
+    for shell in shells[1:]:
+        assert (functions.log_exponents[shell.radials].exp() * shell.reach**2).min() >= 10.0 * (1 - 1e-5)
+
+
+def test_functions_are_twice_differentiable_where_they_end_and_on_an_atom() -> None:
+    functions = basis()
+    atoms = torch.zeros(1, 3, dtype=torch.float64)
+    coefficients = torch.ones(1, 6, 9, 1, dtype=torch.float64)
+    graph = all_edges(1, torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64), atoms, 4.0)
+
+    def derivatives(x: float) -> torch.Tensor:
+        point = torch.tensor([[x, 0.0, 0.0]], dtype=torch.float64)
+
+        def value(p: torch.Tensor) -> torch.Tensor:
+            probes = ProbeGraph(p, graph.structure, graph.edge_index, graph.edge_shift)
+            return functions(coefficients, atoms, probes).sum()
+
+        return torch.cat(
+            [
+                value(point)[None],
+                torch.autograd.functional.jacobian(value, point).flatten(),
+                torch.autograd.functional.hessian(value, point).flatten(),
+            ]
+        ).detach()
+
+    for end in [shell.reach for shell in functions.shells]:
+        assert torch.allclose(derivatives(end - 1e-9), derivatives(end + 1e-9), atol=1e-6)
+    assert derivatives(functions.shells[0].reach).abs().max() == 0
+    assert torch.allclose(derivatives(0.0), derivatives(1e-9), atol=1e-5)
+
+
+def test_scaled_functions_are_equally_large() -> None:
+    functions = basis(max_order=4)
+    r = torch.linspace(0, 4, 4001, dtype=torch.float64)[:, None]
+    exponents, scale = functions.log_exponents.exp().detach(), functions.scale().detach()
+    for order, first in enumerate([0, 1, 4, 9, 16]):
+        largest = (r**order * torch.exp(-exponents * r**2)).max(dim=0).values
+        assert torch.allclose(largest * scale[:, first], torch.ones(6, dtype=torch.float64), rtol=1e-4)
