@@ -30,6 +30,9 @@ from deepdft.training.module import DensityModule
 
 __all__ = ["main", "train"]
 
+PREPARATION_STEPS = 100
+"""Training steps whose points a model is prepared with: 200 structures of 1000 points, as they are drawn by default."""
+
 
 @one_line_errors
 def main() -> None:
@@ -65,6 +68,8 @@ def train(cfg: DictConfig) -> float:
     data: DensityDataModule = instantiate(cfg.data)
     data.setup("fit")
     module = _module(cfg, config, data)
+    if not (resume_from or config["init"]):
+        module.model.prepare(data.first_steps(PREPARATION_STEPS))
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
@@ -199,8 +204,9 @@ def _best(trainer: pl.Trainer) -> float:
 
 
 def _quiet() -> None:
-    """What Lightning says of itself: tips, hardware, a deprecated name of torch, files of the run that is resumed."""
+    """What Lightning says of itself: tips, hardware, deprecated names of torch, files of the run that is resumed."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # its successor is too new
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

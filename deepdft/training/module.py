@@ -93,8 +93,8 @@ class DensityModule(pl.LightningModule):
         """Log the errors over all validation structures and ranks."""
         errors = self.errors.compute()
         self.errors.reset()
-        for name, value in errors.items():  # already reduced over ranks by the metric
-            self.log(f"val/{name}", value.float(), prog_bar=name == "eps_mae")
+        for name, value in errors.items():  # reduced over ranks by the metric already: their mean is the value itself
+            self.log(f"val/{name}", value.float(), prog_bar=name == "eps_mae", sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimizer, and its schedule by step."""
