@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,14 +167,7 @@ class DensityDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """An endless loader; it begins at the trainer's step, so a resumed run goes on where it stopped."""
         trainer = self.trainer
-        samples = TrainingSamples(
-            self.store,
-            self.split.train,
-            label=self.label,
-            pbc=self.pbc,
-            seed=self.seed,
-            n_probes=self.probes_per_structure,
-        )
+        samples = self._training_samples()
         sampler = StepSampler(
             len(samples),
             structures_per_step=self.structures_per_step,
@@ -183,6 +177,23 @@ class DensityDataModule(pl.LightningDataModule):
             world_size=trainer.world_size if trainer else 1,
         )
         return self._loader(samples, batch_sampler=sampler)
+
+    def first_steps(self, n_steps: int) -> Iterator[Batch]:
+        """The first training steps as one device sees them, the same on every rank, read in this process."""
+        samples = self._training_samples()
+        steps = StepSampler(len(samples), structures_per_step=self.structures_per_step, seed=self.seed)
+        for step in itertools.islice(steps, n_steps):
+            yield collate([samples[draw] for draw in step])
+
+    def _training_samples(self) -> TrainingSamples:
+        return TrainingSamples(
+            self.store,
+            self.split.train,
+            label=self.label,
+            pbc=self.pbc,
+            seed=self.seed,
+            n_probes=self.probes_per_structure,
+        )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """One structure per batch; ranks share the structures without repeating any."""

@@ -30,7 +30,7 @@ class _Atoms:
 class Superposition(DensityModel):
     """ρ(r) = Σ_a f_Z(a)(|r - r_a|) with f_Z(d) = c(d) Σ_k w_Zk exp(-α_k d²).
 
-    The weights are trained like those of any other model, or fitted at once with `fit`.
+    The weights are fitted at once with `fit`, and trained from there like those of any other model.
 
     Args:
         cutoff: range of the radial functions, Å.
@@ -75,6 +75,10 @@ class Superposition(DensityModel):
         distances = (squared + 1e-12).sqrt()
         return self.soft_cutoff(distances)[:, None] * torch.exp(-squared[:, None] * self.exponents)
 
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """Begin to train from the fitted weights."""
+        self.fit(batches)
+
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch], *, iterations: int = 12) -> Self:
         """Fit all weights at once to reference densities, in float64.
@@ -85,28 +89,22 @@ class Superposition(DensityModel):
             batches: structures with probes and targets; a few hundred thousand probes altogether.
             iterations: of the reweighting.
         """
-        numbers: list[Tensor] = []
-        rows: list[tuple[Batch, Tensor, Tensor, Tensor]] = []
-        for batch in batches:
-            probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.cutoff)
-            functions = self._functions(probes, batch.structures.positions).double()
-            sender, receiver = probes.edge_index
-            rows.append((batch, functions, batch.structures.numbers[sender], receiver))
-            numbers.append(batch.structures.numbers)
-        elements, n_functions = torch.cat(numbers).unique(), len(self.exponents)
-
-        matrices = []
-        for batch, functions, element, receiver in rows:
-            column = torch.searchsorted(elements, element)
-            cells = receiver * len(elements) + column  # a cell is one element as seen by one probe
-            summed = sum_over_neighbours(functions, cells, batch.n_probes * len(elements))
-            matrices.append(summed.reshape(batch.n_probes, len(elements) * n_functions))
-        matrix = torch.cat(matrices)
-        targets = torch.cat([batch.targets for batch, *_ in rows]).double()
-
+        batches = list(batches)
+        elements = torch.cat([batch.structures.numbers for batch in batches]).unique()
+        matrix = torch.cat([self._matrix(batch, elements) for batch in batches])
+        targets = torch.cat([batch.targets for batch in batches]).double()
         solution = _least_absolute(matrix, targets, iterations)
-        self.weights.weight[elements] = solution.reshape(len(elements), n_functions).to(self.weights.weight)
+        self.weights.weight[elements] = solution.reshape(len(elements), -1).to(self.weights.weight)
         return self
+
+    def _matrix(self, batch: Batch, elements: Tensor) -> Tensor:
+        """Functions summed over the atoms of each element: (n_probes, n_elements × n_functions) float64."""
+        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.cutoff)
+        functions = self._functions(probes, batch.structures.positions).double()
+        sender, receiver = probes.edge_index
+        column = torch.searchsorted(elements, batch.structures.numbers[sender])
+        cells = receiver * len(elements) + column  # a cell is one element as seen by one probe
+        return sum_over_neighbours(functions, cells, batch.n_probes * len(elements)).reshape(batch.n_probes, -1)
 
 
 def _least_absolute(matrix: Tensor, targets: Tensor, iterations: int) -> Tensor:

@@ -52,6 +52,12 @@ def test_workers_change_nothing(tiny_store: Path) -> None:
     assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
 
 
+def test_the_first_steps_are_those_of_training(tiny_store: Path) -> None:
+    module = data_module(tiny_store)
+    pairs = zip(module.first_steps(6), first_batches(module, 6), strict=True)
+    assert all(same(a, b) for a, b in pairs)
+
+
 def test_seeds_change_the_draws(tiny_store: Path) -> None:
     assert not same(*(first_batches(data_module(tiny_store, seed=seed), 1)[0] for seed in (0, 1)))
 
