@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deepdft.inference.box import Box
 from deepdft.inference.writer import slice_order, write_slices
 
-__all__ = ["COMPONENTS", "UNITS", "component_path", "write_fields"]
+__all__ = ["COMPONENTS", "UNITS", "check_names", "component_path", "write_fields"]
 
 Evaluate = Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.floating]]]
 """Fields by name, (n,) or (n, components), at points (n, 3) in Å."""
@@ -21,6 +21,17 @@ UNITS = {"gradient": "e/Å⁴", "laplacian": "e/Å⁵", "hessian": "e/Å⁵", "i
 """By name; IRI is |∇ρ|/ρ^1.1, DORI has no unit."""
 COMPONENTS = {"gradient": ("x", "y", "z"), "hessian": ("1", "2", "3")}
 """Suffixes of fields with several components: Cartesian axes; eigenvalues of the Hessian, ascending."""
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse fields that are not in `UNITS`.
+
+    Raises:
+        ValueError: if a name is unknown.
+    """
+    unknown = [name for name in names if name not in UNITS]
+    if unknown:
+        raise ValueError(f"fields={unknown}: expected some of {', '.join(UNITS)}")
 
 
 def component_path(output: Path, name: str, component: str = "") -> Path:
@@ -33,7 +44,7 @@ def write_fields(
     output: Path,
     box: Box,
     evaluate: Evaluate,
-    names: list[str],
+    names: Sequence[str],
     *,
     slice_size: int,
     progress: Callable[[int, int], None] | None = None,
@@ -59,9 +70,7 @@ def write_fields(
     Raises:
         ValueError: if a name is unknown.
     """
-    unknown = [name for name in names if name not in UNITS]
-    if unknown:
-        raise ValueError(f"fields={unknown}: expected some of {', '.join(UNITS)}")
+    check_names(names)
     columns = [(name, suffix) for name in names for suffix in COMPONENTS.get(name, ("",))]
     order = slice_order(output)
     with tempfile.TemporaryFile(dir=output.parent) as spool:

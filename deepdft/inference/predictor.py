@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from deepdft.checkpoint import load_checkpoint
 from deepdft.density import DensityGrid
 from deepdft.inference.box import Box, make_box
+from deepdft.inference.field_files import check_names
+from deepdft.inference.fields import EncodedFields
 from deepdft.models.base import DensityModel
 from deepdft.models.query import EncodedStructure
 
@@ -142,6 +144,59 @@ class Predictor:
             ValueError: if the points are of another shape, or the structure makes no sense.
         """
         return self.encode(atoms).density(points)
+
+    def encode_fields(self, atoms: ase.Atoms) -> EncodedFields:
+        """The structure with its atoms encoded, to ask for fields derived from the density at many sets of points.
+
+        Raises:
+            ValueError: if there are no atoms, or the structure repeats without lattice vectors.
+        """
+        self._warn_of_new_elements(atoms)
+        return EncodedFields(self.model, atoms, pbc=self.pbc)
+
+    def fields_at_points(
+        self, atoms: ase.Atoms, names: Sequence[str], points: NDArray[np.floating]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Fields derived from the density at points, computed in float64; see `deepdft.inference.fields`.
+
+        Args:
+            atoms: the structure.
+            names: of "gradient" (e/Å⁴), "hessian", its eigenvalues in ascending order, and "laplacian" (e/Å⁵),
+                "iri" (Å^-0.7 e^-0.1) and "dori".
+            points: (n, 3) Å.
+
+        Returns:
+            Per name an array (n,); (n, 3) for "gradient" and "hessian".
+
+        Raises:
+            ValueError: if a name is unknown, the points are of another shape, or the structure makes no sense.
+        """
+        check_names(names)
+        return self.encode_fields(atoms).at(points, names)
+
+    def fields(
+        self,
+        atoms: ase.Atoms,
+        names: Sequence[str],
+        *,
+        spacing: float | None = None,
+        shape: Sequence[int] | None = None,
+        vacuum: float | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[dict[str, NDArray[np.float64]], Box]:
+        """The same fields on the grid that `predict` has with the same arguments.
+
+        Returns:
+            Per name an array (nx, ny, nz), or (nx, ny, nz, 3) for "gradient" and "hessian", and the box they are
+            in. `deepdft.inference.field_files.write_fields` writes fields of any size to files.
+
+        Raises:
+            ValueError: if a name is unknown, or the grid or the structure makes no sense.
+        """
+        check_names(names)
+        box = make_box(atoms, spacing=spacing, shape=shape, vacuum=vacuum)
+        found = self.encode_fields(box.structure()).at(box.points(slice(None)), names, progress=progress)
+        return {name: values.reshape(*box.shape, *values.shape[1:]) for name, values in found.items()}, box
 
     def _warn_of_new_elements(self, atoms: ase.Atoms) -> None:
         known = self.info.get("elements")

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepdft.graph.batch import Structures
+from deepdft.graph.batch import ProbeGraph, Structures
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.models.base import AtomStates, DensityModel
 
-__all__ = ["EncodedStructure", "periodicity"]
+__all__ = ["EncodedStructure", "check_points", "periodicity"]
 
 EDGES_PER_SLICE = {"cpu": 15_000, "cuda": 2_000_000}
 """Edges from atoms to points that are held at a time, about 0.1 kB × hidden size each.
@@ -41,6 +41,18 @@ def periodicity(atoms: ase.Atoms, pbc: bool | None) -> bool | None:
             "give them, or make it a molecule (pbc=false)"
         )
     return None if pbc is True and atoms.cell.rank < 3 else pbc
+
+
+def check_points(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The points as an array.
+
+    Raises:
+        ValueError: if they are not (n, 3).
+    """
+    points = np.asarray(points)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ValueError(f"points are (n, 3) in Å, got shape {points.shape}")
+    return points
 
 
 class EncodedStructure:
@@ -84,9 +96,7 @@ class EncodedStructure:
     @torch.no_grad()
     def density(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         """Density (n,) in e/Å³ at points (n, 3) in Å, `slice_size` of them at a time."""
-        points = np.asarray(points)
-        if points.ndim != 2 or points.shape[1] != 3:
-            raise ValueError(f"points are (n, 3) in Å, got shape {points.shape}")
+        points = check_points(points)
         parts = [self._decode(points[start : start + self.slice_size]) for start in self.starts(len(points))]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
 
@@ -99,8 +109,11 @@ class EncodedStructure:
         """Where slices of `slice_size` begin in a list of points."""
         return range(0, n_points, self.slice_size)
 
-    def _decode(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
+    def probes(self, points: NDArray[np.floating]) -> ProbeGraph:
+        """Points (n, 3) in Å with the edges that reach them, in the model's precision on its device."""
         positions = torch.as_tensor(points).to(self.structures.positions)
         structure = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
-        probes = probe_graph(self.structures, positions, structure, self.model.cutoff)
-        return self.model.decode(self.states, probes).cpu().numpy()
+        return probe_graph(self.structures, positions, structure, self.model.cutoff)
+
+    def _decode(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
+        return self.model.decode(self.states, self.probes(points)).cpu().numpy()
