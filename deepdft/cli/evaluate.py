@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -37,6 +38,7 @@ from deepdft.inference.predictor import choose_device
 __all__ = ["main"]
 
 SUBSETS = ("train", "validation", "test", "all")
+PBC = {None: "as stored", True: "forced on", False: "ignored"}
 PART = "errors.{}.part"
 """What each process has done so far; an interrupted evaluation goes on from these files."""
 
@@ -88,6 +90,13 @@ def _check(cfg: DictConfig) -> None:
         raise ValueError(f"subset={cfg.subset}: expected one of {', '.join(SUBSETS)}")
     if cfg.limit is not None and cfg.limit < 1:
         raise ValueError(f"limit={cfg.limit}: a number of structures, at least 1, or null")
+    if cfg.pbc not in PBC:
+        raise ValueError(f"pbc={cfg.pbc}: expected null (as the model was trained), true or false")
+    if any(override.lstrip("+").startswith("data.pbc=") for override in HydraConfig.get().overrides.task):
+        raise ValueError(
+            "data.pbc is a setting of training; a model is evaluated with the periodic boundaries it was trained with, "
+            "unless pbc=true or pbc=false is given"
+        )
     if cfg.output is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("several processes need one folder: give output=<folder>")
 
@@ -108,7 +117,10 @@ def _task(cfg: DictConfig, me: Ranks) -> _Task:
         raise ValueError(
             f"{cfg.data.root}: the split has no {cfg.subset} structures; expected data.split or subset=all"
         )
-    pbc = checkpoint.pbc if cfg.data.pbc is None else cfg.data.pbc
+    pbc = checkpoint.pbc if cfg.pbc is None else cfg.pbc
+    if me.rank == 0:
+        trained = "as" if pbc == checkpoint.pbc else f"{PBC[checkpoint.pbc]} when"
+        print(f"periodic boundaries {PBC[pbc]} ({trained} the model was trained)")
     return _Task(
         checkpoint=checkpoint,
         store=store,

@@ -55,7 +55,7 @@ def densities(folder):
     return write_store(folder / "store")
 
 
-OVERRIDES = ["checkpoint=tiny.ckpt", "data=qm9", "data.root=store", "data.pbc=null", "device=cpu"]
+OVERRIDES = ["checkpoint=tiny.ckpt", "data=qm9", "data.root=store", "device=cpu"]
 
 
 @pytest.fixture
@@ -98,16 +98,24 @@ def test_an_evaluation_leaves_table_summary_and_pictures(folder, densities, eval
     assert summary["eps_mae"]["max"] == pytest.approx(max(errors))
     assert set(summary["eps_mae"]) == {"mean", "median", "p99", "max", "pooled"}
     assert (summary["n_structures"], summary["subset"], summary["checkpoint"]) == (4, "test", "tiny.ckpt")
-    assert summary["pbc"] is False  # the checkpoint's, as the config has null
+    assert summary["pbc"] is False  # the checkpoint's
     assert f"{np.mean(errors):.3f}" in said
     left = {path.name for path in (folder / "results").iterdir() if not path.name.startswith(".")}
     assert left == {"errors.csv", "summary.json", "histogram.png", "worst.png"}
 
 
-def test_the_config_can_force_periodicity(folder, evaluate):
-    evaluate("output=ignored", "limit=1")
-    evaluate("output=forced", "limit=1", "data.pbc=true")
-    assert rows(folder / "ignored" / "errors.csv")[0]["eps_mae"] != rows(folder / "forced" / "errors.csv")[0]["eps_mae"]
+@pytest.mark.parametrize("group", ["qm9", "nmc"])  # of which the first trains with periodic boundaries ignored
+def test_periodic_boundaries_are_those_the_model_was_trained_with(folder, evaluate, group):
+    for name, trained in (("stored", None), ("ignored", False)):
+        torch.save(torch.load("tiny.ckpt", weights_only=True) | {"pbc": trained}, f"{name}.ckpt")
+        said = evaluate(f"checkpoint={name}.ckpt", f"data={group}", f"output={name}")
+        assert f"periodic boundaries {'as stored' if trained is None else name} (as the model was trained)" in said
+        assert json.loads((folder / name / "summary.json").read_text())["pbc"] is trained
+    said = evaluate("checkpoint=ignored.ckpt", f"data={group}", "output=forced", "pbc=true")
+    assert "periodic boundaries forced on (ignored when the model was trained)" in said
+    stored, ignored, forced = (rows(folder / name / "errors.csv") for name in ("stored", "ignored", "forced"))
+    assert [row["eps_mae"] for row in stored] == [row["eps_mae"] for row in forced]  # the store's all repeat
+    assert all(a["eps_mae"] != b["eps_mae"] for a, b in zip(stored, ignored, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -165,6 +173,8 @@ def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypa
         (["data.root=nowhere"], "nowhere: no density store"),
         (["data.label=LDA"], "'LDA'"),
         (["device=quantum"], "device=quantum"),
+        (["data.pbc=true"], "data.pbc is a setting of training"),
+        (["pbc=xyz"], "pbc=xyz: expected null (as the model was trained), true or false"),
     ],
 )
 def test_a_mistake_gets_one_clear_line(evaluate, capsys, overrides, expected):
