@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepdft.density import grid_points
 
-__all__ = ["DEFAULT_SPACING", "DEFAULT_VACUUM", "Box", "fft_size", "make_box"]
+__all__ = ["DEFAULT_SPACING", "DEFAULT_VACUUM", "MARGIN", "Box", "fft_size", "make_box", "room"]
 
 DEFAULT_SPACING = 0.1
 """Å between grid points."""
@@ -117,12 +117,18 @@ def _check_vacuum(atoms: ase.Atoms, vacuum: float | None) -> None:
 
 def _fits(atoms: ase.Atoms) -> bool:
     """Whether all atoms are in the cell, far enough from its faces."""
-    if atoms.cell.rank < 3:
-        return False
+    return atoms.cell.rank == 3 and bool((room(atoms) >= MARGIN).all())
+
+
+def room(atoms: ase.Atoms) -> NDArray[np.float64]:
+    """Distance (3,) in Å between the two faces across each axis of the cell and the atom nearest to them.
+
+    Negative where an atom is outside.
+    """
     inverse = np.linalg.inv(atoms.cell.array)
     heights = 1.0 / np.linalg.norm(inverse, axis=0)  # (3,) distance between opposite faces
     fractional = atoms.positions @ inverse
-    return float((np.minimum(fractional, 1.0 - fractional) * heights).min()) >= MARGIN
+    return (np.minimum(fractional, 1.0 - fractional) * heights).min(axis=0)
 
 
 def _shape(lengths: NDArray[np.floating], spacing: float | None, shape: Sequence[int] | None) -> tuple[int, int, int]:

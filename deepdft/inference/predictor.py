@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepdft.checkpoint import load_checkpoint
 from deepdft.density import DensityGrid
-from deepdft.inference.box import Box, make_box
+from deepdft.inference.box import MARGIN, Box, make_box, room
 from deepdft.inference.field_files import check_names
 from deepdft.inference.fields import EncodedFields
 from deepdft.models.base import DensityModel
@@ -85,7 +85,7 @@ class Predictor:
         Raises:
             ValueError: if there are no atoms, or the structure repeats without lattice vectors.
         """
-        self._warn_of_new_elements(atoms)
+        self._warn(atoms)
         return EncodedStructure(self.model, atoms, pbc=self.pbc)
 
     def predict(
@@ -151,7 +151,7 @@ class Predictor:
         Raises:
             ValueError: if there are no atoms, or the structure repeats without lattice vectors.
         """
-        self._warn_of_new_elements(atoms)
+        self._warn(atoms)
         return EncodedFields(self.model, atoms, pbc=self.pbc)
 
     def fields_at_points(
@@ -198,10 +198,17 @@ class Predictor:
         found = self.encode_fields(box.structure()).at(box.points(slice(None)), names, progress=progress)
         return {name: values.reshape(*box.shape, *values.shape[1:]) for name, values in found.items()}, box
 
-    def _warn_of_new_elements(self, atoms: ase.Atoms) -> None:
+    def _warn(self, atoms: ase.Atoms) -> None:
+        """Say where the model is used for what it has not been trained for."""
         known = self.info.get("elements")
         if known:
             new = sorted(set(atoms.numbers.tolist()) - set(known))
             if new:
                 names = ", ".join(chemical_symbols[number] for number in new)
                 warnings.warn(f"the model has not been trained on {names}: densities there are guesses", stacklevel=3)
+        if self.pbc is False and atoms.pbc.any() and atoms.cell.rank == 3 and room(atoms)[atoms.pbc].min() < MARGIN:
+            warnings.warn(
+                f"the model was trained with periodic boundaries ignored: {atoms.get_chemical_formula()} is taken "
+                "for a molecule, and its density is wrong near the faces of the cell, where images of atoms are missing",
+                stacklevel=3,
+            )

@@ -116,6 +116,17 @@ def test_elements_the_model_has_not_seen_are_named(gaussians):
     predictor.predict_points(molecule("H2O"), np.zeros((1, 3)))
 
 
+def test_a_crystal_given_to_a_model_that_ignores_periodicity_is_warned_of(gaussians):
+    crystal = ase.Atoms("NaCl", [[0, 0, 0], [2.8, 2.8, 2.8]], cell=[5.6] * 3, pbc=True)
+    slab = ase.Atoms("He", [[3, 3, 0.5]], cell=[6, 6, 6], pbc=[True, True, False])  # near a face it does not repeat at
+    boxed = molecule("H2O", vacuum=2.5, pbc=True)
+    ignoring, following = Predictor(gaussians, pbc=False), Predictor(gaussians)
+    with pytest.warns(UserWarning, match="periodic boundaries ignored: ClNa is taken for a molecule"):
+        ignoring.predict_points(crystal, np.zeros((1, 3)))
+    for predictor, atoms in ((following, crystal), (ignoring, slab), (ignoring, boxed)):
+        predictor.predict_points(atoms, np.zeros((1, 3)))
+
+
 @pytest.mark.parametrize("name", ["gpu0", "", "cuda:x"])
 def test_a_device_that_is_not_there_is_refused(name):
     with pytest.raises(ValueError, match="device="):
