@@ -209,6 +209,6 @@ class Predictor:
         if self.pbc is False and atoms.pbc.any() and atoms.cell.rank == 3 and room(atoms)[atoms.pbc].min() < MARGIN:
             warnings.warn(
                 f"the model was trained with periodic boundaries ignored: {atoms.get_chemical_formula()} is taken "
-                "for a molecule, and its density is wrong near the faces of the cell, where images of atoms are missing",
+                "for a molecule, and its density is wrong near the faces of the cell, for lack of the atoms beyond",
                 stacklevel=3,
             )
