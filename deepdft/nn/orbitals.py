@@ -82,57 +82,51 @@ class OrbitalBasis(nn.Module):
         sender, by_atom = probes.edge_index[0].sort(stable=True)
         receiver = probes.edge_index[1].index_select(0, by_atom)
         vectors = probes.edge_vectors(positions).index_select(0, by_atom)  # (n_edges, 3)
-        squared = vectors.square().sum(dim=-1)
-        harmonics = solid_harmonics(vectors, self.max_order)  # (n_edges, (L + 1)²)
+        squared = vectors.detach().square().sum(dim=-1)
+        # what is left of a block holds an edge of no length to a probe that is dropped
+        vectors = torch.cat([vectors, vectors.new_zeros(1, 3)])
+        receiver = torch.cat([receiver, receiver.new_full((1,), probes.n_probes)])
 
-        orbitals = vectors.new_zeros(probes.n_probes, coefficients.shape[-1])
+        orbitals = vectors.new_zeros(probes.n_probes + 1, coefficients.shape[-1])
         for shell in self.shells:
             within = (squared < shell.reach**2).nonzero().squeeze(-1)
-            blocks = _Blocks(sender.index_select(0, within), len(coefficients))
-            functions = (
-                self._radial(squared.index_select(0, within), shell)[:, :, None]
-                * harmonics.index_select(0, within)[:, None, :]
-            ).flatten(1)  # (n_within, n_functions of the shell)
+            atom, edge = _blocks(sender.index_select(0, within), len(coefficients))
+            edge = torch.cat([within, within.new_full((1,), len(squared))])[edge]  # (n_blocks, size)
+            functions = self._functions(vectors.index_select(0, edge.flatten()).unflatten(0, edge.shape), shell)
             of_atoms = coefficients[:, shell.radials].flatten(1, 2)  # (n_atoms, n_functions, n_orbitals)
-            values = blocks.of_edges(torch.bmm(blocks.padded(functions), of_atoms.index_select(0, blocks.atom)))
-            orbitals = orbitals.index_add(0, receiver.index_select(0, within), values)
-        return orbitals
+            values = torch.bmm(functions.mT, of_atoms.index_select(0, atom))
+            orbitals = orbitals.index_add(0, receiver.index_select(0, edge.flatten()), values.flatten(0, 1))
+        return orbitals[:-1]
 
-    def _radial(self, squared: Tensor, shell: _Shell) -> Tensor:
-        """(n_edges, radial functions of the shell) from r² (n_edges,) in Å²."""
+    def _functions(self, vectors: Tensor, shell: _Shell) -> Tensor:
+        """R_n S_lm of a shell in blocks of edges: (n_blocks, n_functions, size) at vectors (n_blocks, size, 3)."""
+        vectors = vectors.mT.contiguous()  # long rows of x, y and z
+        squared = vectors.square().sum(dim=1, keepdim=True)  # (n_blocks, 1, size)
         exponents = self.log_exponents[shell.radials].exp()
-        return torch.exp(-squared[:, None] * exponents) * (1.0 - squared / shell.reach**2)[:, None] ** 3
+        radial = torch.exp(-exponents[:, None] * squared) * (1.0 - squared / shell.reach**2) ** 3
+        harmonics = solid_harmonics(vectors, self.max_order, dim=1)  # (n_blocks, (L + 1)², size)
+        return (radial[:, :, None] * harmonics[:, None]).flatten(1, 2)
 
 
-class _Blocks:
-    """Edges, sorted by atom, in equally large blocks of one atom each; what is left of a block is zero.
+def _blocks(atom_of_edge: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
+    """Cut edges into equally large blocks of one atom each.
 
     Args:
         atom_of_edge: (n_edges,) int64, ascending.
         n_atoms: number of atoms.
+
+    Returns:
+        The atom (n_blocks,) of each block, and its edges (n_blocks, size); what is left of a block is n_edges.
     """
-
-    def __init__(self, atom_of_edge: Tensor, n_atoms: int) -> None:
-        n_edges = len(atom_of_edge)
-        counts = torch.bincount(atom_of_edge, minlength=n_atoms)
-        self.size = min(LARGEST_BLOCK, max(1, n_edges // max(1, n_atoms)))
-        n_blocks = (counts + self.size - 1) // self.size
-        self.atom = torch.arange(n_atoms, device=counts.device).repeat_interleave(n_blocks)
-        """(n_blocks,) whose edges a block holds."""
-        first_place = (n_blocks.cumsum(0) - n_blocks) * self.size
-        first_edge = counts.cumsum(0) - counts
-        shift = (first_place - first_edge).index_select(0, atom_of_edge)
-        self.place = torch.arange(n_edges, device=counts.device) + shift
-        """(n_edges,) where an edge is, counted through all blocks."""
-
-    def padded(self, rows: Tensor) -> Tensor:
-        """Rows (n_edges, n) of edges → (n_blocks, size, n)."""
-        places = rows.new_zeros(len(self.atom) * self.size, rows.shape[1])
-        return places.index_copy(0, self.place, rows).unflatten(0, (-1, self.size))
-
-    def of_edges(self, blocks: Tensor) -> Tensor:
-        """Blocks (n_blocks, size, n) → rows (n_edges, n) of edges."""
-        return blocks.flatten(0, 1).index_select(0, self.place)
+    n_edges, device = len(atom_of_edge), atom_of_edge.device
+    size = min(LARGEST_BLOCK, max(1, n_edges // max(1, n_atoms)))
+    counts = torch.bincount(atom_of_edge, minlength=n_atoms)
+    n_blocks = (counts + size - 1) // size
+    atom = torch.arange(n_atoms, device=device).repeat_interleave(n_blocks)
+    first_place, first_edge = (n_blocks.cumsum(0) - n_blocks) * size, counts.cumsum(0) - counts
+    edges = torch.arange(n_edges, device=device)
+    places = edges + (first_place - first_edge).index_select(0, atom_of_edge)
+    return atom, torch.full((len(atom) * size,), n_edges, device=device).index_copy(0, places, edges).view(-1, size)
 
 
 def _shells(reaches: list[float]) -> list[_Shell]:

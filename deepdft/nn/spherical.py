@@ -22,70 +22,53 @@ def orders(max_order: int) -> list[int]:
     return [order for order in range(max_order + 1) for _ in range(2 * order + 1)]
 
 
-def solid_harmonics(vectors: Tensor, max_order: int) -> Tensor:
+def solid_harmonics(vectors: Tensor, max_order: int, *, dim: int = -1) -> Tensor:
     """r^l Y_lm of all orders up to `max_order`; on unit vectors they are the spherical harmonics Y_lm.
 
     They are polynomials, so derivatives of any order exist everywhere, the origin included.
 
     Args:
-        vectors: (…, 3).
+        vectors: (…, 3, …).
         max_order: L, at most 4.
+        dim: where x, y and z are in `vectors`, and the harmonics in what is returned.
 
     Returns:
-        (…, (L + 1)²).
+        (…, (L + 1)², …).
 
     Raises:
         ValueError: if the order is not among those written out.
     """
     if not 0 <= max_order <= MAX_ORDER:
         raise ValueError(f"harmonics are written out for orders 0 to {MAX_ORDER}, got {max_order}")
-    x, y, z = vectors.unbind(dim=-1)
-    squares = x * x, y * y, z * z
+    x, y, z = vectors.unbind(dim=dim)
     functions = [torch.ones_like(x)]
-    for written_out in (_order_1, _order_2, _order_3, _order_4)[:max_order]:
-        functions += written_out(x, y, z, *squares)
-    return torch.stack(functions, dim=-1)
+    if max_order >= 1:
+        functions += [y, z, x]
+    if max_order >= 2:
+        xx, yy, zz = x * x, y * y, z * z
+        in_plane = xx + yy
+        rr = in_plane + zz
+        cos2, sin2 = xx - yy, x * y  # Re (x + iy)², Im (x + iy)² / 2
+        functions += [sin2, y * z, 3 * zz - rr, x * z, cos2]
+    if max_order >= 3:
+        along = 5 * zz - rr
+        cos3, sin3 = x * (cos2 - 2 * yy), y * (cos2 + 2 * xx)  # (x + iy)³
+        functions += [sin3, sin2 * z, y * along, z * (along - 2 * rr), x * along, cos2 * z, cos3]
+    if max_order >= 4:
+        along = 7 * zz - rr
+        flat = along - 2 * rr
+        functions += [sin2 * cos2, sin3 * z, sin2 * along, y * z * flat]
+        functions += [5 * zz * flat - 3 * rr * (5 * zz - rr), x * z * flat, cos2 * along, cos3 * z]
+        functions += [cos2.square() - 4 * sin2.square()]
+    norms = torch.tensor(_NORMS[: len(functions)], dtype=x.dtype, device=x.device)
+    return torch.stack(functions, dim=dim) * norms.view(-1, *[1] * (vectors.ndim - 1 - dim % vectors.ndim))
 
 
-def _order_1(x: Tensor, y: Tensor, z: Tensor, *_: Tensor) -> list[Tensor]:
-    return [math.sqrt(3) * component for component in (y, z, x)]
-
-
-def _order_2(x: Tensor, y: Tensor, z: Tensor, xx: Tensor, yy: Tensor, zz: Tensor) -> list[Tensor]:
-    a = math.sqrt(15)
-    return [
-        a * x * y,
-        a * y * z,
-        math.sqrt(5) / 2 * (2 * zz - xx - yy),
-        a * x * z,
-        a / 2 * (xx - yy),
-    ]
-
-
-def _order_3(x: Tensor, y: Tensor, z: Tensor, xx: Tensor, yy: Tensor, zz: Tensor) -> list[Tensor]:
-    a, b, c = math.sqrt(35 / 8), math.sqrt(105), math.sqrt(21 / 8)
-    return [
-        a * y * (3 * xx - yy),
-        b * x * y * z,
-        c * y * (4 * zz - xx - yy),
-        math.sqrt(7) / 2 * z * (2 * zz - 3 * (xx + yy)),
-        c * x * (4 * zz - xx - yy),
-        b / 2 * z * (xx - yy),
-        a * x * (xx - 3 * yy),
-    ]
-
-
-def _order_4(x: Tensor, y: Tensor, z: Tensor, xx: Tensor, yy: Tensor, zz: Tensor) -> list[Tensor]:
-    a, b, c, d = (1.5 * math.sqrt(square) for square in (35, 35 / 2, 5, 5 / 2))
-    rr = xx + yy + zz
-    return [
-        a * x * y * (xx - yy),
-        b * y * z * (3 * xx - yy),
-        c * x * y * (7 * zz - rr),
-        d * y * z * (7 * zz - 3 * rr),
-        3 / 8 * (35 * zz * zz - 30 * zz * rr + 3 * rr * rr),
-        d * x * z * (7 * zz - 3 * rr),
-        c / 2 * (xx - yy) * (7 * zz - rr),
-        b * x * z * (xx - 3 * yy),
-        a / 4 * (xx * (xx - 3 * yy) - yy * (3 * xx - yy)),
-    ]
+_NORMS = [
+    1.0,
+    *[math.sqrt(square) for square in (3, 3, 3)],
+    *[math.sqrt(square) for square in (15, 15, 5 / 4, 15, 15 / 4)],
+    *[math.sqrt(square) for square in (35 / 8, 105, 21 / 8, 7 / 4, 21 / 8, 105 / 4, 35 / 8)],
+    *[math.sqrt(square) * 3 / 2 for square in (35, 35 / 2, 5, 5 / 2, 1 / 16, 5 / 2, 5 / 4, 35 / 2, 35 / 16)],
+]
+"""Of the polynomials as they are written above."""

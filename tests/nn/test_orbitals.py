@@ -47,7 +47,7 @@ def test_shells_hold_all_radial_functions_and_leave_little_of_a_gaussian_outside
     shells = functions.shells
     assert [n for shell in shells for n in range(10)[shell.radials]] == list(range(10))
     assert shells[0].reach == 4.0
-    assert len(shells) == 4
+    assert len(shells) == 3
     for shell in shells[1:]:
         assert (functions.log_exponents[shell.radials].exp() * shell.reach**2).min() >= 10.0 * (1 - 1e-5)
 
