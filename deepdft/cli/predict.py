@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
+import ase
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -21,11 +23,14 @@ from deepdft.checkpoint import load_checkpoint, save_checkpoint
 from deepdft.cli.app import hydra_command
 from deepdft.density import volume
 from deepdft.inference.box import Box, make_box
+from deepdft.inference.field_files import check_names, write_fields
 from deepdft.inference.predictor import Predictor, choose_device
 from deepdft.inference.structures import read_structures
 from deepdft.inference.writer import file_format, slice_order, write_slices
 
 __all__ = ["main", "numbered"]
+
+Encoded = TypeVar("Encoded")
 
 PICTURE_PIXELS = 160
 """Points along the longer side of the picture: few beside a grid's, and smooth enough when interpolated."""
@@ -48,9 +53,12 @@ def main(cfg: DictConfig) -> None:
     for index, box in enumerate(boxes):
         output = numbered(Path(cfg.output), index, len(boxes))
         output.parent.mkdir(parents=True, exist_ok=True)
-        _predict(predictor, box, output, comment=f"density of {cfg.structure} predicted by {cfg.checkpoint}")
+        comment = f"density of {cfg.structure} predicted by {cfg.checkpoint}"
+        _predict(predictor, box, output, comment=comment)
         if cfg.picture:
             _draw(predictor, box, beside(output, ".png"))
+        if cfg.fields:
+            _derive(predictor, box, output, list(cfg.fields), comment=f"from the {comment}", picture=cfg.picture)
 
 
 def _check(cfg: DictConfig) -> None:
@@ -61,6 +69,9 @@ def _check(cfg: DictConfig) -> None:
         if cfg.output is None:
             raise ValueError("where to? give output=<x.cube|CHGCAR|x.h5>")
         file_format(cfg.output)
+    if not isinstance(cfg.fields, ListConfig):
+        raise ValueError(f"fields={cfg.fields}: expected a list, as fields=[iri,dori]")
+    check_names(cfg.fields)
 
 
 def numbered(output: Path, index: int, count: int) -> Path:
@@ -108,20 +119,60 @@ def _summed(slices: Iterable[NDArray[np.floating]], total: list[float]) -> Itera
         yield part
 
 
+def _derive(predictor: Predictor, box: Box, output: Path, names: list[str], *, comment: str, picture: bool) -> None:
+    """Write fields derived from the density beside it, and draw the indicators among them."""
+    fields = _quietly(predictor.encode_fields, box.structure())
+    began = time.monotonic()
+    with _progress(box.n_points, "deriving") as advance:
+        paths = write_fields(
+            output,
+            box,
+            lambda points: fields.at(points, names),
+            names,
+            slice_size=fields.slice_size,
+            progress=advance,
+            comment=comment,
+        )
+    seconds = time.monotonic() - began
+    print(f"{', '.join(map(str, paths))}: {seconds:.1f} s, {box.n_points / max(seconds, 1e-9):.0f} points/s")
+    drawn = [name for name in names if name in plotting.SCALES]
+    if picture and drawn:
+        plane = _plane(box)
+        with _progress(len(plane.points()), "drawing") as advance:
+            found = fields.at(plane.points(), drawn, progress=advance)
+        for name in drawn:
+            _picture(plane, box, found[name], name, beside(output, f"_{name}.png"))
+
+
 def _draw(predictor: Predictor, box: Box, path: Path) -> None:
     """A picture of the density on the plane that shows the structure best."""
-    plane = replace(plotting.choose_plane(box.atoms, box.origin), pixels=PICTURE_PIXELS)
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # said before
-        encoded = predictor.encode(box.structure())
-    values = encoded.density(plane.points()).reshape(plane.shape)
-    plotting.save(plotting.plane_picture(plane, box.atoms, values, origin=box.origin), path)
-    print(f"{path}: the density on a plane through the atoms")
+    plane = _plane(box)
+    encoded = _quietly(predictor.encode, box.structure())
+    _picture(plane, box, encoded.density(plane.points()), "density", path)
+
+
+def _plane(box: Box) -> plotting.Plane:
+    return replace(plotting.choose_plane(box.atoms, box.origin), pixels=PICTURE_PIXELS)
+
+
+def _picture(plane: plotting.Plane, box: Box, values: NDArray[np.floating], name: str, path: Path) -> None:
+    """Draw a quantity (n,) at the plane's points."""
+    values = values.reshape(plane.shape)
+    scale = plotting.SCALES[name]
+    plotting.save(plotting.plane_picture(plane, box.atoms, values, origin=box.origin, scale=scale), path)
+    print(f"{path}: {'the density' if name == 'density' else name.upper()} on a plane through the atoms")
+
+
+def _quietly(encode: Callable[[ase.Atoms], Encoded], atoms: ase.Atoms) -> Encoded:
+    """Encode a structure again, without repeating the warnings."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        return encode(atoms)
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int, int], None]]:
+def _progress(total: int, doing: str = "predicting") -> Iterator[Callable[[int, int], None]]:
     """A progress bar on the terminal."""
-    columns = (TextColumn("predicting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn(doing), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)

@@ -8,10 +8,13 @@ from deepdft.plotting.density import compare, compare_predicted, comparison, pla
 from deepdft.plotting.errors import error_histogram, learning_curves, outlier_indices
 from deepdft.plotting.figure import save
 from deepdft.plotting.planes import Plane, PlaneStencil, choose_plane, plane_values
+from deepdft.plotting.scales import SCALES, Scale
 
 __all__ = [
+    "SCALES",
     "Plane",
     "PlaneStencil",
+    "Scale",
     "choose_plane",
     "compare",
     "compare_predicted",

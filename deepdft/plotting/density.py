@@ -9,7 +9,7 @@ import ase
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
@@ -18,13 +18,9 @@ from deepdft.density import DensityGrid
 from deepdft.metrics import eps_mae
 from deepdft.plotting.figure import new_figure
 from deepdft.plotting.planes import IN_PLANE, Plane, PlaneStencil, cell_outline, choose_plane, plane_values
+from deepdft.plotting.scales import DENSITY, Scale
 
 __all__ = ["compare", "compare_predicted", "comparison", "plane_picture", "slices"]
-
-DENSITY_LIMITS = (1e-3, 3.0)
-"""e/Å³: from the tail of a molecule to its bonds and lone pairs; nuclei of heavier atoms saturate."""
-CONTOURS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-"""e/Å³, two lines per decade."""
 
 
 def slices(density: DensityGrid, *, title: str | None = None) -> Figure:
@@ -45,23 +41,25 @@ def plane_picture(
     *,
     origin: ArrayLike = (0.0, 0.0, 0.0),
     title: str | None = None,
+    scale: Scale = DENSITY,
 ) -> Figure:
-    """Density values on a plane, logarithmic, with the atoms in the plane.
+    """Values on a plane with the atoms in it: a density, or another quantity with its `scale`.
 
     Args:
         plane: the plane.
         atoms: the structure.
-        values: (rows, columns) e/Å³ on the plane.
+        values: (rows, columns) on the plane, in the unit of the scale: e/Å³.
         origin: (3,) Å, corner of the cell.
         title: None for the formula.
+        scale: how the quantity is shown; of `deepdft.plotting.SCALES`.
     """
     width, height = _panel_size(plane, longest=4.8)
     figure = new_figure(width + 1.1, height + 0.7)
     axes = figure.subplots()
-    image = _draw_density(axes, plane, values)
+    image = _draw_values(axes, plane, values, scale)
     _draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64))
     axes.set_title(atoms.get_chemical_formula() if title is None else title)
-    _colour_bar(figure, axes, image, "density (e/Å³)")
+    _colour_bar(figure, axes, image, scale)
     return figure
 
 
@@ -146,8 +144,8 @@ def compare(
     else:
         figure = new_figure(3 * width + 2.0, height + 1.1)
         panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    density = _draw_density(panels[0], plane, reference)
-    _draw_density(panels[1], plane, predicted)
+    density = _draw_values(panels[0], plane, reference, DENSITY)
+    _draw_values(panels[1], plane, predicted, DENSITY)
     difference = predicted - reference
     limit = max(float(np.nanquantile(np.abs(difference), 0.995)), 1e-6)
     signed = panels[2].imshow(
@@ -162,8 +160,8 @@ def compare(
         _draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64))
         axes.set_title(title.replace("-", "−"), fontsize=10)
         axes.label_outer()
-    _colour_bar(figure, panels[1], density, "density (e/Å³)")
-    _colour_bar(figure, panels[2], signed, "difference (e/Å³)")
+    _colour_bar(figure, panels[1], density, DENSITY)
+    _colour_bar(figure, panels[2], signed, Scale("difference (e/Å³)", (-limit, limit), ()))
     heading = atoms.get_chemical_formula() if name is None else name
     if eps_mae is not None:
         heading += f"    $\\varepsilon_\\mathrm{{mae}}$ = {eps_mae:.3g} %"
@@ -178,22 +176,24 @@ def _panel_size(plane: Plane, longest: float = 3.6) -> tuple[float, float]:
     return max(width * scale, 1.2), max(height * scale, 1.2)
 
 
-def _colour_bar(figure: Figure, axes: Axes, image: AxesImage, label: str) -> None:
-    """A bar as high as the picture beside it."""
-    figure.colorbar(image, cax=axes.inset_axes((1.03, 0.0, 0.045, 1.0)), label=label, extend="both")
+def _colour_bar(figure: Figure, axes: Axes, image: AxesImage, scale: Scale) -> None:
+    """A bar as high as the picture beside it, with the contour lines on it."""
+    beside = axes.inset_axes((1.03, 0.0, 0.045, 1.0))
+    figure.colorbar(image, cax=beside, label=scale.label, extend=scale.extend)
+    for level in scale.contours:
+        beside.axhline(level, color=scale.line, linewidth=0.8, alpha=0.8)
 
 
-def _draw_density(axes: Axes, plane: Plane, values: NDArray[np.floating]) -> AxesImage:
-    """Colours on a logarithmic scale with contour lines."""
+def _draw_values(axes: Axes, plane: Plane, values: NDArray[np.floating], scale: Scale) -> AxesImage:
+    """Colours with contour lines."""
     extent = (0, plane.size[0], 0, plane.size[1])
-    low, high = DENSITY_LIMITS
-    shown = np.where(np.isnan(values), np.nan, np.maximum(values, low / 10))
+    shown = np.maximum(values, scale.limits[0] / 10) if scale.logarithmic else np.asarray(values)  # NaN stays NaN
     image = axes.imshow(
-        shown, cmap="viridis", norm=LogNorm(low, high), extent=extent, origin="lower", interpolation="bilinear"
+        shown, cmap=scale.colours, norm=scale.norm(), extent=extent, origin="lower", interpolation="bilinear"
     )
-    levels = [level for level in CONTOURS if np.nanmin(shown) < level < np.nanmax(shown)]
+    levels = [level for level in scale.contours if np.nanmin(shown) < level < np.nanmax(shown)]
     if levels:
-        axes.contour(shown, levels=levels, extent=extent, colors="white", linewidths=0.5, alpha=0.6)
+        axes.contour(shown, levels=levels, extent=extent, colors=scale.line, linewidths=0.5, alpha=0.6)
     return image
 
 

@@ -103,6 +103,61 @@ def test_nothing_else_is_left_behind(folder, predict):
     assert {path.name for path in folder.iterdir()} - before == {"x.h5"}
 
 
+@pytest.fixture
+def gaussian(folder):
+    """A checkpoint of a model with a density that is positive everywhere: e/Å³ exp(-d²) round each atom."""
+    config = {"_target_": "deepdft.models.superposition.Superposition", "n_functions": 1, "smallest_exponent": 1.0}
+    model = build_model(config)
+    torch.nn.init.ones_(model.weights.weight)
+    save_checkpoint(folder / "gaussian.ckpt", Checkpoint(model, config, info={"elements": [1, 8]}))
+    return Predictor(model)
+
+
+def test_fields_are_written_beside_the_density_and_drawn(folder, predict, gaussian):
+    said = predict(
+        "checkpoint=gaussian.ckpt", "structure=water.xyz", "output=out/w.cube", "spacing=0.5", "fields=[iri,hessian]"
+    )
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "w.cube",
+        "w.png",
+        "w_hessian_1.cube",
+        "w_hessian_2.cube",
+        "w_hessian_3.cube",
+        "w_iri.cube",
+        "w_iri.png",
+    ]
+    assert (folder / "out" / "w_iri.png").read_bytes().startswith(b"\x89PNG")
+    expected, _ = gaussian.fields(molecule("H2O"), ["iri", "hessian"], spacing=0.5)
+    columns = {"iri": expected["iri"], **{f"hessian_{i + 1}": expected["hessian"][..., i] for i in range(3)}}
+    for name, values in columns.items():
+        with (folder / "out" / f"w_{name}.cube").open() as file:
+            scale = np.abs(values).max()
+            np.testing.assert_allclose(read_cube(file)["data"], values, rtol=1e-4, atol=1e-5 * scale, err_msg=name)
+    assert re.search(r"out/w_iri.cube, .*out/w_hessian_3.cube: [\d.]+ s, \d+ points/s", said.out)
+    assert "out/w_iri.png: IRI on a plane" in said.out
+
+
+def test_fields_without_pictures_and_of_several_frames(folder, predict, gaussian):
+    write("two.xyz", [molecule("H2O"), molecule("H2")])
+    predict(
+        "checkpoint=gaussian.ckpt",
+        "structure=two.xyz",
+        "output=x.h5",
+        "shape=[4,4,4]",
+        "fields=[dori]",
+        "picture=false",
+    )
+    assert sorted(path.name for path in folder.glob("x*")) == ["x_000.h5", "x_000_dori.h5", "x_001.h5", "x_001_dori.h5"]
+
+
+def test_new_elements_are_warned_of_once_with_fields_too(predict, gaussian):
+    write("methane.xyz", molecule("CH4"))
+    said = predict(
+        "checkpoint=gaussian.ckpt", "structure=methane.xyz", "output=x.cube", "shape=[4,4,4]", "fields=[dori]"
+    )
+    assert said.err.strip() == "warning: the model has not been trained on C: densities there are guesses"
+
+
 def test_elements_the_model_has_not_seen_are_said_in_one_line(folder, predict):
     write("methane.xyz", molecule("CH4"))
     said = predict("structure=methane.xyz", "output=x.cube", "shape=[4,4,4]", "picture=false")
@@ -126,6 +181,11 @@ def test_a_model_is_exported_as_a_checkpoint_of_this_package(folder, predict):
         (["structure=water.xyz", "output=x.cube", "shape=[1,2]"], "shape is three numbers"),
         (["structure=water.xyz", "output=x.xyz", "checkpoint=gone.ckpt"], "x.cube, x.h5, CHGCAR"),
         (["structure=water.xyz"], "output="),
+        (
+            ["structure=water.xyz", "output=x.cube", "fields=[iri,elf]", "checkpoint=gone.ckpt"],
+            "fields=['elf']: expected some of gradient, laplacian, hessian, iri, dori",
+        ),
+        (["structure=water.xyz", "output=x.cube", "fields=iri"], "fields=iri: expected a list, as fields=[iri,dori]"),
         ([], "structure="),
         (["structure=slab.xyz", "output=x.cube"], "cell has no volume"),
         (["structure=water.xyz", "output=x.cube", "device=quantum"], "device=quantum"),

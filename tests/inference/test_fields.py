@@ -155,7 +155,7 @@ def test_below_the_floor_there_is_no_density(gaussians):
     assert found["dori"][0] > 0
     assert found["dori"][1:].tolist() == [0.0, 0.0]
     assert (found["gradient"][:, 1] < 0).all(), "derivatives are given all the same"
-    assert IRI_OF_EMPTY_SPACE == pytest.approx(5 / 0.529177**0.7, rel=1e-6)
+    assert pytest.approx(5 / 0.529177**0.7, rel=1e-6) == IRI_OF_EMPTY_SPACE
 
 
 def test_a_negative_density_has_derivatives_and_no_indicators(gaussians):

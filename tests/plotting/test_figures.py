@@ -31,6 +31,27 @@ def test_a_slice_shows_the_elements_in_its_plane():
     assert "H2O" in shown
 
 
+@pytest.mark.parametrize(
+    ("name", "label", "limits"),
+    [
+        ("density", "density (e/Å³)", (1e-3, 3.0)),
+        ("iri", "IRI (Å$^{-0.7}$ e$^{-0.1}$)", (0.0, 3 / 0.529177**0.7)),
+        ("dori", "DORI", (0.0, 1.0)),
+    ],
+)
+def test_a_quantity_is_drawn_with_its_own_colours(name, label, limits):
+    atoms = molecule("H2O")
+    plane = plotting.choose_plane(atoms)
+    values = np.linspace(0.0, 20.0, np.prod(plane.shape)).reshape(plane.shape)
+    figure = plotting.plane_picture(plane, atoms, values, scale=plotting.SCALES[name])
+    (image,) = [image for axes in figure.axes for image in axes.images]
+    assert image.get_clim() == pytest.approx(limits, rel=1e-6)
+    bars = [child for axes in figure.axes for child in axes.child_axes]
+    assert [bar.get_ylabel() for bar in bars] == [label]
+    scale = plotting.SCALES[name]
+    np.testing.assert_allclose([line.get_ydata()[0] for line in bars[0].lines], scale.contours)
+
+
 def test_atoms_of_neighbouring_cells_are_shown_in_a_crystal():
     atoms = ase.Atoms("Li", positions=[[0.0, 0.0, 0.0]], cell=np.eye(3) * 3.0, pbc=True)
     shown = texts(plotting.slices(DensityGrid(np.ones((6, 6, 6)), atoms), title="crystal"))
