@@ -11,9 +11,11 @@ from ase.build import bulk, molecule
 from deepdft.inference.field_files import UNITS
 from deepdft.inference.fields import DENSITY_FLOOR, DERIVATIVES_MEMORY, IRI_OF_EMPTY_SPACE, EncodedFields
 from deepdft.inference.predictor import Predictor
+from deepdft.models.orbital import Orbital
 from deepdft.models.painn import PaiNN
 from deepdft.models.query import EncodedStructure
 from deepdft.models.schnet import SchNet
+from deepdft.models.schnet_released import SchNetReleased
 from deepdft.models.superposition import Superposition
 from deepdft.testing.contract import STRUCTURES
 
@@ -26,9 +28,19 @@ def superposition():
     return model
 
 
+def orbital():
+    """With random weights instead of zeros, so that the density depends on the environment."""
+    model = Orbital(hidden_size=8, n_interactions=2)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
 MODELS = {
     "schnet": lambda: SchNet(hidden_size=8, n_interactions=2),
     "painn": lambda: PaiNN(hidden_size=8, n_interactions=2),
+    "released schnet": lambda: SchNetReleased(hidden_size=8, n_interactions=2),
+    "orbital": orbital,
     "superposition": superposition,
 }
 
@@ -220,9 +232,11 @@ def test_slices_joined_are_the_whole_and_small(model, monkeypatch):
 def test_a_model_in_single_precision_is_derived_in_double_and_stays_as_it_is(model):
     atoms = STRUCTURES["molecule"]
     points = points_near(atoms, 10)
+    trained = [parameter.requires_grad for parameter in model.parameters()]
     found = EncodedFields(model, atoms).at(points, ALL)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert any(trained)
+    assert [parameter.requires_grad for parameter in model.parameters()] == trained
     expected = EncodedFields(copy.deepcopy(model).double(), atoms).at(points, ALL)
     for name in ALL:
         np.testing.assert_array_equal(found[name], expected[name])
