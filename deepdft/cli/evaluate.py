@@ -23,14 +23,8 @@ from deepdft.cli.app import hydra_command
 from deepdft.cli.provenance import command_line, git_state, versions, write_json
 from deepdft.data.splits import load_split
 from deepdft.data.store import DensityStore
-from deepdft.evaluation.errors import (
-    COLUMNS,
-    StructureErrors,
-    begin_part,
-    evaluate,
-    read_part,
-    write_csv,
-)
+from deepdft.evaluation.errors import COLUMNS, StructureErrors, evaluate, write_csv
+from deepdft.evaluation.parts import begin_part, read_part
 from deepdft.evaluation.ranks import Ranks, ranks
 from deepdft.evaluation.report import histogram, summarise, summary_table, worst_picture
 from deepdft.inference.predictor import choose_device
@@ -154,7 +148,7 @@ def _fingerprint(checkpoint: Checkpoint) -> str:
 def _rows(task: _Task, me: Ranks, output: Path) -> tuple[list[StructureErrors], int]:
     """Errors of all structures in the order of the subset, and the number of grid points predicted now."""
     parts = sorted(output.glob(PART.format("*")))
-    done = {row.position: row for part in parts for row in read_part(part, task.identity)}
+    done = {row.position: row for part in parts for row in read_part(part, task.identity, StructureErrors)}
     done = me.from_first({position: done[position] for position in task.positions if position in done})
     todo = [position for position in task.positions if position not in done]
     if done and me.rank == 0:

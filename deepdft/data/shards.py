@@ -52,9 +52,10 @@ class MappedShard:
             for label, offset in table.contiguous.items()
         }
 
-    def grid(self, table: ShardTable, row: int, *, label: str) -> NDArray[np.float32]:
-        """(n_points,) of one structure, copied into memory."""
-        return np.array(self.flat[label][table.offsets[row] : table.offsets[row + 1]])
+    def planes(self, table: ShardTable, row: int, planes: slice, *, label: str) -> NDArray[np.float32]:
+        """(n_planes, ny, nz) of one structure, copied into memory."""
+        values = self.flat[label][table.offsets[row] : table.offsets[row + 1]]
+        return np.array(values.reshape(table.shapes[row])[planes])
 
     def points(self, table: ShardTable, row: int, indices: NDArray[np.integer], *, label: str) -> NDArray[np.float32]:
         """Some values of one structure."""
@@ -67,13 +68,13 @@ class CompressedShard:
     def __init__(self, table: ShardTable) -> None:
         self.file = _open_hdf5(table.path)
 
-    def grid(self, table: ShardTable, row: int, *, label: str) -> NDArray[np.float32]:
-        """(n_points,) of one structure."""
-        return self.file["density"][label][f"{row:06d}"][()].reshape(-1)
+    def planes(self, table: ShardTable, row: int, planes: slice, *, label: str) -> NDArray[np.float32]:
+        """(n_planes, ny, nz) of one structure."""
+        return self.file["density"][label][f"{row:06d}"][planes]
 
     def points(self, table: ShardTable, row: int, indices: NDArray[np.integer], *, label: str) -> NDArray[np.float32]:
         """Some values of one structure; the whole is read, as HDF5 picks single values slowly."""
-        return self.grid(table, row, label=label)[indices]
+        return self.planes(table, row, slice(None), label=label).reshape(-1)[indices]
 
 
 def _open_hdf5(path: Path) -> h5py.File:

@@ -149,7 +149,20 @@ class DensityStore:
 
     def values(self, i: int, label: str | None = None) -> NDArray[np.float32]:
         """Density (nx, ny, nz) of structure `i` in e/Å³; None is the first label."""
-        return self._values(i).grid(*self._table(i), label=self._label(label)).reshape(self.shape(i))
+        return self.planes(i, slice(None), label)
+
+    def planes(self, i: int, planes: slice, label: str | None = None) -> NDArray[np.float32]:
+        """Part of a density: the grid points [planes, :, :] of structure `i` in e/Å³, for work in little memory.
+
+        Args:
+            i: which structure.
+            planes: slice along the first axis, without a step.
+            label: which density; None is the first.
+
+        Returns:
+            (n_planes, ny, nz).
+        """
+        return self._values(i).planes(*self._table(i), planes, label=self._label(label))
 
     def sample(self, i: int, flat_indices: NDArray[np.integer], label: str | None = None) -> NDArray[np.float32]:
         """Density (n,) of structure `i` in e/Å³ at some grid points.

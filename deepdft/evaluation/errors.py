@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
-from deepdft.data.store import DensityStore
 from deepdft.density import DensityGrid
+from deepdft.evaluation.parts import compute, write_table
 from deepdft.models.base import DensityModel
 from deepdft.models.query import EncodedStructure
 
-__all__ = [
-    "COLUMNS",
-    "StructureErrors",
-    "append_part",
-    "begin_part",
-    "evaluate",
-    "read_part",
-    "structure_errors",
-    "write_csv",
-]
+__all__ = ["COLUMNS", "StructureErrors", "evaluate", "structure_errors", "write_csv"]
 
 COLUMNS = (
     "name",
@@ -40,6 +29,16 @@ COLUMNS = (
     "electron_error",
 )
 """The columns of errors.csv."""
+
+
+class References(Protocol):
+    """Reference densities: a density store, or an ensemble."""
+
+    names: list[str]
+    """Of the structures."""
+
+    def density(self, i: int, label: str | None = None) -> DensityGrid:
+        """Structure `i` with one of its densities."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def structure_errors(
 
 def evaluate(
     model: DensityModel,
-    store: DensityStore,
+    store: References,
     positions: Iterable[int],
     *,
     pbc: bool | None = None,
@@ -144,61 +143,14 @@ def evaluate(
         part: file begun by `begin_part`, that an interrupted evaluation goes on from.
         progress: called after each structure.
     """
-    for position in positions:
-        errors = structure_errors(
-            model,
-            store.density(position, label=label),
-            pbc=pbc,
-            position=position,
-            name=store.names[position],
-        )
-        if part is not None:
-            append_part(part, errors)
-        if progress is not None:
-            progress(errors)
-        yield errors
 
+    def row(position: int) -> StructureErrors:
+        reference = store.density(position, label=label)
+        return structure_errors(model, reference, pbc=pbc, position=position, name=store.names[position])
 
-# --- parts of an evaluation, on disk ---
-
-
-def begin_part(part: Path, key: Mapping[str, Any]) -> None:
-    """Begin a part file for an evaluation identified by `key`, or keep one that has begun for the same."""
-    if _first_line(part) != json.dumps(dict(key), sort_keys=True):
-        part.write_text(json.dumps(dict(key), sort_keys=True) + "\n")
-        return
-    whole = part.read_bytes()
-    if not whole.endswith(b"\n"):  # killed while it wrote a line
-        part.write_bytes(whole[: whole.rindex(b"\n") + 1])
-
-
-def append_part(part: Path, errors: StructureErrors) -> None:
-    """Add a structure, as one line of JSON."""
-    with part.open("a") as file:
-        file.write(json.dumps(asdict(errors)) + "\n")
-
-
-def read_part(part: Path, key: Mapping[str, Any]) -> list[StructureErrors]:
-    """The structures that are in a part file of the same evaluation; none where it is of another."""
-    if _first_line(part) != json.dumps(dict(key), sort_keys=True):
-        return []
-    lines = part.read_text().splitlines(keepends=True)[1:]
-    return [StructureErrors(**json.loads(line)) for line in lines if line.endswith("\n")]
-
-
-def _first_line(part: Path) -> str | None:
-    if not part.is_file():
-        return None
-    with part.open() as file:
-        return file.readline().rstrip("\n")
+    return compute(positions, row, part=part, progress=progress)
 
 
 def write_csv(path: str | os.PathLike[str], rows: Sequence[StructureErrors]) -> None:
     """Write errors.csv, beside first and then renamed."""
-    path = Path(path)
-    beside = path.with_name(path.name + ".new")
-    with beside.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([getattr(row, column) for column in COLUMNS] for row in rows)
-    beside.replace(path)
+    write_table(path, {column: [getattr(row, column) for row in rows] for column in COLUMNS})

@@ -104,6 +104,21 @@ def test_an_ensemble_keeps_its_densities_apart(tmp_path: Path, compression: str)
         store.values(0, "LDA")
 
 
+@pytest.mark.parametrize("compression", ALL)
+def test_planes_are_parts_of_the_density(tmp_path: Path, compression: str) -> None:
+    labels = ("PBE", "RPBE")
+    make_store(tmp_path, compression=compression, labels=labels)
+    store = DensityStore(tmp_path)
+    for i in range(len(store)):
+        for label in labels:
+            whole = store.values(i, label)
+            for planes in (slice(0, 1), slice(1, 3), slice(2, 100), slice(None)):
+                np.testing.assert_array_equal(store.planes(i, planes, label), whole[planes])
+        np.testing.assert_array_equal(store.planes(i, slice(1, 3)), store.values(i, "PBE")[1:3])
+    with pytest.raises(ValueError, match="no density is labelled 'LDA'"):
+        store.planes(0, slice(0, 1), "LDA")
+
+
 def read_all(store: DensityStore) -> list[float]:
     return [float(store.values(i).sum(dtype=np.float64)) for i in range(len(store))]
 

@@ -1,7 +1,6 @@
 """Errors over full grids, against sums written out directly."""
 
 import csv
-import json
 
 import ase
 import numpy as np
@@ -10,15 +9,8 @@ import torch
 from ase.build import molecule
 
 from deepdft.density import DensityGrid
-from deepdft.evaluation.errors import (
-    COLUMNS,
-    append_part,
-    begin_part,
-    evaluate,
-    read_part,
-    structure_errors,
-    write_csv,
-)
+from deepdft.evaluation.errors import COLUMNS, StructureErrors, evaluate, structure_errors, write_csv
+from deepdft.evaluation.parts import begin_part, read_part
 from deepdft.models.base import DensityModel
 
 
@@ -128,20 +120,10 @@ def test_an_interrupted_evaluation_goes_on_from_its_part(tmp_path):
     first = list(evaluate(Constant(), store, [0, 1], part=part))
     with part.open("a") as file:
         file.write('{"position": 2, "na')  # killed here
-    assert read_part(part, key) == first
+    assert read_part(part, key, StructureErrors) == first
     begin_part(part, key)
     (last,) = evaluate(Constant(), store, [2], part=part)
-    assert read_part(part, key) == [*first, last]
-
-
-def test_the_part_of_another_evaluation_does_not_count(tmp_path):
-    part = tmp_path / "errors.0.part"
-    begin_part(part, {"checkpoint": "abc"})
-    append_part(part, structure_errors(Constant(), random_density()))
-    assert len(read_part(part, {"checkpoint": "abc"})) == 1
-    assert read_part(part, {"checkpoint": "xyz"}) == []
-    begin_part(part, {"checkpoint": "xyz"})
-    assert part.read_text().splitlines() == [json.dumps({"checkpoint": "xyz"})]
+    assert read_part(part, key, StructureErrors) == [*first, last]
 
 
 def test_the_table_has_the_promised_columns_and_exact_numbers(tmp_path):

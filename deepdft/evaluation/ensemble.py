@@ -1,0 +1,159 @@
+"""ε_mad: the spread of K densities of each structure, plane by plane in little memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deepdft.density import volume
+from deepdft.evaluation.ensemble_sources import Ensemble, EnsembleStructure
+from deepdft.evaluation.errors import StructureErrors
+from deepdft.evaluation.parts import compute, write_table
+
+__all__ = ["COLUMNS", "StructureSpread", "reference_label", "spreads", "structure_spread", "write_csv"]
+
+POINTS_AT_ONCE = 2**19
+"""Grid points read at a time: 32 MB in float64 for eight densities."""
+
+COLUMNS = ("name", "formula", "n_atoms", "n_points", "n_electrons", "eps_mad", "electron_spread")
+"""The first columns of errors.csv; those of a model's errors and of each density's deviation follow."""
+ERROR_COLUMNS = ("eps_mae", "mae", "rmse", "electron_error")
+"""What a model adds to them."""
+
+
+@dataclass(frozen=True)
+class StructureSpread:
+    """How far K densities of one structure are from each other, over its whole grid."""
+
+    position: int
+    """In the ensemble."""
+    name: str
+    """Of the structure."""
+    formula: str
+    """Hill order."""
+    n_atoms: int
+    """Number of atoms."""
+    n_points: int
+    """Number of grid points."""
+    n_electrons: float
+    """Integral of the reference density."""
+    eps_mad: float
+    """∫ (1/K) Σ_k |ρ_k - ρ_median| / ∫|ρ_reference| in %."""
+    electron_spread: float
+    """Largest minus smallest integral of the K densities, in electrons."""
+    deviations: dict[str, float]
+    """∫|ρ_k - ρ_median| / ∫|ρ_reference| in % of each density; their mean is eps_mad."""
+    absolute_deviation: float
+    """∫ (1/K) Σ_k |ρ_k - ρ_median| in electrons: the numerator of eps_mad."""
+    absolute_density: float
+    """∫|ρ_reference| in electrons: the denominator of eps_mad."""
+
+
+def structure_spread(structure: EnsembleStructure, reference: str, *, position: int = 0) -> StructureSpread:
+    """The spread of the densities of one structure; sums are in float64, memory is bounded.
+
+    Args:
+        structure: with its K densities.
+        reference: label of the density in the denominator.
+        position: of the structure in its ensemble.
+
+    Raises:
+        ValueError: if a density is not finite, or the reference is zero everywhere.
+
+    Source: ε_mad is Eq. 8 of Jørgensen & Bhowmik 2020; the median is taken point by point.
+    """
+    labels = list(structure.planes)
+    nx, ny, nz = structure.shape
+    step = max(1, POINTS_AT_ONCE // (ny * nz))
+    deviations, electrons, density = np.zeros(len(labels)), np.zeros(len(labels)), 0.0
+    for start in range(0, nx, step):
+        planes = slice(start, start + step)
+        rho = np.stack([structure.planes[label](planes).astype(np.float64) for label in labels])  # (K, planes, ny, nz)
+        electrons += rho.sum(axis=(1, 2, 3))
+        density += np.abs(rho[labels.index(reference)]).sum()
+        rho -= np.median(rho, axis=0)
+        deviations += np.abs(rho, out=rho).sum(axis=(1, 2, 3))
+    if not np.isfinite(electrons).all():
+        broken = next(label for label, sum_ in zip(labels, electrons, strict=True) if not np.isfinite(sum_))
+        raise ValueError(f"{structure.name}: the density of {broken} is not finite everywhere; compute it again")
+    if density == 0:
+        raise ValueError(
+            f"{structure.name}: the density of {reference} is zero everywhere: a relative spread is not defined"
+        )
+    n_points = nx * ny * nz
+    voxel = volume(structure.atoms.cell.array) / n_points
+    return StructureSpread(
+        position=position,
+        name=structure.name,
+        formula=structure.atoms.get_chemical_formula(),
+        n_atoms=len(structure.atoms),
+        n_points=n_points,
+        n_electrons=float(electrons[labels.index(reference)]) * voxel,
+        eps_mad=100.0 * float(deviations.mean()) / density,
+        electron_spread=float(np.ptp(electrons)) * voxel,
+        deviations=dict(zip(labels, (100.0 * deviations / density).tolist(), strict=True)),
+        absolute_deviation=float(deviations.mean()) * voxel,
+        absolute_density=float(density) * voxel,
+    )
+
+
+def spreads(
+    ensemble: Ensemble,
+    positions: Iterable[int],
+    *,
+    reference: str,
+    part: Path | None = None,
+    progress: Callable[[StructureSpread], None] | None = None,
+) -> Iterator[StructureSpread]:
+    """Spreads of some structures of an ensemble; each is appended to `part` as soon as it is known.
+
+    Args:
+        ensemble: the densities.
+        positions: which structures.
+        reference: label of the density in the denominator.
+        part: file begun by `begin_part`, that an interrupted evaluation goes on from.
+        progress: called after each structure.
+    """
+
+    def row(position: int) -> StructureSpread:
+        return structure_spread(ensemble.structure(position), reference, position=position)
+
+    return compute(positions, row, part=part, progress=progress)
+
+
+def reference_label(labels: Sequence[str], wanted: str | None) -> str:
+    """The density in the denominator, which models are compared with: PBE unless another is wanted.
+
+    Raises:
+        ValueError: if it is not among the labels.
+    """
+    label = "PBE" if wanted is None else wanted
+    if label not in labels:
+        why = f"reference={wanted}: no density has this label" if wanted is not None else "no density is labelled PBE"
+        raise ValueError(f"{why}; give reference= one of {', '.join(labels)}")
+    return label
+
+
+def write_csv(
+    path: str | os.PathLike[str], rows: Sequence[StructureSpread], errors: Sequence[StructureErrors] | None = None
+) -> None:
+    """Write errors.csv: the spread of each structure and, where there is a model, its errors for the same ones.
+
+    Args:
+        path: of the file.
+        rows: the spreads.
+        errors: of a model, in the same order.
+
+    Raises:
+        ValueError: if there are not as many errors as spreads.
+    """
+    table = {column: [getattr(row, column) for row in rows] for column in COLUMNS}
+    if errors is not None:
+        table |= {column: [getattr(error, column) for error in errors] for column in ERROR_COLUMNS}
+    labels = list(rows[0].deviations) if rows else []
+    table |= {f"deviation_{label}": [row.deviations[label] for row in rows] for label in labels}
+    write_table(path, table)

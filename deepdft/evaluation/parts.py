@@ -1,0 +1,82 @@
+"""What an evaluation writes row by row: parts that it goes on from after an interruption, and the final table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = ["append_part", "begin_part", "compute", "read_part", "write_table"]
+
+Row = TypeVar("Row")
+
+
+def compute(
+    positions: Iterable[int],
+    row: Callable[[int], Row],
+    *,
+    part: Path | None = None,
+    progress: Callable[[Row], None] | None = None,
+) -> Iterator[Row]:
+    """Rows of some structures; each is appended to `part` as soon as it is known.
+
+    Args:
+        positions: which structures.
+        row: computes the row, a dataclass, of a structure.
+        part: file begun by `begin_part`, that an interrupted evaluation goes on from.
+        progress: called after each structure.
+    """
+    for position in positions:
+        found = row(position)
+        if part is not None:
+            append_part(part, found)
+        if progress is not None:
+            progress(found)
+        yield found
+
+
+def begin_part(part: Path, key: Mapping[str, Any]) -> None:
+    """Begin a part file for an evaluation identified by `key`, or keep one that has begun for the same."""
+    if _first_line(part) != json.dumps(dict(key), sort_keys=True):
+        part.write_text(json.dumps(dict(key), sort_keys=True) + "\n")
+        return
+    whole = part.read_bytes()
+    if not whole.endswith(b"\n"):  # killed while it wrote a line
+        part.write_bytes(whole[: whole.rindex(b"\n") + 1])
+
+
+def append_part(part: Path, row: Any) -> None:
+    """Add a row, a dataclass, as one line of JSON."""
+    with part.open("a") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
+
+
+def read_part(part: Path, key: Mapping[str, Any], kind: Callable[..., Row]) -> list[Row]:
+    """The rows, of dataclass `kind`, in a part file of the same evaluation; none where it is of another."""
+    if _first_line(part) != json.dumps(dict(key), sort_keys=True):
+        return []
+    lines = part.read_text().splitlines(keepends=True)[1:]
+    return [kind(**json.loads(line)) for line in lines if line.endswith("\n")]
+
+
+def _first_line(part: Path) -> str | None:
+    if not part.is_file():
+        return None
+    with part.open() as file:
+        return file.readline().rstrip("\n")
+
+
+def write_table(path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write a CSV file of columns that are equally long, beside first and then renamed."""
+    path = Path(path)
+    beside = path.with_name(path.name + ".new")
+    rows = list(zip(*columns.values(), strict=True))
+    with beside.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+    beside.replace(path)
