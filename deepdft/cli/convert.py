@@ -13,10 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.provenance import command_line, versions
-from deepdft.data.convert import convert, is_complete, store_split
+from deepdft.data.convert import convert, store_split
 from deepdft.data.plan import Plan, make_plan
 from deepdft.data.splits import read_split_file
 from deepdft.data.store import DensityStore
+from deepdft.data.store_folder import is_complete
 from deepdft.data.store_writer import Compression
 
 __all__ = ["main"]
@@ -44,7 +45,7 @@ def _run(cfg: DictConfig) -> None:
         compression=Compression(str(cfg.compression), float(cfg.zfp_accuracy)),
         shard_size=float(cfg.shard_size),
     )
-    before = is_complete(output, plan)
+    before = is_complete(output, plan.identity)
     with _progress(plan) as advance:
         store = convert(
             plan,

@@ -6,8 +6,6 @@ written and `.conversion/` removed. A conversion that is killed at any time goes
 
 from __future__ import annotations
 
-import csv
-import fcntl
 import json
 import multiprocessing
 import os
@@ -24,22 +22,13 @@ from typing import Any
 from deepdft.data.plan import Plan, Task
 from deepdft.data.splits import SPLIT_FILE, split_names
 from deepdft.data.store import DensityStore
-from deepdft.data.store_index import (
-    INDEX,
-    WORK_FOLDER,
-    Rejected,
-    ShardRecord,
-    read_index,
-    read_record,
-    write_index,
-    write_text,
-)
+from deepdft.data.store_folder import alone, begin, is_complete, write_rejected
+from deepdft.data.store_index import WORK_FOLDER, Rejected, read_record, write_index, write_text
 from deepdft.data.store_writer import Compression, ShardWriter
 from deepdft.io import DensityFormatError
 
-__all__ = ["DamagedMembersError", "convert", "is_complete", "store_split"]
+__all__ = ["DamagedMembersError", "convert", "store_split"]
 
-REJECTED_FILE = "rejected.csv"
 POLL = 0.2  # seconds between looks at the workers
 
 Progress = Callable[[int], None]
@@ -48,25 +37,6 @@ Progress = Callable[[int], None]
 
 class DamagedMembersError(ValueError):
     """Members of the source cannot be read, and were not to be skipped."""
-
-
-def is_complete(output: Path, plan: Plan) -> bool:
-    """Whether the output is already the store of this plan.
-
-    Raises:
-        ValueError: if the output is a finished store of something else, or a folder that is no store.
-    """
-    if (output / INDEX).exists():
-        if read_index(output / INDEX).get("plan") == plan.identity:
-            return True
-        raise ValueError(
-            f"{output}: already a store, of another source or with other settings; give another output, or remove it"
-        )
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output}: is a file; output is a folder")
-    if output.is_dir() and any(output.iterdir()) and not (output / WORK_FOLDER).is_dir():
-        raise ValueError(f"{output}: has other files in it; give an empty or a new folder as output")
-    return False
 
 
 def convert(
@@ -95,12 +65,12 @@ def convert(
     """
     if workers < 1:
         raise ValueError(f"workers={workers}: expected at least 1")
-    if is_complete(output, plan):
+    if is_complete(output, plan.identity):
         shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)  # there if a run was killed at its very end
         return DensityStore(output)
     (output / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
-    with _alone(output):
-        _begin(output, plan)
+    with alone(output, "deepdft-convert"):
+        begin(output, plan.identity, plan.provenance(), what="conversion")
         records = {task.shard: record for task in plan.tasks if (record := read_record(output, task.shard))}
         if not skip_damaged:
             records = {shard: record for shard, record in records.items() if not record.rejected}
@@ -121,32 +91,6 @@ def _describe_damaged(damaged: Sequence[Rejected]) -> str:
         f"{len(damaged)} damaged members: {listed}; mend the source, or leave them out with on_error=skip "
         "(finished shards are kept)"
     )
-
-
-@contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Two conversions into one folder would spoil each other; the lock ends with the process."""
-    with (output / WORK_FOLDER / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{output}: another deepdft-convert is working on it; wait for it to end") from None
-        yield
-
-
-def _begin(output: Path, plan: Plan) -> None:
-    """Note the plan, or compare it with the one that was begun; remove what a killed run left half-written."""
-    path = output / WORK_FOLDER / "plan.json"
-    if path.exists():
-        if json.loads(path.read_text())["plan"] != plan.identity:
-            raise ValueError(
-                f"{output}: a conversion of another source, or with other settings, was begun here; repeat its command "
-                "to finish it, give another output, or remove the folder"
-            )
-    else:
-        write_text(path, json.dumps(plan.provenance()))
-    for part in (output / WORK_FOLDER).glob("*.part*"):
-        part.unlink()
 
 
 class _Job:
@@ -279,7 +223,7 @@ def _convert_in_worker(job: _Job, task: Task, slot: int) -> list[Rejected]:
 def _finish(output: Path, plan: Plan, provenance: Mapping[str, Any]) -> DensityStore:
     """Write rejected.csv and the index, and clear up."""
     records = [record for task in plan.tasks if (record := read_record(output, task.shard))]
-    _write_rejected(output / REJECTED_FILE, records)
+    write_rejected(output, records)
     write_index(
         output,
         records,
@@ -289,16 +233,6 @@ def _finish(output: Path, plan: Plan, provenance: Mapping[str, Any]) -> DensityS
     )
     shutil.rmtree(output / WORK_FOLDER)
     return DensityStore(output)
-
-
-def _write_rejected(path: Path, records: Sequence[ShardRecord]) -> None:
-    rejected = [member for record in records for member in record.rejected]
-    if not rejected:
-        return
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["position", "name", "source", "reason"])
-        table.writerows([member.position, member.name, member.source, member.reason] for member in rejected)
 
 
 def store_split(store: DensityStore, split: Path) -> dict[str, list[str]]:

@@ -14,9 +14,10 @@ import lz4.frame
 import numpy as np
 import pytest
 
-from deepdft.data.convert import DamagedMembersError, convert, is_complete, store_split
+from deepdft.data.convert import DamagedMembersError, convert, store_split
 from deepdft.data.plan import make_plan
 from deepdft.data.store import DensityStore
+from deepdft.data.store_folder import is_complete
 from deepdft.data.store_writer import Compression
 from deepdft.io import read_density
 
@@ -210,9 +211,9 @@ def test_a_source_of_damaged_members_only_makes_no_store(tmp_path: Path) -> None
 
 def test_a_finished_store_is_left_alone(tmp_path: Path, source: Path) -> None:
     plan = make_plan([source])
-    assert not is_complete(tmp_path / "store", plan)
+    assert not is_complete(tmp_path / "store", plan.identity)
     convert(plan, tmp_path / "store")
-    assert is_complete(tmp_path / "store", plan)
+    assert is_complete(tmp_path / "store", plan.identity)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").iterdir()}
     convert(make_plan([source]), tmp_path / "store")
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").iterdir()} == before

@@ -1,0 +1,81 @@
+"""What a calculation of one structure gives, and what an engine that makes calculations must offer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import ase
+
+from deepdft.density import DensityGrid
+from deepdft.dft.functionals import Functional
+
+__all__ = ["COUNT_TOLERANCE", "Calculation", "CalculationError", "Engine"]
+
+COUNT_TOLERANCE = 1e-3
+"""Relative error allowed in the number of electrons on the grid."""
+
+
+class CalculationError(ValueError):
+    """A structure for which there is no density, and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calculation:
+    """The density of one structure with one functional, and what it cost."""
+
+    density: DensityGrid
+    n_valence: float
+    """Electrons that the density must hold."""
+    energy: float
+    """eV, with the method's own zero."""
+    iterations: int
+    """Self-consistency steps."""
+    seconds: float
+    details: dict[str, Any] = field(default_factory=dict)
+    """More that is particular to this structure."""
+
+    def account(self) -> dict[str, Any]:
+        """For the store's account of its calculations."""
+        return {
+            "energy": self.energy,
+            "electrons": round(self.density.n_electrons, 6),
+            "n_valence": self.n_valence,
+            "iterations": self.iterations,
+            "seconds": round(self.seconds, 2),
+            **self.details,
+        }
+
+    def check(self) -> None:
+        """See that the grid holds all electrons.
+
+        Raises:
+            CalculationError: if it does not.
+        """
+        found = self.density.n_electrons
+        if not abs(found - self.n_valence) <= COUNT_TOLERANCE * self.n_valence:
+            raise CalculationError(
+                f"{found:.3f} electrons on the grid, expected {self.n_valence:g}; take a finer grid or more smoothing"
+            )
+
+
+class Engine(Protocol):
+    """Makes densities; must be picklable, as it travels to workers."""
+
+    def check(self) -> None:
+        """Raise ModuleNotFoundError, saying what to install, if it cannot run."""
+
+    def describe(self) -> dict[str, Any]:
+        """For index.json: "method", "definition" of the density and "parameters", which decide the result."""
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the programs it uses."""
+
+    def frame(self, atoms: ase.Atoms) -> ase.Atoms:
+        """The structure in the cell of its calculation; CalculationError if it does not suit."""
+
+    def shape(self, framed: ase.Atoms) -> tuple[int, int, int]:
+        """Grid points of a framed structure's densities, equal for all functionals."""
+
+    def calculate(self, atoms: ase.Atoms, functional: Functional) -> Calculation:
+        """Density of a framed structure; CalculationError if it does not converge."""

@@ -1,0 +1,60 @@
+"""The eight functionals of the paper: their names here, the tags of VASP, and how libxc and GPAW know them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["FUNCTIONALS", "Functional", "functionals"]
+
+
+@dataclass(frozen=True)
+class Functional:
+    """An approximation of exchange and correlation."""
+
+    label: str
+    """Name of its densities in a store."""
+    tag: str
+    """VASP's GGA tag, as in the paper."""
+    kernel: str
+    """Name for GPAW, or names of libxc."""
+    setups: str
+    """Functional that the PAW sets were made with."""
+
+
+FUNCTIONALS = {
+    functional.label: functional
+    for functional in (
+        Functional("PBE", "PE", "PBE", "PBE"),
+        Functional("RPBE", "RP", "RPBE", "RPBE"),
+        Functional("revPBE", "RE", "revPBE", "revPBE"),
+        Functional("PW91", "91", "GGA_X_PW91+GGA_C_PW91", "PBE"),
+        Functional("PBEsol", "PS", "GGA_X_PBE_SOL+GGA_C_PBE_SOL", "PBE"),
+        Functional("BEEF", "BF", "GGA_XC_BEEFVDW", "PBE"),  # without the non-local correlation
+        Functional("CA", "CA", "LDA_X+LDA_C_PZ_MOD", "LDA"),
+        Functional("PZ", "PZ", "LDA_X+LDA_C_PZ", "LDA"),
+    )
+}
+"""By label; PBE comes first, the reference of ε_mad."""
+
+
+def functionals(names: str | Sequence[str]) -> list[Functional]:
+    """Look functionals up.
+
+    Args:
+        names: labels or tags in any case, or "all" for the eight of the paper.
+
+    Raises:
+        ValueError: if a name is unknown or comes twice.
+    """
+    if isinstance(names, str):
+        names = list(FUNCTIONALS) if names.lower() == "all" else [names]
+    known = {key.lower(): f for f in FUNCTIONALS.values() for key in (f.label, f.tag)}
+    unknown = [name for name in names if str(name).lower() not in known]
+    if unknown or not names:
+        listed = ", ".join(f"{f.label} ({f.tag})" for f in FUNCTIONALS.values())
+        raise ValueError(f"xc={','.join(map(str, unknown))}: expected all, or some of {listed}")
+    found = [known[str(name).lower()] for name in names]
+    if len(set(found)) < len(found):
+        raise ValueError(f"xc={','.join(map(str, names))}: a functional comes twice")
+    return found

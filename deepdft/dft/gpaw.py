@@ -1,0 +1,321 @@
+"""Valence densities from GPAW: plane waves and the projector augmented wave method.
+
+The density is that of all valence electrons with the partial waves' true shape inside the atoms (frozen core left
+out), convolved with a narrow Gaussian (`deepdft.dft.smoothing`): smooth part and atomic parts apart, so that the
+integral is the number of valence electrons, for 3d shells too.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import ase
+import numpy as np
+from ase.units import Bohr
+from numpy.typing import NDArray
+
+from deepdft.density import DensityGrid
+from deepdft.dft.calculation import Calculation, CalculationError
+from deepdft.dft.functionals import Functional
+from deepdft.dft.smoothing import RadialSmoother, add_around, smooth_periodic
+
+__all__ = ["GpawMolecule", "GpawPeriodic"]
+
+SHARPEST = 0.5
+"""Smallest smoothing in grid spacings; the sum over the grid is then right to 2e-4 (measured, README)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Gpaw:
+    """What calculations of molecules and of periodic structures have in common.
+
+    Raises:
+        ValueError: if a setting is out of range.
+    """
+
+    cutoff: float
+    """eV, of the plane waves."""
+    spacing: float
+    """Å, largest distance of the stored grid's points along the edges of the cell."""
+    smoothing: float
+    """Å, standard deviation of the Gaussian that the density is convolved with; at least half the spacing."""
+    smearing: float
+    """eV, width of the Fermi–Dirac occupations."""
+    convergence: Mapping[str, float]
+    """Of GPAW: density in electrons per valence electron, energy in eV per valence electron, …"""
+    max_iterations: int
+    """Self-consistency steps after which a structure is given up."""
+    magnetic_moments: Mapping[str, float] = field(default_factory=dict)
+    """μ_B by element, to start with; where empty, the calculation is not spin-polarised."""
+    hubbard_u: Mapping[str, float] = field(default_factory=dict)
+    """eV by element, for its d electrons."""
+    setups: Mapping[str, str] = field(default_factory=dict)
+    """PAW sets by element, where not GPAW's usual ones, e.g. {Ni: "16"}."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further keywords of GPAW, e.g. {mixer: {beta: 0.02}}."""
+
+    def __post_init__(self) -> None:
+        for name in ("cutoff", "spacing", "smoothing", "max_iterations"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"dft.{name}={getattr(self, name)}: expected a number above zero")
+        if self.smoothing < SHARPEST * self.spacing * (1 - 1e-9):
+            raise ValueError(
+                f"dft.smoothing={self.smoothing} Å is too sharp for dft.spacing={self.spacing} Å: the electrons on the "
+                f"grid would not add up; smoothing must be {SHARPEST} × spacing or more"
+            )
+
+    def check(self) -> None:
+        """See that GPAW is there.
+
+        Raises:
+            ModuleNotFoundError: if it is not.
+        """
+        if importlib.util.find_spec("gpaw") is None:
+            raise ModuleNotFoundError("GPAW is not installed: run `make gpaw`, or pip install 'deepdft[gpaw]'")
+
+    def describe(self) -> dict[str, Any]:
+        """For index.json: the density's definition and all parameters."""
+        return {
+            "method": f"GPAW, plane waves PW({self.cutoff:g} eV), PAW",
+            "definition": (
+                "valence electrons (frozen core left out), all-electron partial waves inside the atoms, convolved with "
+                f"an isotropic Gaussian of standard deviation {self.smoothing:g} Å; integral = valence electrons"
+            ),
+            "parameters": {"kind": type(self).__name__} | asdict(self),
+        }
+
+    def versions(self) -> dict[str, str]:
+        """Of GPAW, its PAW sets and libxc."""
+        import _gpaw
+
+        packages = ("gpaw", "gpaw-data", "ase", "numpy", "scipy")
+        return {name: importlib.metadata.version(name) for name in packages} | {"libxc": _gpaw.libxc_version}
+
+    def frame(self, atoms: ase.Atoms) -> ase.Atoms:
+        """The structure in the cell of its calculation."""
+        raise NotImplementedError
+
+    def shape(self, framed: ase.Atoms) -> tuple[int, int, int]:
+        """Points of the stored grid."""
+        # along the edges, not between faces: in a skew cell other planes of grid points lie further apart than those
+        nx, ny, nz = (even_smooth(length / self.spacing) for length in framed.cell.lengths())
+        return nx, ny, nz
+
+    def brillouin_zone(self, framed: ase.Atoms) -> dict[str, Any]:
+        """Keywords of GPAW for k-points and symmetry."""
+        raise NotImplementedError
+
+    def calculate(self, atoms: ase.Atoms, functional: Functional) -> Calculation:
+        """Density of one structure.
+
+        Args:
+            atoms: from `frame`.
+            functional: exchange and correlation.
+
+        Raises:
+            CalculationError: if it does not converge.
+        """
+        from gpaw import GPAW, KohnShamConvergenceError
+
+        begun = time.perf_counter()
+        atoms = atoms.copy()
+        atoms.set_initial_magnetic_moments([self.magnetic_moments.get(symbol, 0.0) for symbol in atoms.symbols])
+        calculator = GPAW(
+            mode={"name": "pw", "ecut": self.cutoff},
+            xc=_exchange_correlation(functional),
+            setups=self._setups(),
+            spinpol=bool(self.magnetic_moments),
+            occupations={"name": "fermi-dirac", "width": self.smearing},
+            convergence=dict(self.convergence),
+            maxiter=self.max_iterations,
+            txt=None,
+            **self.brillouin_zone(atoms),
+            **self.options,
+        )
+        change = np.inf
+        try:
+            for step in calculator.iconverge(atoms):
+                change = step.dens.error
+        except KohnShamConvergenceError as error:
+            raise CalculationError(
+                f"{functional.label}: not converged after {self.max_iterations} steps, the density still changes by "
+                f"{change:.1e} electrons"
+            ) from error
+        values = valence_density(calculator.dft, atoms, self.smoothing, self.shape(atoms))
+        return Calculation(
+            density=DensityGrid(values.astype(np.float32), atoms),
+            n_valence=float(calculator.get_number_of_electrons()),
+            energy=float(calculator.get_potential_energy(atoms)),
+            iterations=int(calculator.get_number_of_iterations()),
+            seconds=time.perf_counter() - begun,
+            details=self._details(calculator),
+        )
+
+    def _setups(self) -> dict[str, str]:
+        names: dict[str, str] = {"default": "paw"} | dict(self.setups)
+        for element, u in self.hubbard_u.items():
+            names[element] = f"{names.get(element, 'paw')}:d,{u}"
+        return names
+
+    def _details(self, calculator: Any) -> dict[str, Any]:
+        details: dict[str, Any] = {"calculation_grid": [int(n) for n in calculator.get_number_of_grid_points()]}
+        kpoints = len(calculator.get_bz_k_points())
+        if kpoints > 1:
+            details["kpoints"] = kpoints
+        if self.magnetic_moments:
+            details["magnetic_moment"] = float(calculator.get_magnetic_moment())
+        return details
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpawMolecule(_Gpaw):
+    """Molecules in a box, Γ point."""
+
+    vacuum: float
+    """Å between the outermost atoms and the faces of the box, at least."""
+
+    def frame(self, atoms: ase.Atoms) -> ase.Atoms:
+        """The molecule in the middle of a box whose edges are multiples of the grid spacing.
+
+        The box repeats, as in plane-wave codes.
+        """
+        extent = np.ptp(atoms.positions, axis=0) + 2 * self.vacuum
+        lengths = np.array([even_smooth(length / self.spacing) for length in extent]) * self.spacing
+        framed = ase.Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=lengths, pbc=True)
+        framed.positions += lengths / 2 - (atoms.positions.max(axis=0) + atoms.positions.min(axis=0)) / 2
+        return framed
+
+    def brillouin_zone(self, framed: ase.Atoms) -> dict[str, Any]:
+        """Γ point, no symmetry."""
+        return {"symmetry": "off"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpawPeriodic(_Gpaw):
+    """Crystals and liquids in their own cell."""
+
+    kpoint_density: float
+    """Å; points per 1/Å of reciprocal length: an edge of a Å gets 2π · density / a points. 0 is the Γ point."""
+
+    def frame(self, atoms: ase.Atoms) -> ase.Atoms:
+        """The structure as it is, with all atoms inside its cell.
+
+        Raises:
+            CalculationError: if it does not repeat in three directions.
+        """
+        if not atoms.pbc.all() or atoms.cell.rank < 3:
+            raise CalculationError(
+                f"periodic in {int(atoms.pbc.sum())} directions, cell of rank {atoms.cell.rank}; dft=gpaw_periodic "
+                "needs three: use dft=gpaw_molecule, or a structure with a cell"
+            )
+        framed = ase.Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+        framed.wrap()
+        return framed
+
+    def brillouin_zone(self, framed: ase.Atoms) -> dict[str, Any]:
+        """A Γ-centred grid; of symmetries only that under time reversal."""
+        lengths = 2 * np.pi * np.linalg.norm(framed.cell.reciprocal(), axis=1)
+        size = [max(1, int(np.ceil(self.kpoint_density * length - 1e-9))) for length in lengths]
+        return {"kpts": {"size": size, "gamma": True}, "symmetry": {"point_group": False}}
+
+
+def even_smooth(least: float) -> int:
+    """The smallest even number of at least `least` without prime factors above 7: good for Fourier transforms."""
+    count = max(2, int(np.ceil(least - 1e-9)))
+    while count % 2 or _without_factors(count) > 1:
+        count += 1
+    return count
+
+
+def _without_factors(count: int) -> int:
+    for factor in (2, 3, 5, 7):
+        while count % factor == 0:
+            count //= factor
+    return count
+
+
+def _exchange_correlation(functional: Functional) -> Any:
+    """GPAW's parameter object; with the wanted PAW sets where their name is not the functional's."""
+    from gpaw.dft import XC
+
+    class _XC(XC):
+        def functional(self, **kwargs: Any) -> Any:
+            made = super().functional(**kwargs)
+            made.get_setup_name = lambda: functional.setups
+            return made
+
+    return _XC(functional.kernel)
+
+
+def valence_density(dft: Any, atoms: ase.Atoms, smoothing: float, shape: tuple[int, int, int]) -> NDArray[np.float64]:
+    """The valence density of a finished calculation, convolved with a Gaussian.
+
+    ρ = ñ - ñ_core + Σ_atoms Σ_ij D_ij (φ_i φ_j - φ̃_i φ̃_j); the first two on GPAW's grid, the sums as radial functions.
+
+    Args:
+        dft: GPAW's `calculator.dft`.
+        atoms: its structure.
+        smoothing: standard deviation of the Gaussian in Å.
+        shape: of the grid.
+
+    Returns:
+        (nx, ny, nz) e/Å³.
+    """
+    density = dft.density
+    cell = atoms.cell.array
+    smooth = density.nt_sR.to_pbc_grid().data[: _n_densities(density)].sum(axis=0) - density.nct_R.to_pbc_grid().data
+    values = smooth_periodic(smooth / Bohr**3, cell, smoothing, shape)
+    smoothers: dict[Any, RadialSmoother] = {}
+    for index, occupations in density.D_asii.items():
+        setup = dft.setups[index]
+        if setup not in smoothers:
+            radii, weights = _radial_grid(setup)
+            smoothers[setup] = RadialSmoother(radii * Bohr, weights * Bohr**3, smoothing)
+        smoother = smoothers[setup]
+        matrix = occupations.real[: _n_densities(density)].sum(axis=0)
+        radial = smoother(_atomic_part(setup, matrix) / Bohr**3)
+        add_around(values, cell, atoms.positions[index], radial, smoother.cutoff, _harmonics)
+    return values
+
+
+def _n_densities(density: Any) -> int:
+    """Spin components whose sum is the density: of four (non-collinear) only the first."""
+    return density.nt_sR.dims[0] % 3
+
+
+def _radial_grid(setup: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Radii in bohr and weights r² dr of an atom's partial waves, as far as they may differ from the smooth ones."""
+    end = setup.rgd.ceil(2 * max(setup.rcut_j))
+    radii = setup.rgd.r_g[:end]
+    return radii, radii**2 * setup.rgd.dr_g[:end]
+
+
+def _atomic_part(setup: Any, occupations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Radial parts ((2 l_max + 1)², n) of Σ_ij D_ij (φ_i φ_j - φ̃_i φ̃_j), in 1/bohr³."""
+    from gpaw.sphere.gaunt import gaunt
+
+    highest = max(setup.l_j)
+    products = gaunt(highest)  # (L1, L2, L): Y_L1 Y_L2 = Σ_L G Y_L
+    end = len(_radial_grid(setup)[0])
+    waves = [(phi[:end], smooth[:end]) for phi, smooth in zip(setup.data.phi_jg, setup.data.phit_jg, strict=False)]
+    starts = np.concatenate([[0], np.cumsum([2 * order + 1 for order in setup.l_j])])
+    total = np.zeros(((2 * highest + 1) ** 2, end))
+    for j1, l1 in enumerate(setup.l_j):
+        for j2, l2 in enumerate(setup.l_j):
+            block = occupations[starts[j1] : starts[j1 + 1], starts[j2] : starts[j2 + 1]]
+            angular = np.einsum("mn,mnL->L", block, products[l1**2 : (l1 + 1) ** 2, l2**2 : (l2 + 1) ** 2])
+            difference = waves[j1][0] * waves[j2][0] - waves[j1][1] * waves[j2][1]
+            total += np.outer(angular[: len(total)], difference)
+    return total
+
+
+def _harmonics(directions: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """GPAW's real spherical harmonics (p, count) of unit vectors (p, 3)."""
+    from gpaw.sphere.spherical_harmonics import Y
+
+    return np.stack([np.broadcast_to(Y(index, *directions.T), len(directions)) for index in range(count)], axis=-1)

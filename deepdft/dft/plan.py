@@ -1,0 +1,117 @@
+"""What a generation will do, fixed before it begins: structures, their names, and the shards they go into."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import ase
+import numpy as np
+
+from deepdft.data.store_writer import Compression
+from deepdft.dft.calculation import CalculationError, Engine
+from deepdft.dft.functionals import Functional
+
+__all__ = ["Entry", "GenerationPlan"]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A structure to be calculated."""
+
+    name: str
+    """Unique in the store."""
+    source: str
+    """The file, SMILES or recipe it came from."""
+    atoms: ase.Atoms
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationPlan:
+    """Everything that decides what the store will hold.
+
+    Raises:
+        ValueError: if there are no structures, names repeat, or the shard size is not positive.
+    """
+
+    entries: Sequence[Entry]
+    functionals: Sequence[Functional]
+    engine: Engine
+    compression: Compression
+    shard_size: float = 1e9
+    """Bytes of densities in a shard, at most (a larger structure has a shard of its own)."""
+
+    def __post_init__(self) -> None:
+        if not self.entries:
+            raise ValueError("structures: there are none")
+        if not self.shard_size >= 1:
+            raise ValueError(f"shard_size={self.shard_size}: expected a number of bytes, such as 1e9")
+        twice = [name for name, count in Counter(entry.name for entry in self.entries).items() if count > 1]
+        if twice:
+            raise ValueError(
+                f"structures: {len(twice)} names come several times, e.g. {twice[0]!r}; is a source given twice?"
+            )
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the densities of each structure."""
+        return [functional.label for functional in self.functionals]
+
+    @cached_property
+    def points(self) -> list[int]:
+        """Grid points of each structure; 0 where the engine will refuse it."""
+        return [self._points(entry.atoms) for entry in self.entries]
+
+    def _points(self, atoms: ase.Atoms) -> int:
+        try:
+            return int(np.prod(self.engine.shape(self.engine.frame(atoms))))
+        except CalculationError:
+            return 0
+
+    @property
+    def costs(self) -> list[float]:
+        """Work of each structure in a common unit, roughly: grid points × electrons."""
+        return [
+            1.0 + points * float(entry.atoms.numbers.sum())
+            for points, entry in zip(self.points, self.entries, strict=True)
+        ]
+
+    @cached_property
+    def shards(self) -> list[range]:
+        """Positions of the structures in each shard."""
+        limit = self.shard_size / (4 * len(self.functionals))  # grid points, each a float32 for each functional
+        starts, filled = [0], 0
+        for position, points in enumerate(self.points):
+            if filled + points > limit and position > starts[-1]:
+                starts.append(position)
+                filled = 0
+            filled += points
+        return [range(first, last) for first, last in zip(starts, [*starts[1:], len(self.entries)], strict=True)]
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of the structures and the settings."""
+        settings = [self.labels, self._parameters(), self.compression.as_dict(), float(self.shard_size)]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+        for entry in self.entries:
+            digest.update(entry.name.encode())
+            for array in (entry.atoms.numbers, entry.atoms.positions, entry.atoms.cell.array, entry.atoms.pbc):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _parameters(self) -> Any:
+        return self.engine.describe()["parameters"]
+
+    def provenance(self) -> dict[str, Any]:
+        """What index.json says about how the data were made."""
+        return {
+            "plan": self.identity,
+            **self.engine.describe(),
+            "functionals": {f.label: {"tag": f.tag, "kernel": f.kernel, "paw": f.setups} for f in self.functionals},
+            "n_members": len(self.entries),
+        }
