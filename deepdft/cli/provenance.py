@@ -12,7 +12,7 @@ from typing import Any
 
 import deepdft
 
-__all__ = ["git_state", "versions", "write_json"]
+__all__ = ["git_state", "versions", "write_json", "write_text"]
 
 _PACKAGES = ("deepdft", "torch", "pytorch-lightning", "hydra-core", "numpy", "ase", "h5py", "vesin")
 
@@ -56,7 +56,12 @@ def command_line() -> list[str]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON beside first, then rename."""
+    """Write JSON as `write_text` does."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside first, then rename: it is there whole or not at all."""
     beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(content, indent=2) + "\n")
+    beside.write_text(text)
     beside.replace(path)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-__all__ = ["changed_keys", "checkpoint_to_resume", "refuse_changes", "with_stored_overrides"]
+__all__ = [
+    "changed_keys",
+    "checkpoint_to_resume",
+    "refuse_changes",
+    "stored_config",
+    "summary_if_finished",
+    "with_stored_overrides",
+]
 
 _FIXED = ("data", "model", "optimizer", "loss", "seed", "init")
 """Sections a resumed run must not change: the split, the draws, the weights or the optimizer's state hang on them."""
 
 _FREE = ("data.root", "data.num_workers")
 """Keys in those sections that change nothing."""
+
+_ENDING = ("trainer", "callbacks")
+"""Sections that say when a run ends."""
 
 
 def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
@@ -38,6 +49,20 @@ def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
 def _key(override: str) -> str:
     """The part of an override that is set: a later one of the same key replaces an earlier one."""
     return override.partition("=")[0].lstrip("+")
+
+
+def stored_config(run_dir: Path) -> dict[str, Any] | None:
+    """The resolved config of a run; None if it ended before it wrote one."""
+    file = run_dir / "config.yaml"
+    return OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else None  # type: ignore[return-value]
+
+
+def summary_if_finished(run_dir: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The summary of a run that came to its end, unless the settings of the trainer or of a callback have changed."""
+    file = run_dir / "summary.json"
+    if not file.is_file() or any(key.split(".")[0] in _ENDING for key, _, _ in changed_keys(stored, now)):
+        return None
+    return json.loads(file.read_text())  # type: ignore[no-any-return]
 
 
 def refuse_changes(stored: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,19 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from deepdft.checkpoint import build_model, load_checkpoint, read_checkpoint_file
 from deepdft.cli.app import hydra_command, one_line_errors
-from deepdft.cli.provenance import command_line, git_state, versions, write_json
-from deepdft.cli.resume import checkpoint_to_resume, refuse_changes, with_stored_overrides
+from deepdft.cli.provenance import command_line, git_state, versions, write_json, write_text
+from deepdft.cli.resume import (
+    checkpoint_to_resume,
+    refuse_changes,
+    stored_config,
+    summary_if_finished,
+    with_stored_overrides,
+)
 from deepdft.data.datamodule import DensityDataModule
 from deepdft.models.base import DensityModel
 from deepdft.training.loggers import keep_metrics_until
@@ -58,10 +66,21 @@ def train(cfg: DictConfig) -> float:
     Raises:
         ValueError: if the config contradicts itself, the data or the run that is resumed.
     """
+    run_dir = Path(cfg.run_dir)
+    stored = stored_config(run_dir) if cfg.resume else None
+    _keep_wandb_run(cfg, stored)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    run_dir = Path(config["run_dir"])
     _refuse_sweep_in_one_process(config)
-    resume_from = _prepare_resume(config, run_dir) if config["resume"] else None
+    if stored is not None:
+        refuse_changes(stored, config, run_dir)
+        if summary := summary_if_finished(run_dir, stored, config):
+            print(
+                f"{run_dir} is finished, after {summary['steps']} steps with a best validation ε_mae of "
+                f"{summary['val/eps_mae']:.3f} %; to go on, raise what ended it, as in "
+                f"trainer.max_steps={2 * summary['steps']}"
+            )
+            return float(summary["val/eps_mae"])
+    resume_from = _prepare_resume(run_dir) if cfg.resume else None
     _quiet()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
 
@@ -73,6 +92,11 @@ def train(cfg: DictConfig) -> float:
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    if len(data.split.validation) < trainer.world_size:
+        raise ValueError(
+            f"{len(data.split.validation)} validation structures for {trainer.world_size} processes: give data.split "
+            "at least one for each, or train on fewer devices"
+        )
     if trainer.is_global_zero:
         _describe(config, run_dir, data, module, trainer)
     for logger in loggers:
@@ -105,12 +129,21 @@ def _refuse_sweep_in_one_process(config: dict[str, Any]) -> None:
         )
 
 
-def _prepare_resume(config: dict[str, Any], run_dir: Path) -> Path | None:
-    """Check that the run goes on as it was; returns the checkpoint to begin from."""
-    stored = OmegaConf.to_container(OmegaConf.load(run_dir / "config.yaml"))
-    refuse_changes(stored, config, run_dir)  # type: ignore[arg-type]
+def _keep_wandb_run(cfg: DictConfig, stored: Mapping[str, Any] | None) -> None:
+    """Give W&B an id for the run directory: that of the run that is resumed, else a new one."""
+    wandb = (cfg.logger or {}).get("wandb")
+    if wandb is None or wandb.get("id") is not None:
+        return
+    before = ((stored or {}).get("logger") or {}).get("wandb") or {}
+    with open_dict(wandb):
+        wandb.id = before.get("id") or secrets.token_hex(4)
+
+
+def _prepare_resume(run_dir: Path) -> Path | None:
+    """The checkpoint to begin from; what was logged after it is dropped."""
     checkpoint = checkpoint_to_resume(run_dir)
     if int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("RANK", "0")) == 0:
+        (run_dir / "summary.json").unlink(missing_ok=True)  # it is written anew at the end
         step = -1 if checkpoint is None else read_checkpoint_file(checkpoint)["global_step"]
         keep_metrics_until(run_dir / "metrics.csv", step)
         where = f"after step {step}" if checkpoint else "at the beginning: it had not reached its first checkpoint"
@@ -155,7 +188,7 @@ def _describe(
 ) -> None:
     """Write config.yaml, split.json and run.json, and say in a few lines what is trained on what."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(config), run_dir / "config.yaml")
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     names = {part: [data.store.names[i] for i in getattr(data.split, part)] for part in ("train", "validation", "test")}
     write_json(run_dir / "split.json", names)
     per_step = data.structures_per_step * trainer.world_size * trainer.accumulate_grad_batches

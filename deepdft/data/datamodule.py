@@ -161,8 +161,10 @@ class DensityDataModule(pl.LightningDataModule):
         """Open the store and the split."""
         self.store = DensityStore(self.root)
         self.split = load_split(self.split_spec, self.store)
-        if not self.split.train:
-            raise ValueError(f"{self.root}: the split has no training structures")
+        for part, use in (("train", "to fit the weights to"), ("validation", "to choose the best weights by")):
+            if not getattr(self.split, part):
+                raise ValueError(f"{self.root}: the split has no {part} structures, {use}; give another data.split")
+        self.store.electrons(self.label)  # refuses a label that the store has not
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """An endless loader; it begins at the trainer's step, so a resumed run goes on where it stopped."""

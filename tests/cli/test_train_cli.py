@@ -144,6 +144,34 @@ def test_a_resumed_run_refuses_to_become_another_one(train, capfd: pytest.Captur
     assert "resume=nowhere: not a run directory" in capfd.readouterr().err
 
 
+def test_a_finished_run_says_so_and_goes_on_where_its_end_is_moved(train, capfd: pytest.CaptureFixture) -> None:
+    train("hydra.run.dir=run")
+    before = Path("run/metrics.csv").read_text()
+    summary = json.loads(Path("run/summary.json").read_text())
+    capfd.readouterr()
+    train("resume=run", "data.num_workers=1", settings=[])
+    said = capfd.readouterr().out
+    assert f"is finished, after 8 steps with a best validation ε_mae of {summary['val/eps_mae']:.3f} %" in said
+    assert "trainer.max_steps=16" in said
+    assert Path("run/metrics.csv").read_text() == before
+    assert json.loads(Path("run/summary.json").read_text()) == summary
+
+    train("resume=run", "trainer.max_steps=12", settings=[])
+    train("hydra.run.dir=whole", "trainer.max_steps=12")
+    assert same_weights("run", "whole")
+    assert metrics("run", "val/eps_mae", "train/loss") == metrics("whole", "val/eps_mae", "train/loss")
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == 12
+
+
+def test_a_run_that_died_before_its_config_was_written_begins_anew(train, capfd: pytest.CaptureFixture) -> None:
+    train("hydra.run.dir=run")
+    for file in ("config.yaml", "summary.json", "checkpoints/last.ckpt"):
+        (Path("run") / file).unlink()
+    train("resume=run", settings=[])
+    assert "at the beginning" in capfd.readouterr().out
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == 8
+
+
 def test_two_processes_follow_one_with_the_same_global_batch(train, tiny_store: Path) -> None:
     # plain gradient descent: Adam divides by the gradient's size, and so neither notices a wrong factor nor leaves
     # the rounding of weights with tiny gradients alone
@@ -196,6 +224,19 @@ def test_every_job_is_one_offline_run_of_wandb(train, monkeypatch: pytest.Monkey
         assert metrics(f"sweep/{job}", "val/eps_mae")
 
 
+def test_a_resumed_run_stays_one_run_of_wandb(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train("hydra.run.dir=run", "logger=wandb", "trainer.max_steps=4")
+    train("resume=run", "trainer.max_steps=8", settings=[])
+    train("hydra.run.dir=other", "logger=wandb", "trainer.max_steps=4")
+    ids = [
+        [folder.name.split("-")[-1] for folder in Path(run, "wandb").glob("offline-run-*")] for run in ("run", "other")
+    ]
+    assert len(ids[0]) == 2
+    assert len(set(ids[0])) == 1
+    assert ids[1][0] not in ids[0]
+
+
 def test_training_begins_from_the_weights_of_init(train) -> None:
     train("hydra.run.dir=first", "callbacks.ema=null")
     train("hydra.run.dir=second", "init=first", "trainer.max_steps=1", "optimizer.lr=0", "callbacks.ema=null")
@@ -244,6 +285,10 @@ def test_every_experiment_trains_and_ends(train, experiment: str) -> None:
         ("trainer.max_step=3", "max_step"),
         ("model._target_=os.system", "os.system"),
         ("data=qm9 data.root=???", "data.root"),
+        ("data.label=LDA", "no density is labelled 'LDA'; expected one of PBE"),
+        ("data.split={test:2}", "the split has no validation structures"),
+        ("data.split=nosuch.json", "nosuch.json: there is no such split file"),
+        ("data.split={validation:1} trainer.devices=2", "1 validation structures for 2 processes"),
     ],
 )
 def test_what_is_wrong_is_one_line(train, override: str, message: str, capfd: pytest.CaptureFixture) -> None:
@@ -253,6 +298,7 @@ def test_what_is_wrong_is_one_line(train, override: str, message: str, capfd: py
     assert stop.value.code == 1
     assert message in error
     assert not list(Path().rglob("*.ckpt"))
+    assert not list(Path().rglob("run.json"))
 
 
 def test_a_gradient_that_is_no_number_stops_the_run(train, capfd: pytest.CaptureFixture) -> None:
