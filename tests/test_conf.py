@@ -72,6 +72,25 @@ def test_every_experiment_composes(experiment: str) -> None:
     assert composed("train", f"experiment={experiment}")
 
 
+def leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(config, dict):
+        yield path, config
+        return
+    for key, value in config.items():
+        yield from leaves(value, f"{path}.{key}".lstrip("."))
+
+
+@pytest.mark.parametrize("option", [*(f"experiment={name}" for name in EXPERIMENTS), "debug=default"])
+def test_an_experiment_has_the_last_word(option: str) -> None:
+    group, name = option.split("=")
+    said = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    said.pop("defaults", None)
+    whole = dict(leaves(composed("train", option)))
+    assert said
+    for key, value in leaves(said):
+        assert whole[key] == value, key
+
+
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
 def test_every_yaml_begins_with_what_it_is(path: Path) -> None:
     text = path.read_text()
