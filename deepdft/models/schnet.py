@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.nn.mlp import Stack, two_layers
-from deepdft.nn.radial import GaussianBasis, SoftCutoff, safe_norm
+from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
 from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
 
 __all__ = ["SchNet", "SchNetStates"]
@@ -30,16 +30,8 @@ class SchNetStates:
     """(n_atoms, 3) Å."""
     sent: list[Tensor]
     """Per step (n_atoms, H): W1 h of the states before the step."""
-
-
-@dataclass(frozen=True)
-class EdgeFeatures:
-    """What the filters see of an edge."""
-
-    basis: Tensor
-    """(n_edges, n_basis), e of Eq. 2."""
-    cutoff: Tensor
-    """(n_edges, 1), c(d)."""
+    filters: list[Tensor]
+    """Per step (n_knots, H): the filters over the knots of `Radial`."""
 
 
 class Message(nn.Module):
@@ -52,9 +44,12 @@ class Message(nn.Module):
             two_layers(n_basis, hidden_size, hidden_size, nn.Softplus), nn.Softplus()
         )
 
-    def forward(self, sent: Tensor, edges: EdgeFeatures, sender: Tensor, receiver: Tensor, n_receivers: int) -> Tensor:
+    def filters(self, edges: RadialFeatures) -> Tensor:
+        """c(d) g(W3 g(W2 e)) of each edge (n_edges, H)."""
+        return self.filter(edges.basis) * edges.cutoff
+
+    def forward(self, sent: Tensor, filters: Tensor, sender: Tensor, receiver: Tensor, n_receivers: int) -> Tensor:
         """Messages summed at their receivers (n_receivers, H), from W1 h of all senders (n_atoms, H)."""
-        filters = self.filter(edges.basis) * edges.cutoff  # (n_edges, H)
         return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, n_receivers)
 
 
@@ -104,16 +99,12 @@ class SchNet(DensityModel):
     ) -> None:
         super().__init__(cutoff=cutoff)
         self.hidden_size = hidden_size
-        self.basis = GaussianBasis(cutoff, width=gaussian_width)
-        self.soft_cutoff = SoftCutoff(cutoff)
-        self.cutoff_value = self.soft_cutoff(torch.tensor(cutoff)).item()  # 5.5e-4, by the paper's design
+        basis, soft_cutoff = GaussianBasis(cutoff, width=gaussian_width), SoftCutoff(cutoff)
+        self.radial = Radial(basis, soft_cutoff, cutoff)
+        self.cutoff_value = soft_cutoff(torch.tensor(cutoff)).item()  # 5.5e-4, by the paper's design
         self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
-        self.atom_steps: Stack[AtomStep] = Stack(
-            AtomStep(hidden_size, self.basis.size) for _ in range(n_interactions - 1)
-        )
-        self.probe_steps: Stack[ProbeStep] = Stack(
-            ProbeStep(hidden_size, self.basis.size) for _ in range(n_interactions)
-        )
+        self.atom_steps: Stack[AtomStep] = Stack(AtomStep(hidden_size, basis.size) for _ in range(n_interactions - 1))
+        self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, basis.size) for _ in range(n_interactions))
         self.readout = two_layers(hidden_size, hidden_size, 1, nn.Softplus)
         with torch.no_grad():  # begin near the density of empty space, where most points lie
             for parameter in self.readout[-1].parameters():
@@ -121,31 +112,31 @@ class SchNet(DensityModel):
 
     def encode(self, atoms: AtomGraph) -> SchNetStates:
         """Compute the atom states of all steps, as far as probes read them."""
-        edges = self._features(atoms.edge_vectors())
+        edges = self.radial(safe_norm(atoms.edge_vectors()))
         sender, receiver = atoms.edge_index
         state = self.embedding(atoms.numbers)  # (n_atoms, H)
         states = [state]
         for step in self.atom_steps:
-            message = step.message(step.message.sent(state), edges, sender, receiver, atoms.n_atoms)
+            filters = step.message.filters(edges)
+            message = step.message(step.message.sent(state), filters, sender, receiver, atoms.n_atoms)
             state = state + step.update(message)
             states.append(state)
         sent = [step.message.sent(state) for step, state in zip(self.probe_steps, states, strict=True)]
-        return SchNetStates(atoms.positions, sent)
+        return SchNetStates(atoms.positions, sent, self.radial.tables(self._networks()))
 
     def decode(self, states: SchNetStates, probes: ProbeGraph) -> Tensor:
         """Density (n_probes,) in e/Å³."""
-        edges = self._features(probes.edge_vectors(states.positions))
+        distances = safe_norm(probes.edge_vectors(states.positions))
         sender = probes.edge_index[0]
 
         def density(receiver: Tensor, n_probes: int) -> Tensor:
-            state = edges.basis.new_zeros(n_probes, self.hidden_size)
-            for step, sent in zip(self.probe_steps, states.sent, strict=True):
-                state = step(state, step.message(sent, edges, sender, receiver, n_probes))
+            state = distances.new_zeros(n_probes, self.hidden_size)
+            all_filters = self.radial.filters(distances, self._networks(), states.filters)
+            for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
+                state = step(state, step.message(sent, filters, sender, receiver, n_probes))
             return self.readout(state).squeeze(-1)
 
         return with_shared_lonely_probe(density, probes)
 
-    def _features(self, vectors: Tensor) -> EdgeFeatures:
-        """Expand the lengths of edge vectors (n_edges, 3) in Å."""
-        distances = safe_norm(vectors)
-        return EdgeFeatures(self.basis(distances), self.soft_cutoff(distances)[:, None])
+    def _networks(self) -> list[FilterNetwork]:
+        return [step.message.filters for step in self.probe_steps]

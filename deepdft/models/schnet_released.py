@@ -14,9 +14,8 @@ from torch.nn.functional import linear
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
-from deepdft.models.schnet import EdgeFeatures
 from deepdft.nn.mlp import ShiftedSoftplus, Stack, two_layers
-from deepdft.nn.radial import GaussianBasis, SoftCutoff, safe_norm
+from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
 from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
 
 __all__ = ["SchNetReleased", "SchNetReleasedStates"]
@@ -30,6 +29,8 @@ class SchNetReleasedStates:
     """(n_atoms, 3) Å."""
     sent: list[Tensor]
     """Per step (n_atoms, 2H), from `Message.sent` of the states after the step."""
+    filters: list[Tensor]
+    """Per step (n_knots, H): the filters over the knots of `Radial`."""
 
 
 class Message(nn.Module):
@@ -49,9 +50,12 @@ class Message(nn.Module):
         """The receiver's half of W1 h (n, 2H)."""
         return linear(state, self.pair.weight[:, state.shape[1] :])
 
-    def forward(self, sent: Tensor, state: Tensor, edges: EdgeFeatures, sender: Tensor, receiver: Tensor) -> Tensor:
+    def filters(self, edges: RadialFeatures) -> Tensor:
+        """c(d) (W4 g(W3 e + b3) + b4) of each edge (n_edges, H)."""
+        return self.filter(edges.basis) * edges.cutoff
+
+    def forward(self, sent: Tensor, state: Tensor, filters: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
         """Messages summed at their receivers, whose states are given (n_receivers, H)."""
-        filters = self.filter(edges.basis) * edges.cutoff  # (n_edges, H)
         pairs = sent.index_select(0, sender) + self.received(state).index_select(0, receiver)  # (n_edges, 2H)
         return sum_over_neighbours(self.output(pairs) * filters, receiver, len(state))
 
@@ -101,41 +105,41 @@ class SchNetReleased(DensityModel):
     ) -> None:
         super().__init__(cutoff=cutoff)
         self.hidden_size = hidden_size
-        self.basis = GaussianBasis(cutoff, width=gaussian_width)
-        self.soft_cutoff = SoftCutoff(cutoff)
-        self.cutoff_value = self.soft_cutoff(torch.tensor(cutoff)).item()  # 5.5e-4
+        basis, soft_cutoff = GaussianBasis(cutoff, width=gaussian_width), SoftCutoff(cutoff)
+        self.radial = Radial(basis, soft_cutoff, cutoff)
+        self.cutoff_value = soft_cutoff(torch.tensor(cutoff)).item()  # 5.5e-4
         self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
-        n_basis = self.basis.size
+        n_basis = basis.size
         self.atom_steps: Stack[AtomStep] = Stack(AtomStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.readout = two_layers(hidden_size, hidden_size, 1, ShiftedSoftplus)
 
     def encode(self, atoms: AtomGraph) -> SchNetReleasedStates:
         """Compute the atom states after each step, as far as probes read them."""
-        edges = self._features(atoms.edge_vectors())
+        edges = self.radial(safe_norm(atoms.edge_vectors()))
         sender, receiver = atoms.edge_index
         state = self.embedding(atoms.numbers)  # (n_atoms, H)
         sent = []
         for atom_step, probe_step in zip(self.atom_steps, self.probe_steps, strict=True):
             message = atom_step.message
-            state = state + atom_step.update(message(message.sent(state), state, edges, sender, receiver))
+            summed = message(message.sent(state), state, message.filters(edges), sender, receiver)
+            state = state + atom_step.update(summed)
             sent.append(probe_step.message.sent(state))
-        return SchNetReleasedStates(atoms.positions, sent)
+        return SchNetReleasedStates(atoms.positions, sent, self.radial.tables(self._networks()))
 
     def decode(self, states: SchNetReleasedStates, probes: ProbeGraph) -> Tensor:
         """Density (n_probes,) in e/Å³."""
-        edges = self._features(probes.edge_vectors(states.positions))
+        distances = safe_norm(probes.edge_vectors(states.positions))
         sender = probes.edge_index[0]
 
         def density(receiver: Tensor, n_probes: int) -> Tensor:
-            state = edges.basis.new_zeros(n_probes, self.hidden_size)
-            for step, sent in zip(self.probe_steps, states.sent, strict=True):
-                state = step(state, step.message(sent, state, edges, sender, receiver))
+            state = distances.new_zeros(n_probes, self.hidden_size)
+            all_filters = self.radial.filters(distances, self._networks(), states.filters)
+            for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
+                state = step(state, step.message(sent, state, filters, sender, receiver))
             return self.readout(state).squeeze(-1)
 
         return with_shared_lonely_probe(density, probes)
 
-    def _features(self, vectors: Tensor) -> EdgeFeatures:
-        """Expand the lengths of edge vectors (n_edges, 3) in Å."""
-        distances = safe_norm(vectors)
-        return EdgeFeatures(self.basis(distances), self.soft_cutoff(distances)[:, None])
+    def _networks(self) -> list[FilterNetwork]:
+        return [step.message.filters for step in self.probe_steps]

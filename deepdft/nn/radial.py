@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CosineCutoff", "GaussianBasis", "SincBasis", "SoftCutoff", "safe_norm"]
+from deepdft.nn.interpolation import Interpolation
+
+__all__ = [
+    "CosineCutoff",
+    "FilterNetwork",
+    "GaussianBasis",
+    "Radial",
+    "RadialFeatures",
+    "SincBasis",
+    "SoftCutoff",
+    "safe_norm",
+]
 
 
 def safe_norm(vectors: Tensor) -> Tensor:
@@ -95,3 +108,61 @@ class CosineCutoff(nn.Module):
     def forward(self, distances: Tensor) -> Tensor:
         """Distances (n_edges,), all below the cutoff → (n_edges,)."""
         return 0.5 * (torch.cos(math.pi / self.cutoff * distances) + 1.0)
+
+
+@dataclass(frozen=True)
+class RadialFeatures:
+    """What a filter network sees of distances."""
+
+    basis: Tensor
+    """(n, n_basis)."""
+    cutoff: Tensor
+    """(n, 1), c(d)."""
+
+
+FilterNetwork = Callable[[RadialFeatures], Tensor]
+"""Radial features of n distances → (n, size)."""
+
+
+class Radial(nn.Module):
+    """A basis with its cutoff, and knots between which functions of the distance alone can be interpolated.
+
+    Args:
+        basis: functions of the distance.
+        soft_cutoff: weight of an edge by its length.
+        cutoff: Å.
+    """
+
+    knots: Tensor
+
+    def __init__(self, basis: GaussianBasis, soft_cutoff: nn.Module, cutoff: float) -> None:
+        super().__init__()
+        self.basis = basis
+        self.soft_cutoff = soft_cutoff
+        n_knots = math.ceil(20.0 * cutoff / basis.width)  # an error below 1e-6 of the range of a filter
+        self.spacing = cutoff / n_knots
+        # from one knot below zero to two above the cutoff
+        self.register_buffer("knots", self.spacing * (torch.arange(n_knots + 4) - 1.0), persistent=False)
+
+    def forward(self, distances: Tensor) -> RadialFeatures:
+        """Distances (n,) in Å → their features."""
+        return RadialFeatures(self.basis(distances), self.soft_cutoff(distances)[:, None])
+
+    def tables(self, networks: Sequence[FilterNetwork]) -> list[Tensor]:
+        """Each filter network at the knots: (n_knots, size)."""
+        features = self(self.knots)
+        return [network(features) for network in networks]
+
+    def filters(
+        self, distances: Tensor, networks: Sequence[FilterNetwork], tables: Sequence[Tensor]
+    ) -> Iterator[Tensor]:
+        """The values (n, size) of each filter network at distances (n,) in Å.
+
+        They are interpolated in the tables, unless derivatives with respect to the distances are wanted.
+        """
+        if torch.is_grad_enabled() and distances.requires_grad:
+            features = self(distances)
+            yield from (network(features) for network in networks)
+        else:
+            interpolation = Interpolation(distances / self.spacing + 1.0, len(self.knots))
+            yield from (interpolation(table) for table in tables)

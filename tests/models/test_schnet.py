@@ -72,7 +72,7 @@ def test_it_computes_the_equations_of_the_paper() -> None:
 
 def test_the_paper_s_size_is_the_default() -> None:
     model = SchNet()
-    assert (len(model.probe_steps), model.hidden_size, model.cutoff, model.basis.size) == (6, 128, 4.0, 40)
+    assert (len(model.probe_steps), model.hidden_size, model.cutoff, model.radial.basis.size) == (6, 128, 4.0, 40)
     assert model.cutoff_value == pytest.approx(1 / (1 + np.exp(7.5)), rel=1e-5)
 
 

@@ -13,5 +13,5 @@ class TestSchNetReleased(ModelContract):
 
 def test_the_released_size_is_the_default() -> None:
     model = SchNetReleased()
-    assert (len(model.probe_steps), model.hidden_size, model.cutoff, model.basis.size) == (6, 128, 4.0, 40)
+    assert (len(model.probe_steps), model.hidden_size, model.cutoff, model.radial.basis.size) == (6, 128, 4.0, 40)
     assert model.cutoff_value == pytest.approx(5.5e-4, rel=0.01)
