@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format wheel clean
+.PHONY: help setup demo bench test lint format wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -20,6 +20,9 @@ setup: $(READY) ## Make the virtual environment
 
 demo: $(READY) ## Train on bundled densities, evaluate, predict; pictures in runs/demo (about 10 minutes on 2 cores)
 	$(BIN)/python experiments/demo/run.py
+
+bench: $(READY) ## Time training and prediction beside the arithmetic of the released code, on one thread
+	cd experiments/performance/models && $(abspath $(BIN))/python run.py
 
 test: $(READY) ## Run the tests on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

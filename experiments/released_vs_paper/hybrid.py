@@ -1,0 +1,88 @@
+"""SchNet between paper and released code: each difference is a switch of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from deepdft.graph.batch import AtomGraph
+from deepdft.models import schnet
+from deepdft.models.schnet_released import Message, ProbeStep, SchNetReleased, SchNetReleasedStates
+from deepdft.nn.mlp import ShiftedSoftplus, Stack
+from deepdft.nn.radial import safe_norm
+from deepdft.nn.scatter import sum_over_neighbours
+
+
+class SenderMessage(schnet.Message):
+    """The paper's message, called as the released one."""
+
+    def forward(self, sent: Tensor, state: Tensor, filters: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
+        return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, len(state))
+
+
+class MessageGatedStep(ProbeStep):
+    """The released probe step with the paper's gate, which looks at the message."""
+
+    def forward(self, state: Tensor, message: Tensor) -> Tensor:
+        return torch.lerp(self.update(message), state, torch.sigmoid(self.gate(message)))
+
+
+class Hybrid(SchNetReleased):
+    """The released model where all switches are on, the paper's where all are off.
+
+    Args:
+        shifted: g is shifted soft-plus.
+        open_filter: no g after the filter network.
+        state_gate: the gate looks at the probe's state instead of the message.
+        late: probes read atom states after each step instead of before it.
+        pair: messages see sender and receiver through two layers, instead of the sender through one linear map.
+    """
+
+    def __init__(
+        self,
+        *,
+        shifted: bool,
+        open_filter: bool,
+        state_gate: bool,
+        late: bool,
+        pair: bool,
+        hidden_size: int = 128,
+        n_interactions: int = 6,
+    ) -> None:
+        super().__init__(hidden_size=hidden_size, n_interactions=n_interactions)
+        self.late = late
+        n_basis = self.radial.basis.size
+        if not state_gate:
+            self.probe_steps = Stack(MessageGatedStep(hidden_size, n_basis) for _ in range(n_interactions))
+        for step in (*self.atom_steps, *self.probe_steps):
+            if not pair:
+                step.message = SenderMessage(hidden_size, n_basis)
+            two_layers = step.message.filter if pair else step.message.filter[0]
+            step.message.filter = two_layers if open_filter else nn.Sequential(two_layers, nn.Softplus())
+        _replace_activations(self, ShiftedSoftplus if shifted else nn.Softplus)
+        if not late:
+            del self.atom_steps[-1]  # no probe would read what it makes
+        with torch.no_grad():  # all begin near empty space, as the paper's model does here
+            for parameter in self.readout[-1].parameters():
+                parameter.mul_(0.1)
+
+    def encode(self, atoms: AtomGraph) -> SchNetReleasedStates:
+        edges = self.radial(safe_norm(atoms.edge_vectors()))
+        sender, receiver = atoms.edge_index
+        states = [self.embedding(atoms.numbers)]
+        for step in self.atom_steps:
+            message: Message = step.message
+            state = states[-1]
+            summed = message(message.sent(state), state, message.filters(edges), sender, receiver)
+            states.append(state + step.update(summed))
+        read = states[1:] if self.late else states
+        sent = [step.message.sent(state) for step, state in zip(self.probe_steps, read, strict=True)]
+        return SchNetReleasedStates(atoms.positions, sent, self.radial.tables(self._networks()))
+
+
+def _replace_activations(module: nn.Module, activation: type[nn.Module]) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, ShiftedSoftplus | nn.Softplus):
+            setattr(module, name, activation())
+        else:
+            _replace_activations(child, activation)
