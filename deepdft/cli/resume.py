@@ -62,7 +62,7 @@ def summary_if_finished(run_dir: Path, stored: Mapping[str, Any], now: Mapping[s
     file = run_dir / "summary.json"
     if not file.is_file() or any(key.split(".")[0] in _ENDING for key, _, _ in changed_keys(stored, now)):
         return None
-    return json.loads(file.read_text())  # type: ignore[no-any-return]
+    return json.loads(file.read_text())
 
 
 def refuse_changes(stored: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> None:

@@ -28,6 +28,8 @@ CHANNELS = {1: (), 2: ("difference",), 4: ("magnetization_x", "magnetization_y",
 
 _OCCUPANCIES = re.compile(rb"augmentation occupancies(?: *\(imaginary part\))? +\d+ +(\d+)[ \t\r]*\n")
 
+_MOMENT = re.compile(r"[-+]?\d*\.\d+(?:[Ee][-+]?\d+)?")
+
 
 @dataclass(frozen=True)
 class _Header:
@@ -168,13 +170,13 @@ def _blocks(text: bytes, header: _Header) -> tuple[list[NDArray[np.float64]], di
             blocks.append(parse_values(text[start:split], n_values))
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
-        occupancies, moments = _split_moments(text[split:end])
+        occupancies, moments = _split_moments(text[split:end], len(header.atoms))
         info |= {f"augmentation_{name}".rstrip("_"): occupancies} if occupancies else {}
         info |= {f"magnetic_moments_{name}".rstrip("_"): moments} if moments else {}
     return blocks, info
 
 
-def _split_moments(text: bytes) -> tuple[str, str]:
+def _split_moments(text: bytes, n_atoms: int) -> tuple[str, str]:
     """The augmentation occupancies, and the magnetic moments that follow them where there is a spin block."""
     position = 0
     while (match := _OCCUPANCIES.match(text, position)) is not None:
@@ -190,6 +192,10 @@ def _split_moments(text: bytes) -> tuple[str, str]:
             left -= n_values
             position = end + 1
     occupancies, rest = text[:position].decode("ascii", "replace"), text[position:].decode("ascii", "replace")
-    if "augmentation" in rest:
-        raise ValueError(f"augmentation occupancies: {rest.strip()[:60]!r} is not understood")
-    return occupancies, rest if rest.strip() else ""
+    moments = rest.split()
+    if moments and not (len(moments) == n_atoms and all(map(_MOMENT.fullmatch, moments))):
+        raise ValueError(
+            f"augmentation occupancies: behind them, {rest.strip()[:60]!r} is neither the line with the grid nor a "
+            f"magnetic moment for each of {n_atoms} atoms"
+        )
+    return occupancies, rest if moments else ""

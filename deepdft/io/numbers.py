@@ -144,8 +144,9 @@ def _odd_lines(block: bytes, n_runs: int) -> list[bytes]:
     starts = np.concatenate([[0], ends[:-1] + 1])
     per_run = len(ends) // n_runs if n_runs and len(ends) % n_runs == 0 else 1
     different = _different(ends, per_run)
-    if different.sum() > 1 + len(ends) // 100:  # perhaps only because a minus sign makes a line longer
-        different = _different(_line_ends(block.replace(b" -", b" ")), per_run)
+    if different.sum() > 1:  # perhaps only because a minus sign makes a line longer
+        without_signs = _different(_line_ends(block.replace(b" -", b" ")), per_run)
+        different = min(different, without_signs, key=np.sum)
     different[-1] = True
     usual = int(np.argmin(different)) if not different.all() else 0
     return [block[starts[line] : ends[line]] for line in (usual, *np.flatnonzero(different))]

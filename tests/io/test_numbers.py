@@ -1,5 +1,7 @@
 """Blocks of numbers: exactly what was written, or an error."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -103,6 +105,19 @@ def test_general_format_of_chg_files_is_accepted():
     values = np.random.default_rng(1).lognormal(0, 5, 2000)
     text = format_values(values, " %#11.5G", 10).encode()
     np.testing.assert_allclose(parse_values(text, 2000), values, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n", [195, 197])  # of which the last line is full, and is not
+@pytest.mark.parametrize("form", FORMS)
+def test_a_digit_lost_or_added_among_numbers_of_both_signs_is_an_error(form, n):
+    values = np.random.default_rng(0).lognormal(0, 2, n) * np.where(np.arange(n) % 4 == 3, -1, 1)
+    text = text_of(values, form)
+    assert parse_values(text, n).size == n
+    digits = [match.start() for match in re.finditer(rb"\d(?=\d*[.Ee])", text)]  # of mantissas
+    for place in digits[::5]:
+        for damaged in (text[:place] + text[place + 1 :], text[:place] + b"5" + text[place:]):
+            with pytest.raises(ValueError, match="differs in form"):
+                parse_values(damaged, n)
 
 
 @settings(max_examples=300, deadline=None)
