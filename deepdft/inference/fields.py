@@ -153,7 +153,7 @@ class EncodedFields:
 
     def __init__(self, model: DensityModel, atoms: ase.Atoms, *, pbc: bool | None = None) -> None:
         self.encoded = EncodedStructure(copy.deepcopy(model).double().requires_grad_(False), atoms, pbc=pbc)
-        self.slice_size = self.encoded.slice_size
+        self.slice_size = self.encoded.graph_size
         """Points to ask for at a time, so that memory stays bounded."""
 
     def at(

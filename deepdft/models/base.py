@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph
+from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
+from deepdft.graph.neighbors import probe_graph
 
 __all__ = ["N_ELEMENTS", "AtomStates", "DensityModel"]
 
@@ -26,6 +28,9 @@ class DensityModel(nn.Module, ABC):
     prediction and evaluation use only `cutoff`, `encode` and `decode`.
     """
 
+    points_at_a_time: int | None = None
+    """Points for `decode_points`; None where memory goes with edges."""
+
     def __init__(self, *, cutoff: float) -> None:
         super().__init__()
         if not cutoff > 0:
@@ -42,6 +47,19 @@ class DensityModel(nn.Module, ABC):
     @abstractmethod
     def decode(self, states: AtomStates, probes: ProbeGraph) -> Tensor:
         """Predict the density (n_probes,) in e/Å³ at query points from the states of the atoms."""
+
+    def decode_points(self, states: AtomStates, structures: Structures, points: Tensor) -> Tensor:
+        """Predict the density (n_points,) in e/Å³ at any points of one structure; prediction and evaluation use this.
+
+        A model that can do without edges overrides it, and says in `points_at_a_time` how many points it takes.
+
+        Args:
+            states: from `encode`.
+            structures: the one structure, that was encoded.
+            points: (n_points, 3) Å, also outside the cell.
+        """
+        which = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+        return self.decode(states, probe_graph(structures, points, which, self.cutoff))
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Fit at once what need not be learned in steps; training calls it once, before its first step.

@@ -15,15 +15,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph
-from deepdft.models.base import AtomStates, DensityModel
+from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
+from deepdft.graph.blocks import compact_blocks
+from deepdft.models.base import DensityModel
 from deepdft.models.orbital_encoder import OrderEncoder, PerOrder
 from deepdft.models.superposition import Superposition
 from deepdft.nn.mlp import two_layers
 from deepdft.nn.orbitals import OrbitalBasis
 
 __all__ = ["Orbital", "OrbitalStates"]
+
+LARGEST_BLOCK = 1024
+"""Points evaluated at once on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,7 @@ class OrbitalStates:
     positions: Tensor
     """(n_atoms, 3) Å."""
     coefficients: Tensor
-    """(n_atoms, n_radial, (L + 1)², n_orbitals) c, scaled to the functions of the basis."""
-    baseline: AtomStates
-    """Of the superposition of atoms."""
+    """(n_atoms, n_radial, (L + 1)², n_orbitals), c; those of φ_0 include the superposition of atoms."""
 
 
 class Orbital(DensityModel):
@@ -45,8 +48,8 @@ class Orbital(DensityModel):
         n_orbitals: K, orbitals whose squares are summed; an even number.
         n_radial: radial functions of the orbitals.
         max_order: L, largest order of the orbitals and of the features of atoms, 1 to 4.
-        smallest_exponent: of the widest Gaussian at the start, Å⁻².
-        largest_exponent: of the narrowest Gaussian at the start, Å⁻².
+        smallest_exponent: of the widest Gaussian, Å⁻².
+        largest_exponent: of the narrowest Gaussian, Å⁻².
         hidden_size: channels of the atoms' features of every order.
         n_interactions: rounds of messages between atoms.
         n_basis: functions that expand distances between atoms.
@@ -57,6 +60,7 @@ class Orbital(DensityModel):
         ValueError: if the number of orbitals is odd.
     """
 
+    points_at_a_time = 100_000
     signs: Tensor
 
     def __init__(
@@ -76,20 +80,19 @@ class Orbital(DensityModel):
         super().__init__(cutoff=cutoff)
         if n_orbitals % 2:
             raise ValueError(f"n_orbitals must be even, half of them have a negative sign; got {n_orbitals}")
-        self.baseline = Superposition(cutoff=cutoff).requires_grad_(False) if residual else None
+        radial = {
+            "smallest_exponent": smallest_exponent,
+            "largest_exponent": largest_exponent,
+            "cutoff": cutoff,
+        }
+        self.basis = OrbitalBasis(n_radial, max_order=max_order, **radial)
+        self.baseline = Superposition(n_functions=n_radial, **radial).requires_grad_(False) if residual else None
         self.encoder = OrderEncoder(
             hidden_size=hidden_size,
             max_order=max_order,
             n_interactions=n_interactions,
             cutoff=cutoff,
             n_basis=n_basis,
-        )
-        self.basis = OrbitalBasis(
-            n_radial,
-            max_order=max_order,
-            smallest_exponent=smallest_exponent,
-            largest_exponent=largest_exponent,
-            cutoff=cutoff,
         )
         self.n_linear = 1 if residual else 0
         signs = torch.ones(n_orbitals)
@@ -120,18 +123,33 @@ class Orbital(DensityModel):
     def encode(self, atoms: AtomGraph) -> OrbitalStates:
         """Compute the coefficients of all orbitals."""
         scalars, features = self.encoder(atoms)
-        rows = torch.cat([self.scalar_readout(scalars)[:, None], self.order_readout(features)], dim=1)
-        coefficients = rows.unflatten(-1, (self.n_radial, -1)).transpose(1, 2)  # (n_atoms, n_radial, (L + 1)², …)
-        return OrbitalStates(
-            atoms.positions,
-            coefficients * self.basis.scale()[:, :, None],
-            self.baseline.encode(atoms) if self.baseline is not None else None,
-        )
+        amplitudes = torch.cat([self.scalar_readout(scalars)[:, None], self.order_readout(features)], dim=1)
+        coefficients = self.basis.mixed(amplitudes.unflatten(-1, (self.n_radial, -1)))
+        if self.baseline is not None:
+            # the superposition of atoms is made of the same functions of order 0: it rides on φ_0
+            atoms_alone = self.baseline.weights(atoms.numbers)[:, :, None, None]
+            n_orders, n_orbitals = coefficients.shape[-2:]
+            coefficients = coefficients + pad(atoms_alone, (0, n_orbitals - 1, 0, n_orders - 1))
+        return OrbitalStates(atoms.positions, coefficients)
 
     def decode(self, states: OrbitalStates, probes: ProbeGraph) -> Tensor:
         """Density (n_probes,) in e/Å³."""
-        orbitals = self.basis(states.coefficients, states.positions, probes)  # (n_probes, 1 + K)
+        return self._density(self.basis(states.coefficients, states.positions, probes))
+
+    def decode_points(self, states: OrbitalStates, structures: Structures, points: Tensor) -> Tensor:
+        """The same without edges; on the CPU, where compact blocks of points fit into the cache."""
+        if points.device.type != "cpu":
+            return super().decode_points(states, structures, points)
+        density = points.new_zeros(len(points))
+        for block in compact_blocks(structures, points, self.cutoff, largest=LARGEST_BLOCK):
+            coefficients = states.coefficients.index_select(0, block.atom)
+            density[block.index] = self._density(
+                self.basis.everywhere(coefficients, block.atom_positions, block.points)
+            )
+        return density
+
+    def _density(self, orbitals: Tensor) -> Tensor:
+        """Values of all orbitals (n_points, n_orbitals) → (n_points,) e/Å³."""
         if self.baseline is None:
             return orbitals.square().sum(dim=-1)
-        squares = orbitals[:, 1:].square() @ self.signs
-        return self.baseline.decode(states.baseline, probes) + orbitals[:, 0] + squares
+        return orbitals[:, 0] + orbitals[:, 1:].square() @ self.signs

@@ -80,10 +80,12 @@ class EncodedStructure:
         ).to(parameter.device)
         with torch.no_grad():
             self.states: AtomStates = model.encode(atom_graph(self.structures, model.cutoff))
-        self.slice_size = self._slice_size()
-        """Points to ask for at a time, so that memory stays bounded."""
+        self.graph_size = self._graph_size()
+        """Points to make edges for at a time, so that memory stays bounded."""
+        self.slice_size = model.points_at_a_time or self.graph_size
+        """Points to ask for at a time."""
 
-    def _slice_size(self) -> int:
+    def _graph_size(self) -> int:
         """From the atoms' own surroundings, where a point has the most edges."""
         positions = self.structures.positions
         chosen = positions[torch.linspace(0, len(positions) - 1, min(len(positions), 64)).long()]
@@ -116,4 +118,5 @@ class EncodedStructure:
         return probe_graph(self.structures, positions, structure, self.model.cutoff)
 
     def _decode(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
-        return self.model.decode(self.states, self.probes(points)).cpu().numpy()
+        positions = torch.as_tensor(points).to(self.structures.positions)
+        return self.model.decode_points(self.states, self.structures, positions).cpu().numpy()

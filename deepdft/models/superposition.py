@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph
 from deepdft.graph.neighbors import probe_graph
 from deepdft.models.base import N_ELEMENTS, DensityModel
-from deepdft.nn.radial import CosineCutoff
-from deepdft.nn.scatter import sum_over_neighbours
+from deepdft.nn.orbitals import OrbitalBasis
 
 __all__ = ["Superposition"]
 
@@ -23,12 +22,12 @@ class _Atoms:
     """The states of atoms that know nothing of each other."""
 
     positions: Tensor
-    weights: Tensor
-    """(n_atoms, n_functions) e/Å³, of each atom's element."""
+    coefficients: Tensor
+    """(n_atoms, n_functions, 1, 1) e/Å³, the weights of each atom's element."""
 
 
 class Superposition(DensityModel):
-    """ρ(r) = Σ_a f_Z(a)(|r - r_a|) with f_Z(d) = c(d) Σ_k w_Zk exp(-α_k d²).
+    """ρ(r) = Σ_a f_Z(a)(|r - r_a|) with f_Z(d) = Σ_n w_Zn R_n(d), R_n Gaussians that end (`deepdft.nn.orbitals`).
 
     The weights are fitted at once with `fit`, and trained from there like those of any other model.
 
@@ -39,8 +38,6 @@ class Superposition(DensityModel):
         largest_exponent: of the narrowest Gaussian, Å⁻²; narrower than the grid's spacing cannot be seen.
     """
 
-    exponents: Tensor
-
     def __init__(
         self,
         *,
@@ -50,30 +47,23 @@ class Superposition(DensityModel):
         largest_exponent: float = 80.0,
     ) -> None:
         super().__init__(cutoff=cutoff)
-        ratio = (largest_exponent / smallest_exponent) ** (1 / max(n_functions - 1, 1))
-        exponents = smallest_exponent * ratio ** torch.arange(n_functions)
-        self.register_buffer("exponents", exponents, persistent=False)
-        self.soft_cutoff = CosineCutoff(cutoff)
+        self.basis = OrbitalBasis(
+            n_functions,
+            max_order=0,
+            smallest_exponent=smallest_exponent,
+            largest_exponent=largest_exponent,
+            cutoff=cutoff,
+        )
         self.weights = nn.Embedding(N_ELEMENTS, n_functions)
         nn.init.zeros_(self.weights.weight)
 
     def encode(self, atoms: AtomGraph) -> _Atoms:
         """Look up the weights of each atom's element."""
-        return _Atoms(atoms.positions, self.weights(atoms.numbers))
+        return _Atoms(atoms.positions, self.weights(atoms.numbers)[:, :, None, None])
 
     def decode(self, states: _Atoms, probes: ProbeGraph) -> Tensor:
         """Sum the radial functions of the atoms around each probe: (n_probes,) e/Å³."""
-        sender, receiver = probes.edge_index
-        functions = self._functions(probes, states.positions)
-        density = (functions * states.weights.index_select(0, sender)).sum(dim=-1)  # (n_edges,)
-        return sum_over_neighbours(density, receiver, probes.n_probes)
-
-    def _functions(self, probes: ProbeGraph, atom_positions: Tensor) -> Tensor:
-        """c(d) exp(-α_k d²) of every edge: (n_edges, n_functions)."""
-        squared = probes.edge_vectors(atom_positions).square().sum(dim=-1)
-        # away from zero, so that a probe on an atom has derivatives
-        distances = (squared + 1e-12).sqrt()
-        return self.soft_cutoff(distances)[:, None] * torch.exp(-squared[:, None] * self.exponents)
+        return self.basis(states.coefficients, states.positions, probes).squeeze(-1)
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Begin to train from the fitted weights."""
@@ -99,12 +89,12 @@ class Superposition(DensityModel):
 
     def _matrix(self, batch: Batch, elements: Tensor) -> Tensor:
         """Functions summed over the atoms of each element: (n_probes, n_elements × n_functions) float64."""
-        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.cutoff)
-        functions = self._functions(probes, batch.structures.positions).double()
-        sender, receiver = probes.edge_index
-        column = torch.searchsorted(elements, batch.structures.numbers[sender])
-        cells = receiver * len(elements) + column  # a cell is one element as seen by one probe
-        return sum_over_neighbours(functions, cells, batch.n_probes * len(elements)).reshape(batch.n_probes, -1)
+        structures = batch.structures
+        probes = probe_graph(structures, batch.probe_positions, batch.probe_structure, self.cutoff)
+        own = (structures.numbers[:, None] == elements).to(structures.positions)  # (n_atoms, n_elements)
+        one_each = torch.eye(self.weights.embedding_dim).to(own)  # (n_functions, n_functions)
+        columns = (own[:, None, :, None] * one_each[:, None]).flatten(2)  # (n_atoms, n_functions, all columns)
+        return self.basis(columns[:, :, None], structures.positions, probes).double()
 
 
 def _least_absolute(matrix: Tensor, targets: Tensor, iterations: int) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepdft.graph.batch import ProbeGraph
@@ -25,6 +26,8 @@ SHELL_RATIO = 2.0
 """Radial functions whose reaches differ by less than this share a shell."""
 LARGEST_BLOCK = 128
 """Edges of a block (measured on the CPU: 32 and 256 are slower)."""
+OVERLAP_RIDGE = 1e-3
+"""ε: combinations that the functions can hardly make are not blown up beyond ε^-½."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +43,18 @@ class OrbitalBasis(nn.Module):
     """Functions R_n(r) S_lm(r) with R_n = exp(-α_n r²) (1 - r²/reach_n²)³, and their sums over atoms.
 
     Everything is a smooth function of r² and a polynomial of x, y, z, twice differentiable at an atom and at the reach.
-    Exponents α are learned; a reach is fixed by the exponent at the start and at most the cutoff.
 
     Args:
         n_radial: number of R_n.
         max_order: L, largest order l of S_lm.
-        smallest_exponent: α of the widest Gaussian at the start, Å⁻²; the others follow in a geometric series.
-        largest_exponent: α of the narrowest Gaussian at the start, Å⁻².
+        smallest_exponent: α of the widest Gaussian, Å⁻²; the others follow in a geometric series.
+        largest_exponent: α of the narrowest Gaussian, Å⁻².
         cutoff: largest reach, Å.
     """
 
+    exponents: Tensor
     order_of: Tensor
+    mixing: Tensor
 
     def __init__(
         self, n_radial: int, *, max_order: int, smallest_exponent: float, largest_exponent: float, cutoff: float
@@ -58,18 +62,26 @@ class OrbitalBasis(nn.Module):
         super().__init__()
         self.max_order = max_order
         exponents = np.geomspace(smallest_exponent, largest_exponent, n_radial)
-        self.log_exponents = nn.Parameter(torch.from_numpy(np.log(exponents)).to(torch.get_default_dtype()))
         self.shells = _shells(np.sqrt(DECAY_AT_REACH / exponents).clip(max=cutoff).tolist())
+        reaches = np.concatenate([np.full(len(exponents[shell.radials]), shell.reach) for shell in self.shells])
+        mixing = np.stack([_orthogonal(exponents, reaches, order) for order in range(max_order + 1)])
+        for name, values in (("exponents", exponents), ("mixing", mixing)):
+            self.register_buffer(name, torch.from_numpy(values).to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("order_of", torch.tensor(orders(max_order)), persistent=False)
 
-    def scale(self) -> Tensor:
-        """(n_radial, (L + 1)²) factors after which all functions are equally large, root mean square over angles.
+    def mixed(self, amplitudes: Tensor) -> Tensor:
+        """Coefficients of R_n S_lm from amplitudes of nearly orthogonal combinations of them.
 
-        r^l exp(-α r²) is largest at r² = l / 2α, and (l / 2αe)^(l/2) there.
+        Neighbouring Gaussians are nearly the same function, so a small change of the density can be a large one of
+        their coefficients. A network finds amplitudes much faster.
+
+        Args:
+            amplitudes: (n_atoms, (L + 1)², n_radial, n_orbitals).
+
+        Returns:
+            (n_atoms, n_radial, (L + 1)², n_orbitals).
         """
-        order = self.order_of.to(self.log_exponents)
-        log_largest = 0.5 * order * (order.clamp(min=1).log() - 1.0 - (2.0 * self.log_exponents.exp()).log()[:, None])
-        return torch.exp(-log_largest)
+        return (self.mixing.index_select(0, self.order_of) @ amplitudes).transpose(1, 2)
 
     def forward(self, coefficients: Tensor, positions: Tensor, probes: ProbeGraph) -> Tensor:
         """Values of orbitals (n_probes, n_orbitals) at probes.
@@ -92,18 +104,39 @@ class OrbitalBasis(nn.Module):
             within = (squared < shell.reach**2).nonzero().squeeze(-1)
             atom, edge = _blocks(sender.index_select(0, within), len(coefficients))
             edge = torch.cat([within, within.new_full((1,), len(squared))])[edge]  # (n_blocks, size)
-            functions = self._functions(vectors.index_select(0, edge.flatten()).unflatten(0, edge.shape), shell)
+            to_probes = vectors.index_select(0, edge.flatten()).unflatten(0, edge.shape)  # (n_blocks, size, 3)
+            functions = self._functions(to_probes.mT.contiguous(), shell)
             of_atoms = coefficients[:, shell.radials].flatten(1, 2)  # (n_atoms, n_functions, n_orbitals)
             values = torch.bmm(functions.mT, of_atoms.index_select(0, atom))
             orbitals = orbitals.index_add(0, receiver.index_select(0, edge.flatten()), values.flatten(0, 1))
         return orbitals[:-1]
 
+    def everywhere(self, coefficients: Tensor, positions: Tensor, points: Tensor) -> Tensor:
+        """The same for points close together: every atom at every point, without edges, in one product per shell.
+
+        Args:
+            coefficients: (n_atoms, n_radial, (L + 1)², n_orbitals).
+            positions: (n_atoms, 3) of the atoms, Å.
+            points: (n_points, 3) Å.
+
+        Returns:
+            (n_points, n_orbitals).
+        """
+        vectors = points.T - positions[:, :, None]  # (n_atoms, 3, n_points)
+        nearest = vectors.square().sum(dim=1).amin(dim=1)  # (n_atoms,)
+        orbitals = points.new_zeros(len(points), coefficients.shape[-1])
+        for shell in self.shells:
+            within = (nearest < shell.reach**2).nonzero().squeeze(-1)
+            functions = self._functions(vectors.index_select(0, within), shell).flatten(0, 1)
+            of_atoms = coefficients[:, shell.radials].index_select(0, within).flatten(0, 2)
+            orbitals = torch.addmm(orbitals, functions.T, of_atoms)
+        return orbitals
+
     def _functions(self, vectors: Tensor, shell: _Shell) -> Tensor:
-        """R_n S_lm of a shell in blocks of edges: (n_blocks, n_functions, size) at vectors (n_blocks, size, 3)."""
-        vectors = vectors.mT.contiguous()  # long rows of x, y and z
+        """R_n S_lm of a shell, (n_blocks, n_functions, size) at vectors (n_blocks, 3, size) from the atoms."""
         squared = vectors.square().sum(dim=1, keepdim=True)  # (n_blocks, 1, size)
-        exponents = self.log_exponents[shell.radials].exp()
-        radial = torch.exp(-exponents[:, None] * squared) * (1.0 - squared / shell.reach**2) ** 3
+        end = (1.0 - squared / shell.reach**2).clamp(min=0.0) ** 3
+        radial = torch.exp(-self.exponents[shell.radials, None] * squared) * end
         harmonics = solid_harmonics(vectors, self.max_order, dim=1)  # (n_blocks, (L + 1)², size)
         return (radial[:, :, None] * harmonics[:, None]).flatten(1, 2)
 
@@ -137,3 +170,21 @@ def _shells(reaches: list[float]) -> list[_Shell]:
             shells.append(_Shell(slice(first, n), reaches[first]))
             first = n
     return shells
+
+
+def _orthogonal(exponents: NDArray[np.float64], reaches: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    """Combinations of r^l R_n, each close to one of them, that hardly overlap: Löwdin's (S + ε)^-½.
+
+    Each has the norm of the function it is close to, where that has a largest value of 1.
+
+    Returns:
+        (n_radial, n_radial) coefficients of R_n (rows) in the combinations (columns).
+    """
+    r = np.linspace(0.0, reaches.max(), 4001)[:, None]  # Å
+    functions = r**order * np.exp(-exponents * r**2) * (1.0 - r**2 / reaches**2).clip(min=0.0) ** 3
+    largest = functions.max(axis=0)
+    norms = np.linalg.norm(r * functions, axis=0)  # any unit
+    normalised = r * functions / norms
+    values, vectors = np.linalg.eigh(normalised.T @ normalised)
+    inverse_root = (vectors / np.sqrt(values + OVERLAP_RIDGE)) @ vectors.T
+    return inverse_root / norms[:, None] * (norms / largest)

@@ -161,6 +161,18 @@ class ModelContract(ABC):
             ]
         _assert_equal(torch.cat(parts), whole)
 
+    def test_any_points_of_a_structure_have_the_density_that_edges_give(
+        self, model: DensityModel, atoms: ase.Atoms
+    ) -> None:
+        """`decode_points`, however it does it, is `decode`: near atoms, far from them, and outside the cell."""
+        points = np.concatenate([_points(atoms, 40), 9.0 * _points(atoms, 5)])
+        union = structures_from_atoms([atoms], dtype=torch.float64)
+        with torch.no_grad():
+            states = model.encode(atom_graph(union, model.cutoff))
+            found = model.decode_points(states, union, torch.from_numpy(points))
+            assert model.decode_points(states, union, torch.empty(0, 3, dtype=torch.float64)).shape == (0,)
+        _assert_equal(found, densities(model, [atoms], [points]))
+
     def test_one_atom_and_points_without_neighbours_have_a_density(self, model: DensityModel) -> None:
         """All points without neighbours have one and the same finite density."""
         atom = ase.Atoms("O", positions=[[1.0, 1.0, 1.0]])

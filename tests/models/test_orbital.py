@@ -77,11 +77,11 @@ def test_it_computes_its_formula() -> None:
     atoms, points = STRUCTURES["molecule"], np.random.default_rng(0).uniform(-2, 6, (20, 3))
     with torch.no_grad():
         states = model.encode(atom_graph(structures_from_atoms([atoms], dtype=torch.float64), model.cutoff))
-    exponents = model.basis.log_exponents.detach().exp().numpy()
+    exponents = model.basis.exponents.numpy()
     assert exponents == pytest.approx(0.25 * 160.0 ** (np.arange(4) / 3), rel=1e-6)
     reaches = np.array([5.0, 5.0, np.sqrt(10.0 / 0.25) * 160 ** (-2 / 6), np.sqrt(10.0 / 40.0)])  # 2.7 Å shares 5 Å
     coefficients = states.coefficients.numpy()
-    expected = densities(model.baseline, [atoms], [points]).numpy()
+    expected = np.zeros(len(points))
     for i, point in enumerate(points):
         orbital = np.zeros(7)
         for a, position in enumerate(atoms.positions):

@@ -30,7 +30,7 @@ def test_orbitals_are_the_sums_over_atoms(n_probes: int) -> None:
     with torch.no_grad():
         found = functions(coefficients, atoms, all_edges(5, points, atoms, 4.0))
 
-    exponents = functions.log_exponents.detach().exp()
+    exponents = functions.exponents
     assert torch.allclose(exponents, 0.3 * (40 / 0.3) ** (torch.arange(6, dtype=torch.float64) / 5), rtol=1e-6)
     vectors = points[:, None] - atoms
     squared = vectors.square().sum(dim=-1, keepdim=True)
@@ -49,7 +49,7 @@ def test_shells_hold_all_radial_functions_and_leave_little_of_a_gaussian_outside
     assert shells[0].reach == 4.0
     assert len(shells) == 3
     for shell in shells[1:]:
-        assert (functions.log_exponents[shell.radials].exp() * shell.reach**2).min() >= 10.0 * (1 - 1e-5)
+        assert (functions.exponents[shell.radials] * shell.reach**2).min() >= 10.0 * (1 - 1e-5)
 
 
 def test_functions_are_twice_differentiable_where_they_end_and_on_an_atom() -> None:
@@ -79,10 +79,22 @@ def test_functions_are_twice_differentiable_where_they_end_and_on_an_atom() -> N
     assert torch.allclose(derivatives(0.0), derivatives(1e-9), atol=1e-5)
 
 
-def test_scaled_functions_are_equally_large() -> None:
+def test_amplitudes_are_of_functions_that_hardly_overlap() -> None:
     functions = basis(max_order=4)
-    r = torch.linspace(0, 4, 4001, dtype=torch.float64)[:, None]
-    exponents, scale = functions.log_exponents.exp().detach(), functions.scale().detach()
+    r = torch.linspace(0, 4, 8001, dtype=torch.float64)[:, None]
+    reach = torch.cat([torch.full((len(range(6)[shell.radials]),), shell.reach) for shell in functions.shells])
+    radial = torch.exp(-functions.exponents * r**2) * (1 - r**2 / reach**2).clamp(min=0) ** 3
+
+    def overlaps(values: torch.Tensor) -> torch.Tensor:
+        values = values / (r * values).norm(dim=0)
+        return (values.T @ (r**2 * values) - torch.eye(6)).abs()
+
     for order, first in enumerate([0, 1, 4, 9, 16]):
-        largest = (r**order * torch.exp(-exponents * r**2)).max(dim=0).values
-        assert torch.allclose(largest * scale[:, first], torch.ones(6, dtype=torch.float64), rtol=1e-4)
+        # one amplitude at a time, for one m of this order
+        amplitudes = torch.zeros(6, 25, 6, 1, dtype=torch.float64)
+        amplitudes[range(6), first, range(6), 0] = 1.0
+        coefficients = functions.mixed(amplitudes)[:, :, first, 0]  # (amplitude, n)
+        assert overlaps(r**order * radial).max() > 0.7
+        assert overlaps(r**order * radial @ coefficients.T).max() < 0.05
+        others = [i for i in range(25) if i != first]
+        assert not functions.mixed(amplitudes)[:, :, others].any()
