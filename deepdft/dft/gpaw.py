@@ -120,15 +120,28 @@ class _Gpaw:
         Raises:
             CalculationError: if it does not converge.
         """
+        begun = time.perf_counter()
+        calculator = self.converge(atoms, functional)
+        values = valence_density(calculator.dft, atoms, self.smoothing, self.shape(atoms))
+        return Calculation(
+            density=DensityGrid(values.astype(np.float32), atoms),
+            n_valence=float(calculator.get_number_of_electrons()),
+            energy=float(calculator.get_potential_energy()),
+            iterations=int(calculator.get_number_of_iterations()),
+            seconds=time.perf_counter() - begun,
+            details=self._details(calculator),
+        )
+
+    def converge(self, atoms: ase.Atoms, functional: Functional) -> Any:
+        """A GPAW calculator in its self-consistent state; arguments and errors as for `calculate`."""
         from gpaw import GPAW, KohnShamConvergenceError
 
-        begun = time.perf_counter()
         atoms = atoms.copy()
         atoms.set_initial_magnetic_moments([self.magnetic_moments.get(symbol, 0.0) for symbol in atoms.symbols])
         calculator = GPAW(
             mode={"name": "pw", "ecut": self.cutoff},
             xc=_exchange_correlation(functional),
-            setups=self._setups(),
+            setups=self.paw_sets(),
             spinpol=bool(self.magnetic_moments),
             occupations={"name": "fermi-dirac", "width": self.smearing},
             convergence=dict(self.convergence),
@@ -146,17 +159,10 @@ class _Gpaw:
                 f"{functional.label}: not converged after {self.max_iterations} steps, the density still changes by "
                 f"{change:.1e} electrons"
             ) from error
-        values = valence_density(calculator.dft, atoms, self.smoothing, self.shape(atoms))
-        return Calculation(
-            density=DensityGrid(values.astype(np.float32), atoms),
-            n_valence=float(calculator.get_number_of_electrons()),
-            energy=float(calculator.get_potential_energy(atoms)),
-            iterations=int(calculator.get_number_of_iterations()),
-            seconds=time.perf_counter() - begun,
-            details=self._details(calculator),
-        )
+        return calculator
 
-    def _setups(self) -> dict[str, str]:
+    def paw_sets(self) -> dict[str, str]:
+        """GPAW's names of the PAW sets, with U."""
         names: dict[str, str] = {"default": "paw"} | dict(self.setups)
         for element, u in self.hubbard_u.items():
             names[element] = f"{names.get(element, 'paw')}:d,{u}"

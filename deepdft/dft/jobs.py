@@ -25,14 +25,12 @@ from deepdft.data.store_folder import alone, begin, is_complete, write_rejected
 from deepdft.data.store_index import WORK_FOLDER, Rejected, read_record, sync_folder, write_index, write_text
 from deepdft.data.store_writer import ShardWriter
 from deepdft.density import DensityGrid
-from deepdft.dft.calculation import Engine
-from deepdft.dft.functionals import Functional
-from deepdft.dft.plan import Entry, GenerationPlan
+from deepdft.dft.plan import Entry, GenerationPlan, Settings
 
 __all__ = ["ACCOUNTS", "Here", "Progress", "Task", "Workers", "generate"]
 
 ACCOUNTS = "calculations.jsonl"
-"""In a generated store: a line of JSON for each structure, with energies, iterations, seconds, versions, or the error."""
+"""In a generated store: a line of JSON for each structure, with energy, iterations, seconds, versions, or the error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +39,7 @@ class Task:
 
     position: int
     entry: Entry
-    engine: Engine
-    functionals: Sequence[Functional]
+    settings: Settings
     results: Path
 
     def __call__(self) -> dict[str, Any]:
@@ -60,7 +57,7 @@ class Task:
             "formula": self.entry.atoms.get_chemical_formula(),
             "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "host": platform.node(),
-            "versions": self.engine.versions(),
+            "versions": self.settings.engine.versions(),
         }
         try:
             account |= {"calculations": self._calculate()}
@@ -70,11 +67,12 @@ class Task:
         return write_account(self.results, self.position, account)
 
     def _calculate(self) -> dict[str, Any]:
-        framed = self.engine.frame(self.entry.atoms)
-        values = np.empty((len(self.functionals), *self.engine.shape(framed)), dtype=np.float32)
+        engine, functionals = self.settings.engine, self.settings.functionals
+        framed = engine.frame(self.entry.atoms)
+        values = np.empty((len(functionals), *engine.shape(framed)), dtype=np.float32)
         calculations: dict[str, Any] = {}
-        for index, functional in enumerate(self.functionals):
-            calculation = self.engine.calculate(framed, functional)
+        for index, functional in enumerate(functionals):
+            calculation = engine.calculate(framed, functional)
             calculation.check()
             values[index] = calculation.density.values
             calculations[functional.label] = calculation.account()
@@ -207,7 +205,7 @@ class _Run:
         """Do what is left to do, and pack shards."""
         plan = self.plan
         todo = [
-            Task(position, entry, plan.engine, plan.functionals, self.results)
+            Task(position, entry, plan.settings, self.results)
             for position, entry in enumerate(plan.entries)
             if position not in self.accounts
         ]
@@ -239,7 +237,9 @@ class _Run:
         members = self.plan.shards[number]
         if number in self.packed or any(position not in self.accounts for position in members):
             return
-        with ShardWriter(self.output, number, labels=self.plan.labels, compression=self.plan.compression) as shard:
+        with ShardWriter(
+            self.output, number, labels=self.plan.settings.labels, compression=self.plan.settings.compression
+        ) as shard:
             for position in members:
                 entry = self.plan.entries[position]
                 if "error" in (account := self.accounts[position]):
@@ -252,9 +252,11 @@ class _Run:
 
     def _grids(self, position: int) -> dict[str, DensityGrid]:
         """The densities of a structure."""
-        framed = self.plan.engine.frame(self.plan.entries[position].atoms)
+        framed = self.plan.settings.engine.frame(self.plan.entries[position].atoms)
         values = np.load(_densities(self.results, position), mmap_mode="r")
-        return {label: DensityGrid(array, framed) for label, array in zip(self.plan.labels, values, strict=True)}
+        return {
+            label: DensityGrid(array, framed) for label, array in zip(self.plan.settings.labels, values, strict=True)
+        }
 
     def finish(self, provenance: Mapping[str, Any]) -> DensityStore:
         """Write the accounts, rejected.csv and the index, and clear up."""
@@ -271,8 +273,8 @@ class _Run:
         write_index(
             self.output,
             records,
-            labels=self.plan.labels,
-            compression=self.plan.compression.as_dict(),
+            labels=self.plan.settings.labels,
+            compression=self.plan.settings.compression.as_dict(),
             provenance={**self.plan.provenance(), **provenance},
         )
         sync_folder(self.output)

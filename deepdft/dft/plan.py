@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ from deepdft.data.store_writer import Compression
 from deepdft.dft.calculation import CalculationError, Engine
 from deepdft.dft.functionals import Functional
 
-__all__ = ["Entry", "GenerationPlan"]
+__all__ = ["Entry", "GenerationPlan", "Settings", "digest"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,25 +32,51 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class GenerationPlan:
-    """Everything that decides what the store will hold.
+class Settings:
+    """How densities are made and stored, whatever the structures.
 
     Raises:
-        ValueError: if there are no structures, names repeat, or the shard size is not positive.
+        ValueError: if the shard size is not positive.
     """
 
-    entries: Sequence[Entry]
     functionals: Sequence[Functional]
     engine: Engine
-    compression: Compression
+    compression: Compression = field(default_factory=Compression)
     shard_size: float = 1e9
     """Bytes of densities in a shard, at most (a larger structure has a shard of its own)."""
 
     def __post_init__(self) -> None:
-        if not self.entries:
-            raise ValueError("structures: there are none")
         if not self.shard_size >= 1:
             raise ValueError(f"shard_size={self.shard_size}: expected a number of bytes, such as 1e9")
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the densities of each structure."""
+        return [functional.label for functional in self.functionals]
+
+    def identity(self, origin: str) -> str:
+        """sha256 of these settings and the structures' origin."""
+        parameters = self.engine.describe()["parameters"]
+        settings = [self.labels, parameters, self.compression.as_dict(), float(self.shard_size), origin]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationPlan:
+    """Everything that decides what the store will hold.
+
+    Raises:
+        ValueError: if there are no structures, or names repeat.
+    """
+
+    settings: Settings
+    entries: Sequence[Entry]
+    origin: str
+    """What decides the structures: their `digest`, or a recipe's settings."""
+
+    def __post_init__(self) -> None:
+        if not self.entries:
+            raise ValueError("structures: there are none")
         twice = [name for name, count in Counter(entry.name for entry in self.entries).items() if count > 1]
         if twice:
             raise ValueError(
@@ -58,9 +84,9 @@ class GenerationPlan:
             )
 
     @property
-    def labels(self) -> list[str]:
-        """Names of the densities of each structure."""
-        return [functional.label for functional in self.functionals]
+    def identity(self) -> str:
+        """sha256 of all of it."""
+        return self.settings.identity(self.origin)
 
     @cached_property
     def points(self) -> list[int]:
@@ -68,12 +94,13 @@ class GenerationPlan:
         return [self._points(entry.atoms) for entry in self.entries]
 
     def _points(self, atoms: ase.Atoms) -> int:
+        engine = self.settings.engine
         try:
-            return int(np.prod(self.engine.shape(self.engine.frame(atoms))))
+            return int(np.prod(engine.shape(engine.frame(atoms))))
         except CalculationError:
             return 0
 
-    @property
+    @cached_property
     def costs(self) -> list[float]:
         """Work of each structure in a common unit, roughly: grid points × electrons."""
         return [
@@ -84,7 +111,7 @@ class GenerationPlan:
     @cached_property
     def shards(self) -> list[range]:
         """Positions of the structures in each shard."""
-        limit = self.shard_size / (4 * len(self.functionals))  # grid points, each a float32 for each functional
+        limit = self.settings.shard_size / (4 * len(self.settings.functionals))  # grid points, a float32 for each label
         starts, filled = [0], 0
         for position, points in enumerate(self.points):
             if filled + points > limit and position > starts[-1]:
@@ -93,25 +120,22 @@ class GenerationPlan:
             filled += points
         return [range(first, last) for first, last in zip(starts, [*starts[1:], len(self.entries)], strict=True)]
 
-    @cached_property
-    def identity(self) -> str:
-        """sha256 of the structures and the settings."""
-        settings = [self.labels, self._parameters(), self.compression.as_dict(), float(self.shard_size)]
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-        for entry in self.entries:
-            digest.update(entry.name.encode())
-            for array in (entry.atoms.numbers, entry.atoms.positions, entry.atoms.cell.array, entry.atoms.pbc):
-                digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
-
-    def _parameters(self) -> Any:
-        return self.engine.describe()["parameters"]
-
     def provenance(self) -> dict[str, Any]:
         """What index.json says about how the data were made."""
+        chosen = self.settings.functionals
         return {
             "plan": self.identity,
-            **self.engine.describe(),
-            "functionals": {f.label: {"tag": f.tag, "kernel": f.kernel, "paw": f.setups} for f in self.functionals},
+            **self.settings.engine.describe(),
+            "functionals": {f.label: {"tag": f.tag, "kernel": f.kernel, "paw": f.setups} for f in chosen},
             "n_members": len(self.entries),
         }
+
+
+def digest(entries: Sequence[Entry]) -> str:
+    """sha256 of structures and their names."""
+    total = hashlib.sha256()
+    for entry in entries:
+        total.update(entry.name.encode())
+        for array in (entry.atoms.numbers, entry.atoms.positions, entry.atoms.cell.array, entry.atoms.pbc):
+            total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()

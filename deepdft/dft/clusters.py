@@ -1,0 +1,163 @@
+"""Dask clusters that run calculations: processes of this machine, or jobs of SLURM (conf/cluster)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepdft.dft.jobs import Task
+
+__all__ = ["DaskWorkers", "Local", "Slurm"]
+
+SETTINGS = {
+    "distributed.scheduler.worker-saturation": 1.0,  # a killed worker takes down the structure it runs, no queued one
+    "distributed.scheduler.allowed-failures": 2,
+    "distributed.worker.memory.target": False,  # nothing to spill: results are small
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,  # a paused worker may wait for ever
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.comm.timeouts.connect": "60s",
+}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class DaskWorkers:
+    """Runs tasks on a Dask cluster; each worker calculates one structure at a time.
+
+    A task whose worker dies is begun again elsewhere, and given up when that happens a third time.
+    """
+
+    def __call__(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any] | Exception]]:
+        """Run them; each comes back as it ends.
+
+        Raises:
+            ModuleNotFoundError: if Dask is not installed.
+        """
+        if not tasks:
+            return
+        try:
+            import dask
+            from dask.distributed import Client, as_completed
+
+            logging.getLogger("distributed").setLevel(logging.ERROR)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "Dask is not installed: run `make gpaw`, pip install 'deepdft[gpaw]', or choose cluster=here"
+            ) from error
+        with dask.config.set(SETTINGS), self.start(len(tasks)) as cluster, Client(cluster) as client:
+            by_key = {f"structure-{task.position}": task for task in tasks}
+            futures = client.map(_call, tasks, key=list(by_key), pure=False)
+            for future in as_completed(futures):
+                task = by_key[future.key]
+                yield task, _outcome(future)
+                future.release()
+
+    def start(self, n_tasks: int) -> Any:
+        """A running Dask cluster."""
+        raise NotImplementedError
+
+
+def _call(task: Task) -> dict[str, Any]:
+    return task()
+
+
+def _outcome(future: Any) -> dict[str, Any] | Exception:
+    from dask.distributed import KilledWorker
+
+    error = future.exception()
+    if isinstance(error, KilledWorker):
+        return ChildProcessError("its worker was killed three times, perhaps for lack of memory or time")
+    if error is not None:
+        raise error  # a task reports what goes wrong with its structure; this is something else
+    return future.result()
+
+
+class Local(DaskWorkers):
+    """Processes on this machine.
+
+    Args:
+        workers: processes, or None for one on each core.
+        dashboard: port on localhost of Dask's page of what is going on, or None.
+    """
+
+    def __init__(self, *, workers: int | None = None, dashboard: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers={workers}: expected at least 1")
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self.dashboard = dashboard
+
+    def start(self, n_tasks: int) -> Any:
+        """A LocalCluster."""
+        from dask.distributed import LocalCluster, Nanny
+
+        class QuietNanny(Nanny):
+            """One thread for each worker's numerics, set before its Python starts."""
+
+            pre_spawn_environ = ONE_THREAD
+
+        return LocalCluster(
+            n_workers=min(self.workers, n_tasks),
+            threads_per_worker=1,
+            worker_class=QuietNanny,
+            host="127.0.0.1",
+            dashboard_address=f"127.0.0.1:{self.dashboard or 0}",  # its web server cannot be left out; 0: any free port
+            local_directory=tempfile.gettempdir(),
+            silence_logs=logging.ERROR,
+        )
+
+
+class Slurm(DaskWorkers):
+    """Jobs of SLURM, each with one worker, as many as are allowed to run at once.
+
+    The output folder must be on a file system that the jobs share with this process, which must live as long as they:
+    start it on a login node in tmux, or as a small job of its own.
+
+    Args:
+        workers: jobs at once.
+        walltime: of a job, hours:minutes:seconds; where it ends, the structure is begun again in another.
+        memory: of a job, e.g. 8GB.
+        queue: partition.
+        account: to be charged.
+        directives: further lines for the job script, e.g. ["--constraint=avx512"].
+        prologue: shell lines before the worker starts, e.g. ["module load gcc"].
+        log_directory: for what the jobs print.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int | None,
+        walltime: str,
+        memory: str,
+        queue: str | None = None,
+        account: str | None = None,
+        directives: Sequence[str] = (),
+        prologue: Sequence[str] = (),
+        log_directory: str | None = None,
+    ) -> None:
+        if workers is None or workers < 1:
+            raise ValueError("cluster=slurm needs workers=N, the number of jobs that may run at once")
+        self.workers = workers
+        self.job: Mapping[str, Any] = {
+            "cores": 1,
+            "processes": 1,
+            "memory": memory,
+            "walltime": walltime,
+            "queue": queue,
+            "account": account,
+            "job_extra_directives": list(directives),
+            "job_script_prologue": [*(f"export {name}={value}" for name, value in ONE_THREAD.items()), *prologue],
+            "log_directory": None if log_directory is None else str(Path(log_directory).absolute()),
+        }
+
+    def start(self, n_tasks: int) -> Any:
+        """A SLURMCluster whose jobs are submitted."""
+        from dask_jobqueue import SLURMCluster
+
+        cluster = SLURMCluster(scheduler_options={"dashboard_address": None}, **self.job)
+        cluster.adapt(minimum_jobs=1, maximum_jobs=min(self.workers, n_tasks))
+        return cluster

@@ -1,0 +1,188 @@
+"""Boxes of a molecular liquid: molecules packed at a density, then shaken by molecular dynamics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ase
+import ase.units
+import numpy as np
+from ase.data import vdw_radii
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.neighborlist import natural_cutoffs, neighbor_list
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+
+from deepdft.inference.smiles import atoms_from_smiles
+
+__all__ = ["LiquidBoxes", "bonds", "is_whole", "pack", "shake"]
+
+CONTACT = 0.8
+"""Atoms of different molecules are packed no closer than this share of the sum of their van der Waals radii."""
+STRETCH = 1.35
+"""A bond is broken, and another formed, at this multiple of the sum of covalent radii."""
+GRAMS = 1.66053907
+"""g/cm³ of one atomic mass unit in a cubic Å (CODATA 2018)."""
+
+
+class LiquidBoxes:
+    """Snapshots of a liquid, each from a packing and a trajectory of its own.
+
+    A snapshot in which a molecule has broken, or two have reacted, is not used: the trajectory is begun anew.
+
+    Args:
+        count: of boxes.
+        smiles: of the molecule.
+        n_molecules: in a box.
+        density: g/cm³.
+        temperature: K, of the molecular dynamics.
+        steps: of the molecular dynamics.
+        timestep: fs.
+        attempts: trajectories until a box is given up.
+        seed: of packing and dynamics; box `i` depends on the seed and `i` alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: int,
+        smiles: str,
+        n_molecules: int,
+        density: float,
+        temperature: float,
+        steps: int,
+        timestep: float = 0.5,
+        attempts: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.count = count
+        self.molecule = atoms_from_smiles(smiles)
+        self.n_molecules = n_molecules
+        self.density = density
+        self.temperature = temperature
+        self.steps = steps
+        self.timestep = timestep
+        self.attempts = attempts
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Number of boxes."""
+        return self.count
+
+    def make(self, number: int) -> tuple[str, ase.Atoms]:
+        """Name and atoms of one of them.
+
+        Raises:
+            ValueError: if the molecules did not stay whole in any attempt.
+            ModuleNotFoundError: if tblite is not installed.
+        """
+        formula = self.molecule.get_chemical_formula()
+        name = f"{self.n_molecules}-{formula}-{number:05d}"
+        for attempt in range(self.attempts):
+            rng = np.random.default_rng([self.seed, number, attempt])
+            atoms = pack(self.molecule, self.n_molecules, self.density, rng)
+            shake(atoms, gfn1(), temperature=self.temperature, steps=self.steps, timestep=self.timestep, rng=rng)
+            if is_whole(atoms, self.molecule):
+                atoms.wrap()
+                return name, atoms[np.argsort(atoms.numbers, kind="stable")]
+        raise ValueError(
+            f"{name}: molecules broke in {self.attempts} trajectories at {self.temperature:g} K; lower "
+            "recipe.temperature or recipe.steps"
+        )
+
+
+def gfn1() -> Any:
+    """The semi-empirical method GFN1-xTB, for periodic boxes too.
+
+    Raises:
+        ModuleNotFoundError: if tblite is not installed.
+    """
+    try:
+        from tblite.ase import TBLite
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("molecular dynamics of liquids needs tblite: pip install tblite") from error
+    return TBLite(method="GFN1-xTB", verbosity=0)
+
+
+def pack(molecule: ase.Atoms, count: int, density: float, rng: np.random.Generator) -> ase.Atoms:
+    """Place molecules at random in a cubic box, none too close to another.
+
+    Random positions and orientations, then a minimisation of the overlaps over the rigid motions of all molecules.
+
+    Args:
+        molecule: rigid.
+        count: of molecules.
+        density: g/cm³.
+        rng: for the placement.
+
+    Returns:
+        Atoms, molecule after molecule.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
+    edge = (count * molecule.get_masses().sum() * GRAMS / density) ** (1 / 3)
+    body = molecule.positions - molecule.positions.mean(axis=0)
+    radii = vdw_radii[molecule.numbers]
+    contacts = CONTACT * (radii[:, None] + radii)  # (atoms, atoms)
+    for _ in range(20):
+        start = np.concatenate([rng.uniform(0, edge, (count, 3)), Rotation.random(count, rng).as_rotvec()], axis=1)
+        found = minimize(_overlap, start.ravel(), args=(body, contacts, edge), options={"maxiter": 200})
+        if found.fun < 0.1:
+            positions = _place(found.x, body).reshape(-1, 3)
+            return ase.Atoms(np.tile(molecule.numbers, count), positions, cell=[edge] * 3, pbc=True)
+    raise ValueError(f"{count} molecules {molecule.symbols} do not fit into a box of {edge:.2f} Å ({density:g} g/cm³)")
+
+
+def _place(motions: NDArray[np.float64], body: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(molecules, atoms, 3) from centres and rotation vectors (molecules · 6,)."""
+    motions = motions.reshape(-1, 6)
+    rotated = np.einsum("mij,aj->mai", Rotation.from_rotvec(motions[:, 3:]).as_matrix(), body)
+    return rotated + motions[:, None, :3]
+
+
+def _overlap(
+    motions: NDArray[np.float64], body: NDArray[np.float64], contacts: NDArray[np.float64], edge: float
+) -> float:
+    """Sum over pairs of atoms of different molecules, with their nearest images, of (contact² - d²)² in Å⁴."""
+    positions = _place(motions, body)
+    first, second = np.triu_indices(len(positions), k=1)
+    apart = positions[first][:, :, None] - positions[second][:, None]  # (pairs of molecules, atoms, atoms, 3)
+    apart -= edge * np.round(apart / edge)
+    squared = np.einsum("pabv,pabv->pab", apart, apart)
+    return float(np.sum(np.maximum(contacts**2 - squared, 0.0) ** 2))
+
+
+def bonds(atoms: ase.Atoms) -> set[tuple[int, int]]:
+    """Pairs of atoms, lower index first, that are close enough for a bond."""
+    first, second = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=STRETCH))
+    return {(int(i), int(j)) for i, j in zip(first, second, strict=True) if i < j}
+
+
+def is_whole(atoms: ase.Atoms, molecule: ase.Atoms) -> bool:
+    """Whether the bonds of atoms, molecule after molecule, are those within the molecules and no others."""
+    size = len(molecule)
+    return bonds(atoms) == {(start + i, start + j) for start in range(0, len(atoms), size) for i, j in bonds(molecule)}
+
+
+def shake(
+    atoms: ase.Atoms, calculator: Any, *, temperature: float, steps: int, timestep: float, rng: np.random.Generator
+) -> None:
+    """Molecular dynamics at a temperature (Langevin, 20 fs), in place; the calculator is removed again.
+
+    Args:
+        atoms: to be moved.
+        calculator: of ASE, gives forces.
+        temperature: K.
+        steps: of the dynamics.
+        timestep: fs.
+        rng: for velocities and friction.
+    """
+    atoms.calc = calculator
+    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    friction = 1 / (20 * ase.units.fs)
+    step = timestep * ase.units.fs
+    Langevin(atoms, step, temperature_K=temperature, friction=friction, fixcm=False, rng=rng).run(steps)
+    atoms.calc = None

@@ -1,0 +1,62 @@
+"""An engine without DFT: a Gaussian on each atom. Quick, and wrong where it is told to be."""
+
+import os
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+
+from deepdft.density import DensityGrid, grid_points
+from deepdft.dft.calculation import Calculation, CalculationError
+from deepdft.dft.functionals import Functional
+
+
+@dataclass(frozen=True)
+class FakeEngine:
+    """Densities that differ between functionals by the width of their Gaussians."""
+
+    seconds: float = 0.0
+    log: str | None = None
+    """Folder where each calculation leaves a file."""
+
+    def check(self) -> None:
+        pass
+
+    def describe(self) -> dict[str, Any]:
+        parameters = {key: value for key, value in asdict(self).items() if key == "seconds"}
+        return {"method": "fake", "definition": "Gaussians", "parameters": parameters}
+
+    def versions(self) -> dict[str, str]:
+        return {"fake": "1"}
+
+    def frame(self, atoms: ase.Atoms) -> ase.Atoms:
+        if "He" in atoms.symbols:
+            raise CalculationError("helium has no box")
+        framed = ase.Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=[6.0, 6.0, 6.0], pbc=True)
+        framed.positions += 3.0 - framed.positions.mean(axis=0)
+        return framed
+
+    def shape(self, framed: ase.Atoms) -> tuple[int, int, int]:
+        return 18, 20, 18 + 2 * (len(framed) % 3)
+
+    def calculate(self, atoms: ase.Atoms, functional: Functional) -> Calculation:
+        if self.log is not None:
+            (Path(self.log) / f"{atoms.symbols}-{functional.label}-{time.time_ns()}").touch()
+        time.sleep(self.seconds)
+        if "Xe" in atoms.symbols:
+            raise CalculationError(f"{functional.label}: not converged after 7 steps")
+        if "Kr" in atoms.symbols:
+            raise RuntimeError("a bug\nin two lines")
+        if "Rn" in atoms.symbols:
+            os.kill(os.getpid(), signal.SIGKILL)
+        width = 0.5 + 0.01 * len(functional.label)
+        points = grid_points(atoms.cell.array, self.shape(atoms), np.zeros(3))
+        squared = ((points[:, None] - atoms.positions) ** 2).sum(axis=-1)
+        values = (atoms.numbers * np.exp(-0.5 * squared / width**2) / (2 * np.pi * width**2) ** 1.5).sum(axis=1)
+        electrons = float(atoms.numbers.sum()) + (0.1 if "Ar" in atoms.symbols else 0.0)
+        density = DensityGrid(values.reshape(self.shape(atoms)).astype(np.float32), atoms)
+        return Calculation(density, n_valence=electrons, energy=-1.5, iterations=7, seconds=self.seconds)

@@ -1,0 +1,177 @@
+"""GPAW for real, on hydrogen; and what the engine decides without it."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from deepdft.dft.calculation import CalculationError
+from deepdft.dft.functionals import FUNCTIONALS
+from deepdft.dft.gpaw import GpawMolecule, GpawPeriodic, even_smooth
+
+COMMON = {"spacing": 0.2, "smoothing": 0.1, "smearing": 0.05, "convergence": {"density": 1e-3}, "max_iterations": 60}
+
+
+def molecules(**settings) -> GpawMolecule:
+    return GpawMolecule(**{"cutoff": 250.0, "vacuum": 2.0, **COMMON, **settings})
+
+
+def crystals(**settings) -> GpawPeriodic:
+    return GpawPeriodic(**{"cutoff": 250.0, "kpoint_density": 0.0, **COMMON, **settings})
+
+
+def needs_gpaw() -> None:
+    pytest.importorskip("gpaw", reason="GPAW is not installed: make gpaw")
+
+
+@pytest.mark.parametrize(
+    ("least", "count"), [(1, 2), (2, 2), (13, 14), (22, 24), (29.0000000001, 30), (58, 60), (50, 50)]
+)
+def test_grids_have_even_numbers_of_points_with_small_factors(least: float, count: int) -> None:
+    assert even_smooth(least) == count
+
+
+def test_a_molecule_gets_a_box_with_vacuum_that_the_spacing_divides() -> None:
+    engine = molecules(vacuum=2.5)
+    water = molecule("H2O")
+    framed = engine.frame(water)
+    scaled = framed.positions
+    assert (scaled.min(axis=0) >= 2.5 - 1e-9).all()
+    assert (framed.cell.lengths() - scaled.max(axis=0) >= 2.5 - 1e-9).all()
+    np.testing.assert_allclose(framed.cell.lengths() / engine.shape(framed), 0.2)
+    np.testing.assert_allclose(framed.get_all_distances(), water.get_all_distances())
+    assert framed.pbc.all()
+
+
+def test_a_crystal_keeps_its_cell() -> None:
+    engine = crystals()
+    silicon = bulk("Si")
+    silicon.positions -= 0.5
+    framed = engine.frame(silicon)
+    np.testing.assert_array_equal(framed.cell, silicon.cell)
+    assert (framed.get_scaled_positions(wrap=False) >= 0).all()
+    assert engine.shape(framed) == (20, 20, 20)  # edges of 3.84 Å
+
+
+def test_what_does_not_repeat_is_refused_as_a_crystal() -> None:
+    with pytest.raises(CalculationError, match=r"periodic in 0 directions, cell of rank 0; .* use dft=gpaw_molecule"):
+        crystals().frame(molecule("H2O"))
+
+
+def test_k_points_follow_the_density() -> None:
+    atoms = Atoms("H", cell=[2.0, 4.0, 30.0], pbc=True)
+    zone = crystals(kpoint_density=1.0).brillouin_zone(atoms)
+    assert zone["kpts"] == {"size": [4, 2, 1], "gamma": True}
+    assert crystals(kpoint_density=0.0).brillouin_zone(atoms)["kpts"]["size"] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cutoff": 0}, r"dft.cutoff=0: expected a number above zero"),
+        ({"spacing": 0.3}, r"dft.smoothing=0.1 Å is too sharp for dft.spacing=0.3 Å"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        molecules(**settings)
+
+
+def test_the_description_tells_definition_and_parameters() -> None:
+    described = molecules(hubbard_u={"Ni": 6.0}).describe()
+    assert "Gaussian of standard deviation 0.1 Å" in described["definition"]
+    assert described["parameters"]["hubbard_u"] == {"Ni": 6.0}
+    assert described["parameters"]["kind"] == "GpawMolecule"
+
+
+@pytest.fixture(scope="module")
+def hydrogen():
+    """H2 with a bond along (1, 1, 0), PBE."""
+    needs_gpaw()
+    engine = molecules()
+    half = 0.37 / np.sqrt(2)
+    framed = engine.frame(Atoms("H2", [[-half, -half, 0], [half, half, 0]]))
+    return framed, engine.calculate(framed, FUNCTIONALS["PBE"])
+
+
+def test_hydrogen_has_two_electrons_and_its_energy(hydrogen) -> None:
+    framed, calculation = hydrogen
+    calculation.check()
+    assert calculation.n_valence == 2
+    assert calculation.density.n_electrons == pytest.approx(2, abs=1e-4)
+    assert calculation.energy == pytest.approx(-6.6, abs=0.3)  # binding 4.5 eV, and 1.1 eV of spin for each atom
+    assert calculation.iterations > 2
+    assert calculation.density.shape == tuple(np.round(framed.cell.lengths() / 0.2))
+
+
+def test_the_density_of_hydrogen_has_its_symmetry_and_shape(hydrogen) -> None:
+    """Two peaks on the atoms, equal; a saddle between; the same after x and y are exchanged."""
+    framed, calculation = hydrogen
+    values = calculation.density.values
+    np.testing.assert_allclose(values, values.transpose(1, 0, 2), atol=1e-3 * values.max())
+    points = calculation.density.points()
+    for position in framed.positions:
+        near = np.linalg.norm(points - position, axis=1).argmin()
+        assert values.ravel()[near] > 0.9 * values.max()
+    middle = np.linalg.norm(points - framed.positions.mean(axis=0), axis=1).argmin()
+    assert 0.5 * values.max() < values.ravel()[middle] < values.max()
+
+
+def test_the_unsmoothed_sum_is_gpaws_own_density(hydrogen) -> None:
+    """With a very narrow Gaussian the sum of both parts is what GPAW gives on its grid, where that is smooth."""
+    from deepdft.dft.gpaw import valence_density
+
+    framed, _ = hydrogen
+    calculator = molecules().converge(framed, FUNCTIONALS["PBE"])
+    shape = tuple(int(n) for n in calculator.get_number_of_grid_points())
+    mine = valence_density(calculator.dft, framed, 0.02, shape)
+    theirs = calculator.get_all_electron_density(skip_core=True)
+    np.testing.assert_allclose(mine, theirs, atol=0.02 * theirs.max())
+    far = theirs < 0.3 * theirs.max()
+    assert far.mean() > 0.9
+    np.testing.assert_allclose(mine[far], theirs[far], atol=2e-3 * theirs.max())
+
+
+@pytest.mark.parametrize("label", ["RPBE", "PW91", "BEEF", "CA"])
+def test_other_functionals_give_slightly_other_densities(hydrogen, label: str) -> None:
+    framed, reference = hydrogen
+    other = molecules().calculate(framed, FUNCTIONALS[label])
+    other.check()
+    difference = np.abs(other.density.values - reference.density.values).sum() / reference.density.values.sum()
+    assert 1e-3 < difference < 0.1
+
+
+def test_without_convergence_there_is_a_reason() -> None:
+    needs_gpaw()
+    engine = molecules(max_iterations=2)
+    with pytest.raises(CalculationError, match=r"PBE: not converged after 2 steps, the density still changes by \d"):
+        engine.calculate(engine.frame(molecule("H2")), FUNCTIONALS["PBE"])
+
+
+def test_hubbard_u_and_other_paw_sets_are_handed_over() -> None:
+    engine = molecules(hubbard_u={"Ni": 6.0, "Mn": 3.9}, setups={"Ni": "10", "O": "paw"})
+    names = engine.paw_sets()
+    assert names == {"default": "paw", "Ni": "10:d,6.0", "Mn": "paw:d,3.9", "O": "paw"}
+    needs_gpaw()
+    from gpaw.setup import create_setup
+
+    setup = create_setup("Ni", "PBE", type=names["Ni"])
+    assert setup.Nv == 10
+    assert pytest.approx([6.0 / 27.211386], rel=1e-6) == setup.hubbard_u.U
+
+
+def test_a_spin_polarised_atom() -> None:
+    needs_gpaw()
+    engine = molecules(magnetic_moments={"H": 1.0}, smearing=0.01)
+    calculation = engine.calculate(engine.frame(Atoms("H")), FUNCTIONALS["PBE"])
+    assert calculation.details["magnetic_moment"] == pytest.approx(1.0, abs=1e-3)
+    assert calculation.density.n_electrons == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_crystal_with_k_points() -> None:
+    needs_gpaw()
+    engine = crystals(kpoint_density=0.5, cutoff=200.0)
+    calculation = engine.calculate(engine.frame(bulk("Li", "bcc", a=3.5)), FUNCTIONALS["PBE"])
+    calculation.check()
+    assert calculation.details["kpoints"] == 8
+    assert calculation.n_valence == 1
