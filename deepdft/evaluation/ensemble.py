@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from deepdft.density import volume
-from deepdft.evaluation.ensemble_sources import Ensemble, EnsembleStructure
+from deepdft.evaluation.ensemble_sources import EnsembleStructure
 from deepdft.evaluation.errors import StructureErrors
-from deepdft.evaluation.parts import compute, write_table
+from deepdft.evaluation.parts import write_table
 
-__all__ = ["COLUMNS", "StructureSpread", "reference_label", "spreads", "structure_spread", "write_csv"]
+__all__ = ["COLUMNS", "StructureSpread", "reference_label", "structure_spread", "write_csv"]
 
 POINTS_AT_ONCE = 2**19
 """Grid points read at a time: 32 MB in float64 for eight densities."""
@@ -99,30 +98,6 @@ def structure_spread(structure: EnsembleStructure, reference: str, *, position: 
         absolute_deviation=float(deviations.mean()) * voxel,
         absolute_density=float(density) * voxel,
     )
-
-
-def spreads(
-    ensemble: Ensemble,
-    positions: Iterable[int],
-    *,
-    reference: str,
-    part: Path | None = None,
-    progress: Callable[[StructureSpread], None] | None = None,
-) -> Iterator[StructureSpread]:
-    """Spreads of some structures of an ensemble; each is appended to `part` as soon as it is known.
-
-    Args:
-        ensemble: the densities.
-        positions: which structures.
-        reference: label of the density in the denominator.
-        part: file begun by `begin_part`, that an interrupted evaluation goes on from.
-        progress: called after each structure.
-    """
-
-    def row(position: int) -> StructureSpread:
-        return structure_spread(ensemble.structure(position), reference, position=position)
-
-    return compute(positions, row, part=part, progress=progress)
 
 
 def reference_label(labels: Sequence[str], wanted: str | None) -> str:

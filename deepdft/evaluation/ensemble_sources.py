@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ase
 import numpy as np
@@ -40,27 +40,6 @@ class EnsembleStructure:
     """Grid points along the edges of the box."""
     planes: dict[str, Callable[[slice], NDArray[np.floating]]]
     """Label → what reads the density (n_planes, ny, nz) in e/Å³ on a slice of planes along the first axis."""
-
-
-class Ensemble(Protocol):
-    """K densities of each of some structures."""
-
-    labels: list[str]
-    """Names of the densities, e.g. functionals."""
-    names: list[str]
-    """Of the structures that have all K."""
-    incomplete: list[str]
-    """Of structures that lack some, and are left out."""
-
-    def structure(self, i: int) -> EnsembleStructure:
-        """Structure `i`, ready for reading all of its densities."""
-
-    def density(self, i: int, label: str | None = None) -> DensityGrid:
-        """Structure `i` with one of its densities; None is the first."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Identifies the data: what an interrupted evaluation goes on from."""
 
 
 class StoreEnsemble:
@@ -174,7 +153,12 @@ class FileEnsemble:
         return self._members[label or self.labels[0]][self.names[i]].read()
 
 
-def open_densities(specs: Sequence[str]) -> StoreEnsemble | FileEnsemble:
+Ensemble = StoreEnsemble | FileEnsemble
+"""K densities of each of some structures: `labels` of the densities, `names` of the structures that have all of them,
+`incomplete` those that lack some and are left out."""
+
+
+def open_densities(specs: Sequence[str]) -> Ensemble:
     """An ensemble of K sources, all stores or all files.
 
     Args:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from deepdft.density import DensityGrid
-from deepdft.evaluation.parts import compute, write_table
+from deepdft.evaluation.parts import write_table
 from deepdft.models.base import DensityModel
 from deepdft.models.query import EncodedStructure
 
-__all__ = ["COLUMNS", "StructureErrors", "evaluate", "structure_errors", "write_csv"]
+__all__ = [
+    "COLUMNS",
+    "References",
+    "StructureErrors",
+    "evaluate",
+    "evaluate_structure",
+    "structure_errors",
+    "write_csv",
+]
 
 COLUMNS = (
     "name",
@@ -122,6 +129,19 @@ def structure_errors(
     )
 
 
+def evaluate_structure(
+    model: DensityModel,
+    store: References,
+    position: int,
+    *,
+    pbc: bool | None = None,
+    label: str | None = None,
+) -> StructureErrors:
+    """Errors of one structure of a store; the arguments are those of `evaluate`."""
+    reference = store.density(position, label=label)
+    return structure_errors(model, reference, pbc=pbc, position=position, name=store.names[position])
+
+
 def evaluate(
     model: DensityModel,
     store: References,
@@ -129,10 +149,8 @@ def evaluate(
     *,
     pbc: bool | None = None,
     label: str | None = None,
-    part: Path | None = None,
-    progress: Callable[[StructureErrors], None] | None = None,
 ) -> Iterator[StructureErrors]:
-    """Errors of some structures of a store; each is appended to `part` as soon as it is known.
+    """Errors of some structures of a store.
 
     Args:
         model: in evaluation mode.
@@ -140,15 +158,9 @@ def evaluate(
         positions: which structures.
         pbc: None as the structures have it, True forced on, False ignored.
         label: which density of an ensemble store; None for its first.
-        part: file begun by `begin_part`, that an interrupted evaluation goes on from.
-        progress: called after each structure.
     """
-
-    def row(position: int) -> StructureErrors:
-        reference = store.density(position, label=label)
-        return structure_errors(model, reference, pbc=pbc, position=position, name=store.names[position])
-
-    return compute(positions, row, part=part, progress=progress)
+    for position in positions:
+        yield evaluate_structure(model, store, position, pbc=pbc, label=label)
 
 
 def write_csv(path: str | os.PathLike[str], rows: Sequence[StructureErrors]) -> None:

@@ -19,8 +19,8 @@ def compute(
     positions: Iterable[int],
     row: Callable[[int], Row],
     *,
-    part: Path | None = None,
-    progress: Callable[[Row], None] | None = None,
+    part: Path,
+    progress: Callable[[Row], None],
 ) -> Iterator[Row]:
     """Rows of some structures; each is appended to `part` as soon as it is known.
 
@@ -28,14 +28,12 @@ def compute(
         positions: which structures.
         row: computes the row, a dataclass, of a structure.
         part: file begun by `begin_part`, that an interrupted evaluation goes on from.
-        progress: called after each structure.
+        progress: called with each row.
     """
     for position in positions:
         found = row(position)
-        if part is not None:
-            append_part(part, found)
-        if progress is not None:
-            progress(found)
+        append_part(part, found)
+        progress(found)
         yield found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,20 @@ from rich.table import Table
 
 from deepdft import plotting
 from deepdft.density import DensityGrid
+from deepdft.evaluation.ensemble import StructureSpread
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.models.base import DensityModel
 from deepdft.models.query import EncodedStructure
 
-__all__ = ["histogram", "summarise", "summary_table", "worst_picture"]
+__all__ = [
+    "histogram",
+    "share_below",
+    "spread_histogram",
+    "summarise",
+    "summarise_spread",
+    "summary_table",
+    "worst_pictures",
+]
 
 
 def summarise(rows: Sequence[StructureErrors]) -> dict[str, Any]:
@@ -30,19 +39,14 @@ def summarise(rows: Sequence[StructureErrors]) -> dict[str, Any]:
     """
     if not rows:
         raise ValueError("there are no structures to summarise")
-    eps = np.array([row.eps_mae for row in rows])
     points = np.array([row.n_points for row in rows], dtype=np.float64)
     mae, rmse = (np.array([getattr(row, name) for row in rows]) for name in ("mae", "rmse"))
     electrons = np.array([row.electron_error for row in rows])
-    pooled = 100.0 * sum(row.absolute_error for row in rows) / sum(row.absolute_density for row in rows)
     return {
-        "eps_mae": {
-            "mean": float(eps.mean()),
-            "median": float(np.median(eps)),
-            "p99": float(np.quantile(eps, 0.99)),
-            "max": float(eps.max()),
-            "pooled": float(pooled),
-        },
+        "eps_mae": _statistics(
+            [row.eps_mae for row in rows],
+            pooled=sum(row.absolute_error for row in rows) / sum(row.absolute_density for row in rows),
+        ),
         "mae": float((mae * points).sum() / points.sum()),
         "rmse": float(np.sqrt((rmse**2 * points).sum() / points.sum())),
         "electron_error": {
@@ -56,20 +60,72 @@ def summarise(rows: Sequence[StructureErrors]) -> dict[str, Any]:
     }
 
 
+def summarise_spread(rows: Sequence[StructureSpread], *, reference: str) -> dict[str, Any]:
+    """The figures of an ensemble: `eps_mad` as `eps_mae` of `summarise`, and the mean deviation of each density in %.
+
+    Raises:
+        ValueError: if there are no structures.
+    """
+    if not rows:
+        raise ValueError("there are no structures to summarise")
+    labels = list(rows[0].deviations)
+    return {
+        "eps_mad": _statistics(
+            [row.eps_mad for row in rows],
+            pooled=sum(row.absolute_deviation for row in rows) / sum(row.absolute_density for row in rows),
+        ),
+        "functionals": labels,
+        "reference": reference,
+        "deviation": {label: float(np.mean([row.deviations[label] for row in rows])) for label in labels},
+        "n_structures": len(rows),
+        "n_points": sum(row.n_points for row in rows),
+        "widest": max(rows, key=lambda row: row.eps_mad).name,
+    }
+
+
+def _statistics(values: Sequence[float], *, pooled: float) -> dict[str, float]:
+    """Of a measure in % over structures; `pooled` is a fraction."""
+    return {
+        "mean": float(np.mean(values)),
+        "median": float(np.median(values)),
+        "p99": float(np.quantile(values, 0.99)),
+        "max": float(np.max(values)),
+        "pooled": float(100.0 * pooled),
+    }
+
+
+def share_below(errors: Sequence[StructureErrors], spreads: Sequence[StructureSpread]) -> float:
+    """Share of the structures, 0 to 1, whose model error is below the spread of the densities.
+
+    Raises:
+        ValueError: if they are not as many.
+    """
+    pairs = list(zip(errors, spreads, strict=True))
+    return sum(error.eps_mae < spread.eps_mad for error, spread in pairs) / len(pairs)
+
+
 def summary_table(summary: dict[str, Any], *, title: str) -> Table:
     """The figures as a table for the terminal."""
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
-    for name, value in summary["eps_mae"].items():
-        table.add_row(f"ε_mae {name}", f"{value:.3f}", "%")
-    table.add_row("MAE", f"{summary['mae']:.3e}", "e/Å³")
-    table.add_row("RMSE", f"{summary['rmse']:.3e}", "e/Å³")
-    table.add_row("electron error, mean", f"{summary['electron_error']['mean']:+.3f}", "e")
-    table.add_row("electron error, mean of |…|", f"{summary['electron_error']['mean_absolute']:.3f}", "e")
+    for measure, symbol in (("eps_mad", "ε_mad"), ("eps_mae", "ε_mae")):
+        for name, value in summary.get(measure, {}).items():
+            table.add_row(f"{symbol} {name}", f"{value:.3f}", "%")
+    for label, deviation in summary.get("deviation", {}).items():
+        table.add_row(f"{label} from the median, mean", f"{deviation:.3f}", "%")
+    if "share_below_spread" in summary:
+        table.add_row("structures with ε_mae below ε_mad", f"{100 * summary['share_below_spread']:.1f}", "%")
+    if "eps_mae" in summary:
+        table.add_row("MAE", f"{summary['mae']:.3e}", "e/Å³")
+        table.add_row("RMSE", f"{summary['rmse']:.3e}", "e/Å³")
+        table.add_row("electron error, mean", f"{summary['electron_error']['mean']:+.3f}", "e")
+        table.add_row("electron error, mean of |…|", f"{summary['electron_error']['mean_absolute']:.3f}", "e")
     table.add_row("structures", str(summary["n_structures"]), "")
-    table.add_row("worst", summary["worst"], "")
+    for key, text in (("widest", "widest spread"), ("worst", "worst")):
+        if key in summary:
+            table.add_row(text, summary[key], "")
     return table
 
 
@@ -79,15 +135,54 @@ def histogram(rows: Sequence[StructureErrors], path: Path, *, title: str | None 
     plotting.save(figure, path)
 
 
-def worst_picture(
-    model: DensityModel,
-    reference: DensityGrid,
-    errors: StructureErrors,
+def spread_histogram(
+    spreads: Sequence[StructureSpread],
+    errors: Sequence[StructureErrors] | None,
     path: Path,
     *,
-    pbc: bool | None = None,
+    title: str | None = None,
 ) -> None:
-    """Write reference, prediction and difference of a structure on a plane."""
-    encoded = EncodedStructure(model, reference.atoms, pbc=pbc)
-    figure = plotting.compare_predicted(reference, encoded.density, name=errors.name, eps_mae=errors.eps_mae)
+    """Write the histogram of ε_mad, with that of a model's ε_mae where there is one (the paper's Figure 3)."""
+    if errors is None:
+        values, names = [row.eps_mad for row in spreads], [row.name for row in spreads]
+        figure = plotting.error_histogram(values, names, quantity="$\\varepsilon_\\mathrm{mad}$ (%)", title=title)
+    else:
+        series = {
+            "model, $\\varepsilon_\\mathrm{mae}$": {row.name: row.eps_mae for row in errors},
+            "DFT, $\\varepsilon_\\mathrm{mad}$": {row.name: row.eps_mad for row in spreads},
+        }
+        figure = plotting.error_distributions(series, title=title)
     plotting.save(figure, path)
+
+
+def worst_pictures(
+    model: DensityModel,
+    references: Callable[[int], DensityGrid],
+    rows: Sequence[StructureErrors],
+    folder: Path,
+    *,
+    pbc: bool | None = None,
+    at_most: int = 3,
+) -> list[str]:
+    """Write reference, prediction and difference on a plane of the structures with the largest errors.
+
+    Args:
+        model: in evaluation mode.
+        references: position → density.
+        rows: the errors.
+        folder: for worst.png, worst_2.png, …
+        pbc: None as the structures have it, True forced on, False ignored.
+        at_most: this many.
+
+    Returns:
+        The names of the files.
+    """
+    names = []
+    worst = sorted(rows, key=lambda row: -row.eps_mae)[:at_most]
+    for place, row in enumerate(worst, start=1):
+        reference = references(row.position)
+        encoded = EncodedStructure(model, reference.atoms, pbc=pbc)
+        figure = plotting.compare_predicted(reference, encoded.density, name=row.name, eps_mae=row.eps_mae)
+        names.append("worst.png" if place == 1 else f"worst_{place}.png")
+        plotting.save(figure, folder / names[-1])
+    return names

@@ -5,7 +5,7 @@ and safe for colour-blind readers.
 """
 
 from deepdft.plotting.density import compare, compare_predicted, comparison, plane_picture, slices
-from deepdft.plotting.errors import error_histogram, learning_curves, outlier_indices
+from deepdft.plotting.errors import error_distributions, error_histogram, learning_curves, outlier_indices
 from deepdft.plotting.figure import save
 from deepdft.plotting.planes import Plane, PlaneStencil, choose_plane, plane_values
 from deepdft.plotting.scales import SCALES, Scale
@@ -19,6 +19,7 @@ __all__ = [
     "compare",
     "compare_predicted",
     "comparison",
+    "error_distributions",
     "error_histogram",
     "learning_curves",
     "outlier_indices",

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepdft.plotting.figure import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
 
-__all__ = ["error_histogram", "learning_curves", "outlier_indices"]
+__all__ = ["error_distributions", "error_histogram", "learning_curves", "outlier_indices"]
 
 
 def error_histogram(
@@ -85,6 +85,58 @@ def error_histogram(
     return figure
 
 
+def error_distributions(
+    series: Mapping[str, Mapping[str, float]],
+    *,
+    quantity: str = "error (% of the electrons)",
+    title: str | None = None,
+    named: int = 3,
+) -> Figure:
+    """Errors of several kinds on one logarithmic axis, as shares of their structures, with mean and outliers of each.
+
+    Args:
+        series: what is measured → name of a structure → error, above zero.
+        quantity: label of the axis with its unit.
+        title: of the picture.
+        named: at most this many outliers of the first series are named.
+
+    Raises:
+        ValueError: if a series is empty.
+
+    Source: Figure 3 of Jørgensen & Bhowmik 2020.
+    """
+    if not series or not all(series.values()):
+        raise ValueError("a histogram needs at least one error of each kind")
+    values = {what: np.array(list(errors.values()), dtype=np.float64).clip(1e-12) for what, errors in series.items()}
+    low = min(errors.min() for errors in values.values()) / 1.15
+    high = max(errors.max() for errors in values.values()) * 1.15
+    n_bins = int(np.clip(2 * max(map(len, values.values())) ** 0.5, 10, 80))
+    edges = np.geomspace(low, high, n_bins + 1)
+    shares = {what: 100.0 * np.histogram(errors, edges)[0] / len(errors) for what, errors in values.items()}
+    top = max(share.max() for share in shares.values())
+    figure = new_figure(6.8, 4.2)
+    axes = figure.subplots()
+    axes.set(xscale="log", xlim=(low, high), ylim=(0, 1.3 * top))
+    for (what, errors), colour in zip(values.items(), (BLUE, ORANGE, GREEN, PURPLE, GREY) * 3, strict=False):
+        label = f"{what}: mean {errors.mean():.3g} ({len(errors)})"
+        axes.stairs(shares[what], edges, fill=True, color=colour, alpha=0.35)
+        axes.stairs(shares[what], edges, color=colour, linewidth=1.2, label=label)
+        axes.axvline(errors.mean(), color=colour, linewidth=1.4, linestyle="--")
+        outliers = outlier_indices(errors)
+        axes.plot(errors[outliers], np.zeros(len(outliers)), "v", color=colour, markersize=8, clip_on=False, zorder=5)
+    _readable_log_axis(axes, low, high)
+    what, errors = next(iter(values.items()))
+    chosen = outlier_indices(errors)[:named]
+    if chosen:
+        beside = max(share[edges[1:] > errors[chosen].min() / 1.1].max() for share in shares.values()) / (1.3 * top)
+        names = list(series[what])
+        _name(axes, errors[chosen], [names[index] for index in chosen], base=min(beside, 0.4))
+    axes.set(xlabel=quantity, ylabel="structures (%)", title=title or "")
+    axes.legend(frameon=False, loc="upper left")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def outlier_indices(errors: NDArray[np.floating]) -> list[int]:
     """Indices of the errors above Tukey's upper fence of log(error), the largest first."""
     logs = np.log(errors)
@@ -121,7 +173,8 @@ def _name(axes: Axes, values: NDArray[np.floating], names: Sequence[str], *, bas
 def _readable_log_axis(axes: Axes, low: float, high: float) -> None:
     """Ticks as plain numbers; within a decade or so 1, 2, 5 … are all labelled."""
     axes.set_xlim(low, high)
-    subs = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0) if high / low > 6 else tuple(np.arange(1.0, 10.0, 0.5))
+    coarse = ((300, (1.0,)), (6, (1.0, 2.0, 5.0)), (2.5, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+    subs = next((subs for ratio, subs in coarse if high / low > ratio), tuple(np.arange(1.0, 10.0, 0.5)))
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
     formatter = ScalarFormatter()
     formatter.set_scientific(False)

@@ -101,7 +101,7 @@ def test_an_evaluation_leaves_table_summary_and_pictures(folder, densities, eval
     assert summary["pbc"] is False  # the checkpoint's
     assert f"{np.mean(errors):.3f}" in said
     left = {path.name for path in (folder / "results").iterdir() if not path.name.startswith(".")}
-    assert left == {"errors.csv", "summary.json", "histogram.png", "worst.png"}
+    assert left == {"errors.csv", "summary.json", "histogram.png", "worst.png", "worst_2.png", "worst_3.png"}
 
 
 @pytest.mark.parametrize("group", ["qm9", "nmc"])  # of which the first trains with periodic boundaries ignored
@@ -125,6 +125,12 @@ def test_periodic_boundaries_are_those_the_model_was_trained_with(folder, evalua
 def test_subset_and_limit_choose_the_structures(folder, evaluate, overrides, names):
     evaluate("output=results", *overrides)
     assert [row["name"] for row in rows(folder / "results" / "errors.csv")] == names
+
+
+def test_so_many_of_the_worst_structures_are_drawn_as_asked(folder, evaluate):
+    for count, names in ((0, set()), (1, {"worst.png"}), (9, {"worst.png", "worst_2.png"})):
+        evaluate(f"output=results{count}", f"pictures={count}", "limit=2")
+        assert {path.name for path in (folder / f"results{count}").glob("worst*")} == names
 
 
 def test_without_output_a_new_folder_is_made_for_each_evaluation(folder, evaluate):
@@ -165,7 +171,7 @@ def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypa
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["evaluation=xc_ensemble"], "evaluation=xc_ensemble"),
+        (["evaluation=spread"], "evaluation=spread: there is no such evaluation; expected errors or xc_ensemble"),
         (["subset=tests"], "subset=tests: expected one of train, validation, test, all"),
         (["limit=0"], "limit=0"),
         (["checkpoint=null"], "checkpoint="),
@@ -223,4 +229,4 @@ def test_wandb_gets_summary_table_and_pictures_offline(folder, densities):
     subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
     (run,) = (folder / "results" / "wandb").glob("offline-run-*")
     media = sorted(path.name.split("_")[0] for path in (run / "files" / "media").rglob("*.*"))
-    assert media == ["errors", "histogram", "worst"]
+    assert media == ["errors", "histogram", "worst", "worst"]

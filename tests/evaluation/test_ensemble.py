@@ -17,13 +17,11 @@ from deepdft.evaluation.ensemble import (
     COLUMNS,
     StructureSpread,
     reference_label,
-    spreads,
     structure_spread,
     write_csv,
 )
 from deepdft.evaluation.ensemble_sources import EnsembleStructure, FileEnsemble, StoreEnsemble, open_densities
 from deepdft.evaluation.errors import StructureErrors
-from deepdft.evaluation.parts import begin_part, read_part
 from deepdft.metrics import eps_mad
 
 CELL = np.array([[4.0, 0.0, 0.0], [1.0, 5.0, 0.0], [0.5, -1.0, 6.0]])
@@ -69,6 +67,10 @@ def write_store(root, structures, labels=LABELS, **options):
             shard.add(name, densities)
     write_index(root, [shard.record], labels=labels, compression={"name": "none"}, provenance={})
     return DensityStore(root)
+
+
+def spreads(ensemble, positions, *, reference):
+    return [structure_spread(ensemble.structure(i), reference, position=i) for i in positions]
 
 
 @pytest.fixture
@@ -193,14 +195,6 @@ def test_folders_of_files_are_matched_by_name(tmp_path, structures):
     for row, name in zip(spreads(ensemble, [0, 1], reference="PBE"), ("s0", "s2"), strict=True):
         two = [structures[name][label].values for label in ("PBE", "RPBE")]
         assert row.eps_mad == pytest.approx(eps_mad(np.stack(two)), rel=1e-4)
-
-
-def test_an_interrupted_evaluation_goes_on_from_its_part(tmp_path, structures):
-    ensemble = StoreEnsemble.of_store(write_store(tmp_path / "store", structures))
-    part, key = tmp_path / "spread.0.part", {"data": ensemble.fingerprint}
-    begin_part(part, key)
-    rows = list(spreads(ensemble, [0, 1], reference="PBE", part=part))
-    assert read_part(part, key, StructureSpread) == rows
 
 
 def test_fingerprints_tell_ensembles_apart(tmp_path, structures):

@@ -9,8 +9,7 @@ import torch
 from ase.build import molecule
 
 from deepdft.density import DensityGrid
-from deepdft.evaluation.errors import COLUMNS, StructureErrors, evaluate, structure_errors, write_csv
-from deepdft.evaluation.parts import begin_part, read_part
+from deepdft.evaluation.errors import COLUMNS, evaluate, structure_errors, write_csv
 from deepdft.models.base import DensityModel
 
 
@@ -111,19 +110,6 @@ def test_an_evaluation_visits_the_positions_it_is_given_and_passes_the_label_on(
     assert [row.name for row in rows] == ["structure 3", "structure 1"]
     assert store.labels == ["PBE", "PBE"]
     assert rows[0].eps_mae == pytest.approx(structure_errors(Constant(), random_density(3)).eps_mae)
-
-
-def test_an_interrupted_evaluation_goes_on_from_its_part(tmp_path):
-    part, key = tmp_path / "errors.0.part", {"checkpoint": "abc", "subset": "test"}
-    store = Listed([random_density(seed) for seed in range(3)])
-    begin_part(part, key)
-    first = list(evaluate(Constant(), store, [0, 1], part=part))
-    with part.open("a") as file:
-        file.write('{"position": 2, "na')  # killed here
-    assert read_part(part, key, StructureErrors) == first
-    begin_part(part, key)
-    (last,) = evaluate(Constant(), store, [2], part=part)
-    assert read_part(part, key, StructureErrors) == [*first, last]
 
 
 def test_the_table_has_the_promised_columns_and_exact_numbers(tmp_path):

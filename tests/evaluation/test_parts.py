@@ -15,10 +15,11 @@ class Row:
     value: float
 
 
-def test_rows_are_computed_in_order_and_told():
-    told = []
-    rows = list(compute([3, 1], lambda position: Row(position, position / 7), progress=told.append))
-    assert rows == told == [Row(3, 3 / 7), Row(1, 1 / 7)]
+def test_rows_are_computed_in_order_told_and_written(tmp_path):
+    told, part, key = [], tmp_path / "errors.0.part", {}
+    begin_part(part, key)
+    rows = list(compute([3, 1], lambda position: Row(position, position / 7), part=part, progress=told.append))
+    assert rows == told == read_part(part, key, Row) == [Row(3, 3 / 7), Row(1, 1 / 7)]
 
 
 def test_rows_that_are_done_survive_an_interruption(tmp_path):
@@ -31,7 +32,7 @@ def test_rows_that_are_done_survive_an_interruption(tmp_path):
         return Row(position, 0.1 + position)
 
     with pytest.raises(KeyboardInterrupt):
-        list(compute(range(4), row, part=part))
+        list(compute(range(4), row, part=part, progress=lambda row: None))
     assert read_part(part, key, Row) == [Row(0, 0.1), Row(1, 1.1)]
 
 

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from deepdft.evaluation.ensemble import StructureSpread
 from deepdft.evaluation.errors import StructureErrors
-from deepdft.evaluation.report import histogram, summarise, summary_table
+from deepdft.evaluation.report import (
+    histogram,
+    share_below,
+    spread_histogram,
+    summarise,
+    summarise_spread,
+    summary_table,
+)
 
 
 def row(name, n_points, eps, density, squared=0.0, electron_error=0.0):
@@ -79,4 +87,71 @@ def test_the_table_says_the_figures():
 
 def test_the_histogram_is_written(tmp_path):
     histogram(ROWS, tmp_path / "histogram.png")
+    assert (tmp_path / "histogram.png").read_bytes().startswith(b"\x89PNG")
+
+
+def spread(name, n_points, eps, density, deviations):
+    """A structure with an ensemble of two densities."""
+    return StructureSpread(
+        position=0,
+        name=name,
+        formula="H2O",
+        n_atoms=3,
+        n_points=n_points,
+        n_electrons=density,
+        eps_mad=eps,
+        electron_spread=0.0,
+        deviations=deviations,
+        absolute_deviation=eps / 100 * density,
+        absolute_density=density,
+    )
+
+
+SPREADS = [
+    spread("small", 100, 1.2, 8.0, {"PBE": 1.0, "LDA": 1.4}),
+    spread("large", 300, 2.0, 32.0, {"PBE": 2.5, "LDA": 1.5}),
+    spread("bad", 100, 0.4, 10.0, {"PBE": 0.4, "LDA": 0.4}),
+]
+
+
+def test_the_spread_is_summarised_like_an_error():
+    summary = summarise_spread(SPREADS, reference="PBE")
+    assert summary["eps_mad"] == pytest.approx(
+        {
+            "mean": 1.2,
+            "median": 1.2,
+            "p99": 1.2 + 0.98 * 0.8,
+            "max": 2.0,
+            "pooled": 100 * (0.012 * 8 + 0.02 * 32 + 0.004 * 10) / 50,
+        }
+    )
+    assert (summary["functionals"], summary["reference"]) == (["PBE", "LDA"], "PBE")
+    assert summary["deviation"] == pytest.approx({"PBE": 1.3, "LDA": 1.1})
+    assert (summary["n_structures"], summary["n_points"], summary["widest"]) == (3, 500, "large")
+    with pytest.raises(ValueError, match="no structures"):
+        summarise_spread([], reference="PBE")
+
+
+def test_the_share_below_the_spread_counts_structures_strictly_below():
+    assert share_below(ROWS, SPREADS) == pytest.approx(1 / 3)  # 1 < 1.2; 2 = 2; 6 > 0.4
+    with pytest.raises(ValueError, match="zip"):
+        share_below(ROWS[:2], SPREADS)
+
+
+def test_the_table_says_spread_and_error():
+    summary = summarise(ROWS) | summarise_spread(SPREADS, reference="PBE") | {"share_below_spread": 1 / 3}
+    console = Console(width=100, record=True, file=None, quiet=False, force_terminal=False)
+    with console.capture() as text:
+        console.print(summary_table(summary, title="3 structures"))
+        console.print(summary_table(summarise_spread(SPREADS, reference="PBE"), title="spread alone"))
+    both, _, alone = text.get().partition("spread alone")
+    for expected in ("ε_mad mean", "1.200", "ε_mae mean", "3.000", "LDA from the median", "33.3", "widest spread"):
+        assert expected in both
+    assert "ε_mad mean" in alone
+    assert "ε_mae" not in alone
+
+
+@pytest.mark.parametrize("errors", [None, ROWS])
+def test_the_histogram_of_the_spread_is_written(tmp_path, errors):
+    spread_histogram(SPREADS, errors, tmp_path / "histogram.png", title="three")
     assert (tmp_path / "histogram.png").read_bytes().startswith(b"\x89PNG")

@@ -117,6 +117,31 @@ def test_a_histogram_needs_a_name_for_each_error(errors, names):
         plotting.error_histogram(errors, names)
 
 
+def test_distributions_share_an_axis_and_count_in_percent():
+    errors = np.concatenate([np.geomspace(0.27, 0.33, 98), [3.0, 5.0]])
+    model = {f"molecule {i}": error for i, error in enumerate(errors)}
+    figure = plotting.error_distributions({"model": model, "DFT": {"a": 0.5, "b": 0.7}}, title="both")
+    shown = texts(figure)
+    assert "both" in shown
+    assert f"model: mean {errors.mean():.3g} (100)" in shown
+    assert "DFT: mean 0.6 (2)" in shown
+    assert "molecule 99  5" in shown
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    filled = [patch.get_data() for patch in axes.patches if patch.get_fill()]
+    for shares, edges, _ in filled:
+        assert shares.sum() == pytest.approx(100.0)
+        assert (edges[0] < 0.3, edges[-1] > 5.0) == (True, True)
+    outliers = [line.get_xdata() for line in axes.lines if line.get_marker() == "v"]
+    assert [sorted(points) for points in outliers] == [[3, 5], []]
+
+
+@pytest.mark.parametrize("series", [{}, {"model": {}}])
+def test_distributions_of_nothing_are_refused(series):
+    with pytest.raises(ValueError, match="at least one error"):
+        plotting.error_distributions(series)
+
+
 def test_learning_curves_leave_out_what_is_not_finite_and_give_the_last_value():
     figure = plotting.learning_curves(
         {"schnet": ([0, 10, 100, 200], [50.0, 20.0, 10.0, np.nan])}, levels={"zero": 100.0}

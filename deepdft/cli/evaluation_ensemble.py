@@ -1,0 +1,162 @@
+"""deepdft-evaluate evaluation=xc_ensemble: the spread of densities over functionals, beside a model's errors."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+from rich.table import Table
+
+from deepdft.cli.evaluation_errors import EvaluatedModel, chosen_positions
+from deepdft.cli.evaluation_rows import collect
+from deepdft.data.store import DensityStore
+from deepdft.evaluation.ensemble import StructureSpread, reference_label, structure_spread, write_csv
+from deepdft.evaluation.ensemble_sources import Ensemble, FileEnsemble, StoreEnsemble, open_densities
+from deepdft.evaluation.errors import StructureErrors
+from deepdft.evaluation.ranks import Ranks
+from deepdft.evaluation.report import (
+    share_below,
+    spread_histogram,
+    summarise,
+    summarise_spread,
+    summary_table,
+    worst_pictures,
+)
+
+__all__ = ["EnsembleEvaluation"]
+
+SAME_ELECTRONS = 0.005
+"""Densities of one structure whose electron counts differ by a larger fraction are hardly of one kind."""
+
+
+class EnsembleEvaluation:
+    """The spread of K densities of each structure and, with a checkpoint, the model's errors for the same structures.
+
+    Args:
+        cfg: of the command.
+        me: this process among all.
+    """
+
+    def __init__(self, cfg: DictConfig, me: Ranks) -> None:
+        self.cfg = cfg
+        self.subset = cfg.subset or "all"
+        self.ensemble = _ensemble(cfg)
+        if cfg.data.label is not None:
+            raise ValueError(f"data.label={cfg.data.label}: the densities of an ensemble are told apart by reference=")
+        self.reference = reference_label(self.ensemble.labels, cfg.reference)
+        self.positions = _positions(cfg, self.ensemble, self.reference, self.subset)
+        self.model = EvaluatedModel.load(cfg, me) if cfg.checkpoint is not None else None
+        self.spreads: list[StructureSpread] = []
+        self.errors: list[StructureErrors] | None = None
+        if me.rank == 0 and self.ensemble.incomplete:
+            _warn(
+                f"{len(self.ensemble.incomplete)} structures lack some of the densities and are left out, "
+                f"e.g. {self.ensemble.incomplete[0]}"
+            )
+
+    @property
+    def title(self) -> str:
+        """What is evaluated, in words."""
+        subset = "" if self.subset == "all" else f"{self.subset} "
+        of = "" if self.cfg.densities is not None else f" of {Path(self.cfg.data.root).name}"
+        return f"{subset}structures{of}, {len(self.ensemble.labels)} densities each"
+
+    def run(self, me: Ranks, output: Path) -> int:
+        """Measure the spread, then predict; returns the number of grid points dealt with."""
+        identity: dict[str, Any] = {"data": self.ensemble.fingerprint, "reference": self.reference}
+        self.spreads, n_points = collect(
+            StructureSpread, self._spread, self.positions, measure="eps_mad", identity=identity, me=me, output=output
+        )
+        if self.model is not None:
+            identity |= {"checkpoint": self.model.fingerprint, "pbc": self.model.pbc}
+            row = self.model.errors_in(self.ensemble, label=self.reference)
+            self.errors, n_predicted = collect(
+                StructureErrors, row, self.positions, measure="eps_mae", identity=identity, me=me, output=output
+            )
+            n_points += n_predicted
+        if me.rank == 0:
+            _warn_of_electrons(self.spreads)
+        return n_points
+
+    def _spread(self, position: int) -> StructureSpread:
+        return structure_spread(self.ensemble.structure(position), self.reference, position=position)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures with where they come from."""
+        data: dict[str, Any] = {"fingerprint": self.ensemble.fingerprint}
+        if self.cfg.densities is None:
+            data["root"] = str(Path(self.cfg.data.root).resolve())
+        else:
+            data["densities"] = list(self.cfg.densities)
+        summary = {"subset": self.subset, "data": data, "incomplete": self.ensemble.incomplete}
+        if self.model is not None and self.errors is not None:
+            summary |= {"share_below_spread": share_below(self.errors, self.spreads)}
+            summary |= summarise(self.errors) | self.model.summary(self.cfg)
+        return summarise_spread(self.spreads, reference=self.reference) | summary
+
+    def write(self, output: Path) -> list[str]:
+        """errors.csv and the pictures; returns the names of the files."""
+        write_csv(output / "errors.csv", self.spreads, self.errors)
+        title = f"{len(self.spreads)} {self.title}"
+        spread_histogram(self.spreads, self.errors, output / "histogram.png", title=title)
+        written = ["errors.csv", "histogram.png"]
+        if self.model is not None and self.errors is not None:
+            model = self.model.checkpoint.model
+            references = partial(self.ensemble.density, label=self.reference)
+            written += worst_pictures(
+                model, references, self.errors, output, pbc=self.model.pbc, at_most=self.cfg.pictures
+            )
+        return written
+
+    def table(self, summary: dict[str, Any]) -> Table:
+        """The figures for the terminal."""
+        return summary_table(summary, title=self.title)
+
+    def log(self, logger: Any, summary: dict[str, Any], output: Path) -> None:
+        """The summary and the pictures, to W&B."""
+        logger.log_hyperparams({key: summary[key] for key in ("functionals", "reference", "subset", "data")})
+        measures = [name for name in ("eps_mad", "eps_mae") if name in summary]
+        logger.log_metrics(
+            {f"ensemble/{name}_{of}": value for name in measures for of, value in summary[name].items()}
+            | {f"ensemble/{name}": summary[name] for name in ("share_below_spread",) if name in summary}
+        )
+        logger.log_image("histogram", [str(output / "histogram.png")])
+
+
+def _ensemble(cfg: DictConfig) -> Ensemble:
+    """Of `densities`, or of the store with several labels that the data group names."""
+    if cfg.densities is None:
+        return StoreEnsemble.of_store(DensityStore(Path(cfg.data.root)))
+    if not isinstance(cfg.densities, ListConfig):
+        raise ValueError(f"densities={cfg.densities}: expected a list, as densities=[PBE=a/CHGCAR,RPBE=b/CHGCAR]")
+    return open_densities([str(spec) for spec in cfg.densities])
+
+
+def _positions(cfg: DictConfig, ensemble: Ensemble, reference: str, subset: str) -> list[int]:
+    """The structures of a subset of an ensemble, up to `limit`; the split is that of the reference's store."""
+    if subset == "all":
+        return list(range(len(ensemble.names)))[: cfg.limit]
+    if isinstance(ensemble, FileEnsemble):
+        raise ValueError(f"subset={subset}: files have no split; subset=all, or stores made by deepdft-convert split=")
+    store, _ = ensemble.sources[reference]
+    wanted = {store.names[i] for i in chosen_positions(cfg, store, subset)}
+    return [i for i, name in enumerate(ensemble.names) if name in wanted]
+
+
+def _warn_of_electrons(spreads: list[StructureSpread]) -> None:
+    """Densities of one structure with different electron counts are of different kinds."""
+    odd = [row for row in spreads if row.electron_spread > SAME_ELECTRONS * abs(row.n_electrons)]
+    if odd:
+        worst = max(odd, key=lambda row: row.electron_spread / abs(row.n_electrons))
+        _warn(
+            f"the electron counts of the densities of {len(odd)} structures differ by more than "
+            f"{100 * SAME_ELECTRONS:g} %, e.g. {worst.name} by {worst.electron_spread:.3g} of {worst.n_electrons:.4g}: "
+            "are they of the same kind (valence or all-electron, one set of potentials)?"
+        )
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

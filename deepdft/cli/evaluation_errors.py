@@ -1,0 +1,168 @@
+"""deepdft-evaluate evaluation=errors: errors of a model against the densities of a store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
+
+from deepdft.checkpoint import Checkpoint, load_checkpoint
+from deepdft.cli.evaluation_rows import collect
+from deepdft.data.splits import load_split
+from deepdft.data.store import DensityStore
+from deepdft.evaluation.errors import COLUMNS, References, StructureErrors, evaluate_structure, write_csv
+from deepdft.evaluation.ranks import Ranks
+from deepdft.evaluation.report import histogram, summarise, summary_table, worst_pictures
+from deepdft.inference.predictor import choose_device
+
+__all__ = ["PBC", "ErrorEvaluation", "EvaluatedModel", "chosen_positions"]
+
+PBC = {None: "as stored", True: "forced on", False: "ignored"}
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model as it is evaluated."""
+
+    checkpoint: Checkpoint
+    """The model and what came with it."""
+    pbc: bool | None
+    """Periodic boundaries: None as stored, True forced on, False ignored."""
+
+    @classmethod
+    def load(cls, cfg: DictConfig, me: Ranks) -> EvaluatedModel:
+        """The model that `checkpoint` names, on the device of this process."""
+        device = choose_device(cfg.device)
+        if device.type == "cuda" and me.world_size > 1:
+            device = choose_device(f"cuda:{me.local_rank}")
+        checkpoint = load_checkpoint(cfg.checkpoint, device=device, trusted=tuple(cfg.trusted))
+        pbc = checkpoint.pbc if cfg.pbc is None else cfg.pbc
+        if me.rank == 0:
+            trained = "as" if pbc == checkpoint.pbc else f"{PBC[checkpoint.pbc]} when"
+            print(f"periodic boundaries {PBC[pbc]} ({trained} the model was trained)")
+        return cls(checkpoint, pbc)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the model's config and weights, whatever file they came in."""
+        digest = hashlib.sha256(json.dumps(self.checkpoint.config, sort_keys=True).encode())
+        for name, weight in sorted(self.checkpoint.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def errors_in(self, references: References, *, label: str | None) -> Callable[[int], StructureErrors]:
+        """What computes the errors of a structure among references."""
+        return partial(evaluate_structure, self.checkpoint.model, references, pbc=self.pbc, label=label)
+
+    def summary(self, cfg: DictConfig) -> dict[str, Any]:
+        """Which model it is."""
+        return {
+            "checkpoint": str(cfg.checkpoint),
+            "checkpoint_file": str(Path(cfg.checkpoint).resolve()),
+            "checkpoint_sha256": self.fingerprint,
+            "model": type(self.checkpoint.model).__name__,
+            "step": self.checkpoint.info.get("step"),
+            "pbc": self.pbc,
+            "device": str(next(self.checkpoint.model.parameters()).device),
+        }
+
+
+def chosen_positions(cfg: DictConfig, store: DensityStore, subset: str) -> list[int]:
+    """The structures of a subset of a store, up to `limit`.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if subset == "all":
+        positions = list(range(len(store)))
+    else:
+        positions = list(getattr(load_split(_plain(cfg.data.split), store), subset))
+    if not positions:
+        raise ValueError(f"{store.root}: the split has no {subset} structures; expected data.split or subset=all")
+    return positions[: cfg.limit]
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+class ErrorEvaluation:
+    """Errors of a model against the densities of a store.
+
+    Args:
+        cfg: of the command.
+        me: this process among all.
+    """
+
+    def __init__(self, cfg: DictConfig, me: Ranks) -> None:
+        if cfg.checkpoint is None:
+            raise ValueError("which model? give checkpoint=<checkpoint file, run directory or released model folder>")
+        self.cfg = cfg
+        self.subset = cfg.subset or "test"
+        self.model = EvaluatedModel.load(cfg, me)
+        self.store = DensityStore(Path(cfg.data.root))
+        self.positions = chosen_positions(cfg, self.store, self.subset)
+        self.rows: list[StructureErrors] = []
+
+    @property
+    def title(self) -> str:
+        """What is evaluated, in words."""
+        subset = "" if self.subset == "all" else f"{self.subset} "
+        return f"{subset}structures of {self.store.root.name}"
+
+    def run(self, me: Ranks, output: Path) -> int:
+        """Predict and compare; returns the number of grid points predicted."""
+        identity = {
+            "checkpoint": self.model.fingerprint,
+            "data": self.store.fingerprint,
+            "subset": self.subset,
+            "label": self.cfg.data.label,
+            "pbc": self.model.pbc,
+        }
+        row = self.model.errors_in(self.store, label=self.cfg.data.label)
+        self.rows, n_points = collect(
+            StructureErrors, row, self.positions, measure="eps_mae", identity=identity, me=me, output=output
+        )
+        return n_points
+
+    def summary(self) -> dict[str, Any]:
+        """The figures with where they come from."""
+        return (
+            summarise(self.rows)
+            | {"subset": self.subset, "label": self.cfg.data.label}
+            | {"data": {"root": str(self.store.root.resolve()), "fingerprint": self.store.fingerprint}}
+            | self.model.summary(self.cfg)
+        )
+
+    def write(self, output: Path) -> list[str]:
+        """errors.csv and the pictures; returns the names of the files."""
+        write_csv(output / "errors.csv", self.rows)
+        histogram(self.rows, output / "histogram.png", title=f"{len(self.rows)} {self.title}")
+        model = self.model.checkpoint.model
+        references = partial(self.store.density, label=self.cfg.data.label)
+        pictures = worst_pictures(model, references, self.rows, output, pbc=self.model.pbc, at_most=self.cfg.pictures)
+        return ["errors.csv", "histogram.png", *pictures]
+
+    def table(self, summary: dict[str, Any]) -> Table:
+        """The figures for the terminal."""
+        return summary_table(summary, title=self.title)
+
+    def log(self, logger: Any, summary: dict[str, Any], output: Path) -> None:
+        """The summary, the table and the pictures, to W&B."""
+        logger.log_hyperparams({key: summary[key] for key in ("checkpoint", "subset", "data", "pbc", "label")})
+        logger.log_metrics(
+            {f"{self.subset}/eps_mae_{name}": value for name, value in summary["eps_mae"].items()}
+            | {f"{self.subset}/{name}": summary[name] for name in ("mae", "rmse")}
+        )
+        table = [[getattr(row, name) for name in COLUMNS] for row in self.rows]
+        logger.log_table("errors", columns=list(COLUMNS), data=table)
+        logger.log_image("histogram", [str(output / "histogram.png")])
+        logger.log_image("worst", [str(path) for path in sorted(output.glob("worst*.png"))])

@@ -1,0 +1,101 @@
+"""The rows of an evaluation, one for each structure: shared among processes, resumable, with a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from deepdft.evaluation.parts import begin_part, compute, read_part
+from deepdft.evaluation.ranks import Ranks
+
+__all__ = ["collect", "remove_parts"]
+
+PART = "{}.{}.part"
+"""What each process has done so far of a kind of rows; an interrupted evaluation goes on from these files."""
+SYMBOLS = {"eps_mae": "ε_mae", "eps_mad": "ε_mad"}
+
+
+class Row(Protocol):
+    """What is known of a structure."""
+
+    @property
+    def position(self) -> int:
+        """Of the structure in the data."""
+
+    @property
+    def n_points(self) -> int:
+        """Number of grid points."""
+
+
+R = TypeVar("R", bound=Row)
+
+
+def collect(
+    kind: type[R],
+    row: Callable[[int], R],
+    positions: Sequence[int],
+    *,
+    measure: str,
+    identity: Mapping[str, Any],
+    me: Ranks,
+    output: Path,
+) -> tuple[list[R], int]:
+    """Rows of all structures in the order of `positions`, and the number of grid points dealt with now.
+
+    Args:
+        kind: dataclass of a row.
+        row: computes the row of a structure.
+        positions: which structures.
+        measure: field of a row whose mean the progress bar shows; it also names the part files.
+        identity: two evaluations with the same identity have the same rows for the same structure.
+        me: this process among all.
+        output: folder of the part files.
+    """
+    parts = sorted(output.glob(PART.format(measure, "*")))
+    done = {found.position: found for part in parts for found in read_part(part, identity, kind)}
+    done = me.from_first({position: done[position] for position in positions if position in done})
+    todo = [position for position in positions if position not in done]
+    if done and me.rank == 0:
+        print(f"going on: {len(done)} of {len(positions)} structures are done")
+    part = output / PART.format(measure, me.rank)
+    begin_part(part, identity)
+    share = me.share(todo)
+    with _progress(len(share), measure, quiet=me.rank > 0) as advance:
+        new = me.gather(list(compute(share, row, part=part, progress=advance)))
+    by_position = done | {found.position: found for found in new}
+    return [by_position[position] for position in positions], sum(found.n_points for found in new)
+
+
+def remove_parts(output: Path) -> None:
+    """Remove the part files of a finished evaluation."""
+    for measure in SYMBOLS:
+        for part in output.glob(PART.format(measure, "*")):
+            part.unlink()
+
+
+@contextmanager
+def _progress(total: int, measure: str, *, quiet: bool) -> Iterator[Callable[[Any], None]]:
+    """A progress bar on the terminal with the mean of the measure so far."""
+    columns = (
+        TextColumn("evaluating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    values: list[float] = []
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+
+        def advance(row: Any) -> None:
+            values.append(getattr(row, measure))
+            mean = sum(values) / len(values)
+            bar.update(task, advance=1, description=f"mean {SYMBOLS[measure]} {mean:.3f} %")
+
+        yield advance
