@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from deepdft.data.sampling import Draw, StepSampler, draw_points, validation_points
+from deepdft.data.sampling import CANDIDATES, Draw, StepSampler, draw_points, prefer_density, validation_points
 from deepdft.data.splits import Split, load_split
 from deepdft.data.store import DensityStore
 from deepdft.density import grid_points
@@ -23,7 +23,8 @@ from deepdft.graph.batch import Batch, Structures
 __all__ = ["DensityDataModule", "Sample", "collate"]
 
 Sample = dict[str, NDArray[Any]]
-"""One structure with some of its grid points, as numpy arrays: numbers, positions, cell, pbc, points, targets."""
+"""One structure with some of its grid points, as numpy arrays: numbers, positions, cell, pbc, points, targets, and
+weights where the points are not uniform."""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -49,6 +50,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         probe_positions=joined("points", torch.float32),
         probe_structure=which.repeat_interleave(n_probes),
         targets=joined("targets", torch.float32),
+        weights=joined("weights", torch.float32) if "weights" in samples[0] else None,
     )
 
 
@@ -84,14 +86,23 @@ class _Samples(Dataset[Sample]):
 class TrainingSamples(_Samples):
     """Structures with points drawn anew in each epoch; the key is a `Draw`."""
 
-    def __init__(self, *args: Any, seed: int, n_probes: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, seed: int, n_probes: int, density_share: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.seed = seed
         self.n_probes = n_probes
+        self.density_share = density_share
 
     def __getitem__(self, draw: Draw) -> Sample:
         """The sample of a draw."""
-        return self.sample(draw.sample, lambda n_points: draw_points(self.seed, draw, n_points, self.n_probes))
+        if self.density_share == 0.0:
+            return self._uniform(draw, self.n_probes)
+        sample = self._uniform(draw, CANDIDATES * self.n_probes)
+        targets = sample["targets"]
+        chosen, weights = prefer_density(self.seed, draw, targets, self.n_probes, self.density_share)
+        return sample | {"points": sample["points"][chosen], "targets": targets[chosen], "weights": weights}
+
+    def _uniform(self, draw: Draw, n_probes: int) -> Sample:
+        return self.sample(draw.sample, lambda n_points: draw_points(self.seed, draw, n_points, n_probes))
 
 
 class ValidationSamples(_Samples):
@@ -115,7 +126,8 @@ class DensityDataModule(pl.LightningDataModule):
         pbc: periodic boundaries: None as stored, True forced on, False ignored.
         label: which density of an ensemble store; None for its first.
         structures_per_step: structures per training step and device.
-        probes_per_structure: grid points drawn uniformly per structure and step.
+        probes_per_structure: grid points drawn per structure and step.
+        density_share: of these points, drawn in proportion to √|ρ| and weighted to make up for it; the others uniform.
         validation_probes: fixed grid points per validation structure.
         num_workers: loader processes; 0 loads in the training process.
         seed: of the draws.
@@ -133,6 +145,7 @@ class DensityDataModule(pl.LightningDataModule):
         label: str | None = None,
         structures_per_step: int = 2,
         probes_per_structure: int = 1000,
+        density_share: float = 0.0,
         validation_probes: int = 5000,
         num_workers: int = 2,
         seed: int = 0,
@@ -145,12 +158,15 @@ class DensityDataModule(pl.LightningDataModule):
         ):
             if value < 1:
                 raise ValueError(f"data.{name} must be at least 1, got {value}")
+        if not 0.0 <= density_share < 1.0:
+            raise ValueError(f"data.density_share is a share, 0 ≤ density_share < 1, got {density_share}")
         self.root = Path(root)
         self.split_spec = split
         self.pbc = pbc
         self.label = label
         self.structures_per_step = structures_per_step
         self.probes_per_structure = probes_per_structure
+        self.density_share = density_share
         self.validation_probes = validation_probes
         self.num_workers = num_workers
         self.seed = seed
@@ -195,6 +211,7 @@ class DensityDataModule(pl.LightningDataModule):
             pbc=self.pbc,
             seed=self.seed,
             n_probes=self.probes_per_structure,
+            density_share=self.density_share,
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-__all__ = ["Draw", "StepSampler", "draw_points", "epoch_order", "validation_points"]
+__all__ = ["CANDIDATES", "Draw", "StepSampler", "draw_points", "epoch_order", "prefer_density", "validation_points"]
 
 # Independent random streams are told apart by their first key.
-_ORDER, _POINTS, _VALIDATION = 0, 1, 2
+_ORDER, _POINTS, _VALIDATION, _PREFERENCE = 0, 1, 2, 3
+
+CANDIDATES = 8
+"""Uniform points drawn for each one that `prefer_density` keeps."""
 
 
 class Draw(NamedTuple):
@@ -33,6 +36,32 @@ def epoch_order(seed: int, epoch: int, n_samples: int) -> NDArray[np.int64]:
 def draw_points(seed: int, draw: Draw, n_points: int, n_draws: int) -> NDArray[np.int64]:
     """Grid points (n_draws,) of a structure, uniform with replacement, as flat indices below n_points."""
     return np.random.default_rng([_POINTS, seed, draw.epoch, draw.sample]).integers(n_points, size=n_draws)
+
+
+def prefer_density(
+    seed: int, draw: Draw, candidates: NDArray[np.floating], n_draws: int, share: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Choose among uniform points, partly where the density is high.
+
+    Args:
+        seed: of the run.
+        draw: which structure in which epoch.
+        candidates: (n_candidates,) e/Å³, densities at uniform points.
+        n_draws: points to choose, with replacement.
+        share: of the points that are chosen in proportion to √|ρ|; the others are uniform.
+
+    Returns:
+        Which candidates (n_draws,), and weights (n_draws,) that make a weighted mean over them an unbiased estimate
+        of the mean over the grid.
+    """
+    roots = np.sqrt(np.abs(candidates.astype(np.float64)))
+    if not roots.any():
+        roots = np.ones(len(candidates))
+    probability = (1.0 - share) / len(candidates) + share * roots / roots.sum()
+    chosen = np.random.default_rng([_PREFERENCE, seed, draw.epoch, draw.sample]).choice(
+        len(candidates), size=n_draws, p=probability
+    )
+    return chosen, (1.0 / (len(candidates) * probability[chosen])).astype(np.float32)
 
 
 def validation_points(sample: int, n_points: int, n_draws: int) -> NDArray[np.int64]:

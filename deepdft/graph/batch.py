@@ -142,6 +142,8 @@ class Batch(_Tensors):
     """(n_probes,) int64, ascending: which structure a probe belongs to."""
     targets: Tensor
     """(n_probes,) e/Å³, the reference density."""
+    weights: Tensor | None = None
+    """(n_probes,) in the loss, 1 on average; None for uniform points, which weigh the same."""
 
     @property
     def n_probes(self) -> int:

@@ -83,7 +83,8 @@ class Superposition(DensityModel):
         elements = torch.cat([batch.structures.numbers for batch in batches]).unique()
         matrix = torch.cat([self._matrix(batch, elements) for batch in batches])
         targets = torch.cat([batch.targets for batch in batches]).double()
-        solution = _least_absolute(matrix, targets, iterations)
+        importance = torch.cat([_weights(batch) for batch in batches])
+        solution = _least_absolute(matrix, targets, importance, iterations)
         self.weights.weight[elements] = solution.reshape(len(elements), -1).to(self.weights.weight)
         return self
 
@@ -97,14 +98,18 @@ class Superposition(DensityModel):
         return self.basis(columns[:, :, None], structures.positions, probes).double()
 
 
-def _least_absolute(matrix: Tensor, targets: Tensor, iterations: int) -> Tensor:
-    """Minimise Σ|A x - b| by iteratively reweighted least squares; a trace of ridge keeps wide Gaussians apart."""
-    weights = torch.ones_like(targets)
+def _weights(batch: Batch) -> Tensor:
+    return torch.ones_like(batch.targets).double() if batch.weights is None else batch.weights.double()
+
+
+def _least_absolute(matrix: Tensor, targets: Tensor, importance: Tensor, iterations: int) -> Tensor:
+    """Minimise Σ w|A x - b| by iteratively reweighted least squares; a trace of ridge keeps wide Gaussians apart."""
+    weights = importance
     ridge = 1e-9 * matrix.square().sum(dim=0).mean() * torch.eye(matrix.shape[1], dtype=matrix.dtype)
     floor = 1e-3 * targets.abs().mean()
     for _ in range(iterations):
         weighted = matrix * weights[:, None]
         solution = torch.linalg.solve(matrix.T @ weighted + ridge, weighted.T @ targets)
-        weights = 1.0 / (matrix @ solution - targets).abs().clamp(min=floor)
+        weights = importance / (matrix @ solution - targets).abs().clamp(min=floor)
         weights /= weights.mean()
     return solution

@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.nn.functional import l1_loss, mse_loss
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -21,8 +20,8 @@ from deepdft.training.metrics import DensityErrors
 
 __all__ = ["LOSSES", "DensityModule"]
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse_loss, "l1": l1_loss}
-"""Mean over the drawn points, density in e/Å³; "mse" is the paper's."""
+LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"mse": torch.square, "l1": torch.abs}
+"""Of errors in e/Å³, averaged over the drawn points with their weights; "mse" is the paper's."""
 
 
 class DensityModule(pl.LightningModule):
@@ -72,7 +71,8 @@ class DensityModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one step."""
-        loss = LOSSES[self.loss](self(batch), batch.targets)
+        errors = LOSSES[self.loss](self(batch) - batch.targets)
+        loss = (errors if batch.weights is None else batch.weights * errors).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
