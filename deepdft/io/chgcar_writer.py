@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid, volume
 from deepdft.io.chgcar import CHANNELS
-from deepdft.io.numbers import format_values
+from deepdft.io.decimals import format_values
 from deepdft.io.text import join_mark, pbc_mark
 
 __all__ = ["augmentation_of", "format_chgcar"]
@@ -45,7 +45,7 @@ def format_chgcar(density: DensityGrid, comment: str) -> str:
     parts = [_header(density, comment)]
     for name, values in {"": density.values, **density.channels}.items():
         parts.append("{:5d}{:5d}{:5d}\n".format(*density.shape))
-        parts.append(format_values(values.ravel(order="F") * factor, " %18.11E", 5))
+        parts.append(format_values(values.ravel(order="F") * factor, 11, 5))
         parts.extend(_text_after(density, name))
     return "".join(parts)
 

@@ -16,8 +16,9 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid
+from deepdft.io.decimals import format_values
 from deepdft.io.errors import DensityFormatError
-from deepdft.io.numbers import format_values, parse_values
+from deepdft.io.numbers import parse_values
 from deepdft.io.text import Lines, join_mark, mark_pbc, pbc_mark, split_mark
 from deepdft.units import BOHR, BOHR3
 
@@ -154,7 +155,7 @@ def format_cube(density: DensityGrid, comment: str) -> str:
     ]
     values = np.stack(fields, axis=-1).astype(np.float64, copy=False) * BOHR3  # (nx, ny, nz, fields)
     run = values.shape[2] * len(fields)
-    return "\n".join(header) + "\n" + format_values(values.ravel(), " %12.5E", 6, run)
+    return "\n".join(header) + "\n" + format_values(values.ravel(), 5, 6, run)
 
 
 def _row(vector: NDArray[np.floating]) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepdft.io.columns import parse_columns
 
-__all__ = ["format_values", "parse_values"]
+__all__ = ["parse_values"]
 
 _LARGEST = 1e30  # a larger "density" is a damaged exponent
 _FORTRAN_D = re.compile(rb"(?<=[\d.])[Dd](?=[+-]?\d)")
@@ -183,20 +183,3 @@ def _significant(match: re.Match[bytes]) -> int:
 def _has_form(token: bytes, n_digits: int) -> bool:
     match = _TOKEN.fullmatch(token)
     return match is not None and _significant(match) in (0, n_digits)
-
-
-def format_values(values: NDArray[np.floating], form: str, per_line: int, per_run: int = 0) -> str:
-    """Numbers as text, `per_line` in a line.
-
-    Args:
-        values: (n,) numbers. Those below 1e-99 in size are written as zero: their exponent has three digits, which
-            many readers misread.
-        form: of one number with what separates it from the one before, such as " %12.5E".
-        per_line: numbers in a line; the last line may be shorter.
-        per_run: begin a new line after so many numbers, a divisor of n; 0 never does.
-    """
-    values = np.where(np.abs(values) < 1e-99, 0.0, values.astype(np.float64, copy=False))
-    runs = len(values) // per_run if per_run else 1
-    lines, rest = divmod(per_run or len(values), per_line)
-    pattern = (form * per_line + "\n") * lines + (form * rest + "\n" if rest else "")
-    return pattern * runs % tuple(values.tolist())  # one C loop; numpy.savetxt takes several times as long

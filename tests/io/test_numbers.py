@@ -7,14 +7,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from deepdft.io.numbers import format_values, parse_values
+from deepdft.io.numbers import parse_values
 
 VALUES = np.array([1.5, 0.25, 3e-5, 12.0, 0.0, 7.125e10, 1.0625])
 FORMS = [" %18.11E", " %12.5E", " %.8e"]
 
 
 def text_of(values, form=" %18.11E", per_line=5, per_run=0):
-    return format_values(np.asarray(values, dtype=float), form, per_line, per_run).encode()
+    words = [form % value for value in values]
+    runs = [words[k : k + per_run] for k in range(0, len(words), per_run)] if per_run else [words]
+    lines = ["".join(run[k : k + per_line]) for run in runs for k in range(0, len(run), per_line)]
+    return "".join(line + "\n" for line in lines).encode()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -24,14 +27,6 @@ def test_written_numbers_are_read_back(form, per_line, per_run):
     text = text_of(values, form, per_line, per_run)
     n_runs = 4 if per_run else 0
     np.testing.assert_allclose(parse_values(text, 28, n_runs), values, rtol=1e-5)
-
-
-def test_a_run_begins_a_new_line():
-    assert text_of(np.ones(8), " %.1f", 3, 4) == b" 1.0 1.0 1.0\n 1.0\n 1.0 1.0 1.0\n 1.0\n"
-
-
-def test_numbers_too_small_for_two_digits_of_exponent_are_written_as_zero():
-    assert parse_values(text_of([1e-98, 1e-120, -1e-300]), 3).tolist() == [1e-98, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +98,7 @@ def test_numbers_of_any_form_are_accepted_where_many_forms_are():
 
 def test_general_format_of_chg_files_is_accepted():
     values = np.random.default_rng(1).lognormal(0, 5, 2000)
-    text = format_values(values, " %#11.5G", 10).encode()
+    text = text_of(values, " %#11.5G", 10)
     np.testing.assert_allclose(parse_values(text, 2000), values, rtol=1e-4)
 
 
