@@ -36,6 +36,10 @@ def test_numbers_too_small_for_two_digits_of_exponent_are_written_as_zero():
     assert format_values(np.array([1e-98, 1e-120, -1e-300]), 2, 3) == "  1.00E-98  0.00E+00  0.00E+00\n"
 
 
+def test_single_precision_is_written_without_a_warning():
+    assert format_values(np.array([0.5, -3e38], np.float32), 2, 2) == "  5.00E-01 -3.00E+38\n"
+
+
 def test_lines_and_runs():
     assert format_values(np.ones(7), 1, 3) == 2 * (3 * "  1.0E+00" + "\n") + "  1.0E+00\n"
     assert format_values(np.ones(6), 1, 3) == 2 * (3 * "  1.0E+00" + "\n")
