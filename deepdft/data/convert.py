@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from deepdft.data.store_index import WORK_FOLDER, Rejected, read_record, write_i
 from deepdft.data.store_writer import Compression, ShardWriter
 from deepdft.io import DensityFormatError
 
-__all__ = ["DamagedMembersError", "convert", "store_split"]
+__all__ = ["DamagedMembersError", "convert", "sigint_blocked", "store_split"]
 
 POLL = 0.2  # seconds between looks at the workers
 
@@ -157,7 +158,7 @@ def _run_in_processes(job: _Job, todo: Sequence[Task], workers: int, report: Pro
     stop = context.RawValue("b", 0)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(counts, stop))
     try:
-        with _sigint_blocked():  # a worker that is just starting would die of Ctrl-C with a traceback
+        with sigint_blocked():  # a worker that is just starting would die of Ctrl-C with a traceback
             futures = [pool.submit(_convert_in_worker, job, task, slot) for slot, task in enumerate(todo)]
         return _watch(futures, lambda: report(sum(counts)))
     except BrokenProcessPool as error:
@@ -171,8 +172,9 @@ def _run_in_processes(job: _Job, todo: Sequence[Task], workers: int, report: Pro
 
 
 @contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Processes that start meanwhile never see Ctrl-C; this one sees it afterwards."""
+def sigint_blocked() -> Iterator[None]:
+    """Processes and threads that start meanwhile never see Ctrl-C; this one sees it afterwards."""
+    resource_tracker.ensure_running()  # with the first process; it would undo the blocking in the thread that starts it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -198,7 +200,7 @@ _stop: Any = None
 
 
 def _begin_worker(counts: Any, stop: Any) -> None:
-    """Share the counters, and end with the parent however it ends; Ctrl-C is left to it (`_sigint_blocked`)."""
+    """Share the counters, and end with the parent however it ends; Ctrl-C is left to it (`sigint_blocked`)."""
     global _counts, _stop  # shared memory reaches a pool's tasks in no other way
     _counts, _stop = counts, stop
     parent = multiprocessing.parent_process()

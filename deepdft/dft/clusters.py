@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deepdft.data.convert import sigint_blocked
 from deepdft.dft.jobs import Task
 
 __all__ = ["DaskWorkers", "Local", "Slurm"]
@@ -23,6 +24,12 @@ SETTINGS = {
     "distributed.comm.timeouts.connect": "60s",
 }
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _environment() -> dict[str, str]:
+    """Of a worker that is started by a script."""
+    settings = {f"DASK_{key.replace('.', '__').replace('-', '_').upper()}": str(v) for key, v in SETTINGS.items()}
+    return ONE_THREAD | settings
 
 
 class DaskWorkers:
@@ -94,20 +101,21 @@ class Local(DaskWorkers):
         """A LocalCluster."""
         from dask.distributed import LocalCluster, Nanny
 
-        class QuietNanny(Nanny):
+        class SingleThreaded(Nanny):
             """One thread for each worker's numerics, set before its Python starts."""
 
             pre_spawn_environ = ONE_THREAD
 
-        return LocalCluster(
-            n_workers=min(self.workers, n_tasks),
-            threads_per_worker=1,
-            worker_class=QuietNanny,
-            host="127.0.0.1",
-            dashboard_address=f"127.0.0.1:{self.dashboard or 0}",  # its web server cannot be left out; 0: any free port
-            local_directory=tempfile.gettempdir(),
-            silence_logs=logging.ERROR,
-        )
+        with sigint_blocked():  # the cluster's thread and all workers it ever starts leave Ctrl-C to this process
+            return LocalCluster(
+                n_workers=min(self.workers, n_tasks),
+                threads_per_worker=1,
+                worker_class=SingleThreaded,
+                host="127.0.0.1",
+                dashboard_address=f"127.0.0.1:{self.dashboard or 0}",  # Dask always has a web server; 0: any free port
+                local_directory=tempfile.gettempdir(),
+                silence_logs=logging.ERROR,
+            )
 
 
 class Slurm(DaskWorkers):
@@ -150,7 +158,7 @@ class Slurm(DaskWorkers):
             "queue": queue,
             "account": account,
             "job_extra_directives": list(directives),
-            "job_script_prologue": [*(f"export {name}={value}" for name, value in ONE_THREAD.items()), *prologue],
+            "job_script_prologue": [*(f"export {name}={value}" for name, value in _environment().items()), *prologue],
             "log_directory": None if log_directory is None else str(Path(log_directory).absolute()),
         }
 

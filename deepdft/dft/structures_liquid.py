@@ -9,7 +9,6 @@ import ase.units
 import numpy as np
 from ase.data import vdw_radii
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from numpy.typing import NDArray
 from scipy.optimize import minimize
@@ -21,6 +20,8 @@ __all__ = ["LiquidBoxes", "bonds", "is_whole", "pack", "shake"]
 
 CONTACT = 0.8
 """Atoms of different molecules are packed no closer than this share of the sum of their van der Waals radii."""
+PACKINGS = 10
+"""Attempts to pack a box, each from another random start."""
 STRETCH = 1.35
 """A bond is broken, and another formed, at this multiple of the sum of covalent radii."""
 GRAMS = 1.66053907
@@ -127,32 +128,50 @@ def pack(molecule: ase.Atoms, count: int, density: float, rng: np.random.Generat
     body = molecule.positions - molecule.positions.mean(axis=0)
     radii = vdw_radii[molecule.numbers]
     contacts = CONTACT * (radii[:, None] + radii)  # (atoms, atoms)
-    for _ in range(20):
+    for _ in range(PACKINGS):
         start = np.concatenate([rng.uniform(0, edge, (count, 3)), Rotation.random(count, rng).as_rotvec()], axis=1)
-        found = minimize(_overlap, start.ravel(), args=(body, contacts, edge), options={"maxiter": 200})
+        found = minimize(_overlap, start.ravel(), args=(body, contacts, edge), jac=True, options={"maxiter": 500})
         if found.fun < 0.1:
-            positions = _place(found.x, body).reshape(-1, 3)
+            positions = _place(found.x.reshape(-1, 6), body).reshape(-1, 3)
             return ase.Atoms(np.tile(molecule.numbers, count), positions, cell=[edge] * 3, pbc=True)
     raise ValueError(f"{count} molecules {molecule.symbols} do not fit into a box of {edge:.2f} Å ({density:g} g/cm³)")
 
 
 def _place(motions: NDArray[np.float64], body: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(molecules, atoms, 3) from centres and rotation vectors (molecules · 6,)."""
-    motions = motions.reshape(-1, 6)
+    """(molecules, atoms, 3) from centres and rotation vectors (molecules, 6)."""
     rotated = np.einsum("mij,aj->mai", Rotation.from_rotvec(motions[:, 3:]).as_matrix(), body)
     return rotated + motions[:, None, :3]
 
 
 def _overlap(
-    motions: NDArray[np.float64], body: NDArray[np.float64], contacts: NDArray[np.float64], edge: float
-) -> float:
-    """Sum over pairs of atoms of different molecules, with their nearest images, of (contact² - d²)² in Å⁴."""
+    flat: NDArray[np.float64], body: NDArray[np.float64], contacts: NDArray[np.float64], edge: float
+) -> tuple[float, NDArray[np.float64]]:
+    """Overlaps Σ (contact² - d²)² in Å⁴ of atoms of different molecules, and the gradient by all rigid motions.
+
+    Args:
+        flat: (molecules · 6,) centres and rotation vectors.
+        body: (atoms, 3) Å, the molecule about its centre.
+        contacts: (atoms, atoms) Å, distances without overlap.
+        edge: Å, of the box; of each pair only the nearest images count.
+    """
+    motions = flat.reshape(-1, 6)
     positions = _place(motions, body)
     first, second = np.triu_indices(len(positions), k=1)
     apart = positions[first][:, :, None] - positions[second][:, None]  # (pairs of molecules, atoms, atoms, 3)
     apart -= edge * np.round(apart / edge)
-    squared = np.einsum("pabv,pabv->pab", apart, apart)
-    return float(np.sum(np.maximum(contacts**2 - squared, 0.0) ** 2))
+    depth = np.maximum(contacts**2 - np.einsum("pabv,pabv->pab", apart, apart), 0.0)
+    pull = -4.0 * depth[..., None] * apart
+    by_atom = np.zeros_like(positions)
+    np.add.at(by_atom, first, pull.sum(axis=2))
+    np.add.at(by_atom, second, -pull.sum(axis=1))
+    gradient = np.empty_like(motions)
+    gradient[:, :3] = by_atom.sum(axis=1)
+    for axis in range(3, 6):  # how the rotated molecule changes with its rotation vector: central differences
+        step = np.zeros(6)
+        step[axis] = 1e-5
+        change = (_place(motions + step, body) - _place(motions - step, body)) / 2e-5
+        gradient[:, axis] = np.einsum("mav,mav->m", by_atom, change)
+    return float(np.sum(depth**2)), gradient.ravel()
 
 
 def bonds(atoms: ase.Atoms) -> set[tuple[int, int]]:
@@ -181,7 +200,8 @@ def shake(
         rng: for velocities and friction.
     """
     atoms.calc = calculator
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    thermal = np.sqrt(atoms.get_masses() * ase.units.kB * temperature)
+    atoms.set_momenta(rng.normal(size=(len(atoms), 3)) * thermal[:, None])
     friction = 1 / (20 * ase.units.fs)
     step = timestep * ase.units.fs
     Langevin(atoms, step, temperature_K=temperature, friction=friction, fixcm=False, rng=rng).run(steps)

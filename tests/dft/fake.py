@@ -55,7 +55,8 @@ class FakeEngine:
             os.kill(os.getpid(), signal.SIGKILL)
         width = 0.5 + 0.01 * len(functional.label)
         points = grid_points(atoms.cell.array, self.shape(atoms), np.zeros(3))
-        squared = ((points[:, None] - atoms.positions) ** 2).sum(axis=-1)
+        apart = points[:, None] - atoms.positions
+        squared = ((apart - 6.0 * np.round(apart / 6.0)) ** 2).sum(axis=-1)
         values = (atoms.numbers * np.exp(-0.5 * squared / width**2) / (2 * np.pi * width**2) ** 1.5).sum(axis=1)
         electrons = float(atoms.numbers.sum()) + (0.1 if "Ar" in atoms.symbols else 0.0)
         density = DensityGrid(values.reshape(self.shape(atoms)).astype(np.float32), atoms)

@@ -84,6 +84,12 @@ def test_the_description_tells_definition_and_parameters() -> None:
     assert described["parameters"]["kind"] == "GpawMolecule"
 
 
+def test_without_gpaw_there_is_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"GPAW is not installed: run `make gpaw`"):
+        molecules().check()
+
+
 @pytest.fixture(scope="module")
 def hydrogen():
     """H2 with a bond along (1, 1, 0), PBE."""
