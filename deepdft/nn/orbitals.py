@@ -124,13 +124,14 @@ class OrbitalBasis(nn.Module):
         """
         vectors = points.T - positions[:, :, None]  # (n_atoms, 3, n_points)
         nearest = vectors.square().sum(dim=1).amin(dim=1)  # (n_atoms,)
-        orbitals = points.new_zeros(len(points), coefficients.shape[-1])
+        orbitals = points.new_zeros(coefficients.shape[-1], len(points))
         for shell in self.shells:
             within = (nearest < shell.reach**2).nonzero().squeeze(-1)
             functions = self._functions(vectors.index_select(0, within), shell).flatten(0, 1)
             of_atoms = coefficients[:, shell.radials].index_select(0, within).flatten(0, 2)
-            orbitals = torch.addmm(orbitals, functions.T, of_atoms)
-        return orbitals
+            # points along rows: a third faster than the transposed product
+            orbitals = torch.addmm(orbitals, of_atoms.T, functions)
+        return orbitals.T
 
     def _functions(self, vectors: Tensor, shell: _Shell) -> Tensor:
         """R_n S_lm of a shell, (n_blocks, n_functions, size) at vectors (n_blocks, 3, size) from the atoms."""
@@ -175,7 +176,8 @@ def _shells(reaches: list[float]) -> list[_Shell]:
 def _orthogonal(exponents: NDArray[np.float64], reaches: NDArray[np.float64], order: int) -> NDArray[np.float64]:
     """Combinations of r^l R_n, each close to one of them, that hardly overlap: Löwdin's (S + ε)^-½.
 
-    Each has the norm of the function it is close to, where that has a largest value of 1.
+    Their norms are between equal ones and those of functions with equal maxima (the geometric mean): narrow functions
+    matter at few points, but a lot there.
 
     Returns:
         (n_radial, n_radial) coefficients of R_n (rows) in the combinations (columns).
@@ -187,4 +189,5 @@ def _orthogonal(exponents: NDArray[np.float64], reaches: NDArray[np.float64], or
     normalised = r * functions / norms
     values, vectors = np.linalg.eigh(normalised.T @ normalised)
     inverse_root = (vectors / np.sqrt(values + OVERLAP_RIDGE)) @ vectors.T
-    return inverse_root / norms[:, None] * (norms / largest)
+    at_equal_maxima = norms / largest
+    return inverse_root / norms[:, None] * np.sqrt(at_equal_maxima * at_equal_maxima.mean())

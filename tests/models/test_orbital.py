@@ -14,7 +14,7 @@ from deepdft.models.orbital import Orbital
 from deepdft.nn.spherical import orders, solid_harmonics
 from deepdft.testing.contract import STRUCTURES, ModelContract, densities
 
-SMALL = {"n_orbitals": 4, "n_radial": 4, "hidden_size": 8, "n_interactions": 2, "n_basis": 6}
+SMALL = {"n_orbitals": 4, "n_radial": 4, "largest_exponent": 40.0, "hidden_size": 8, "n_interactions": 2, "n_basis": 6}
 
 
 def random_model(**options) -> Orbital:
