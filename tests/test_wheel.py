@@ -31,9 +31,13 @@ def run(installed: Path, folder: Path, *command: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("name", ["convert", "train", "evaluate", "predict"])
+@pytest.mark.parametrize("name", ["convert", "generate", "train", "evaluate", "predict", "report"])
 def test_commands_find_their_configs(installed: Path, tmp_path: Path, name: str) -> None:
     assert f"deepdft-{name}" in run(installed, tmp_path, "-m", f"deepdft.cli.{name}", "--help")
+
+
+def test_the_template_of_the_report_is_there(installed: Path) -> None:
+    assert (installed / "deepdft" / "evaluation" / "templates" / "report.html.j2").is_file()
 
 
 def test_the_bundled_data_is_there(installed: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from deepdft.evaluation.ranks import Ranks
 from deepdft.evaluation.report import (
     share_below,
     spread_histogram,
+    spread_picture,
     summarise,
     summarise_spread,
     summary_table,
@@ -102,7 +103,8 @@ class EnsembleEvaluation:
         write_csv(output / "errors.csv", self.spreads, self.errors)
         title = f"{len(self.spreads)} {self.title}"
         spread_histogram(self.spreads, self.errors, output / "histogram.png", title=title)
-        written = ["errors.csv", "histogram.png"]
+        self._draw_widest(output / "spread.png")
+        written = ["errors.csv", "histogram.png", "spread.png"]
         if self.model is not None and self.errors is not None:
             model = self.model.checkpoint.model
             references = partial(self.ensemble.density, label=self.reference)
@@ -110,6 +112,13 @@ class EnsembleEvaluation:
                 model, references, self.errors, output, pbc=self.model.pbc, at_most=self.cfg.pictures
             )
         return written
+
+    def _draw_widest(self, path: Path) -> None:
+        """The structure with the widest spread: where its densities differ, and the model from the reference."""
+        widest = max(self.spreads, key=lambda row: row.eps_mad)
+        reference = self.ensemble.density(widest.position, label=self.reference)
+        predict = None if self.model is None else self.model.encode(reference.atoms).density
+        spread_picture(self.ensemble.structure(widest.position), reference, widest, path, predict=predict)
 
     def table(self, summary: dict[str, Any]) -> Table:
         """The figures for the terminal."""
@@ -123,7 +132,8 @@ class EnsembleEvaluation:
             {f"ensemble/{name}_{of}": value for name in measures for of, value in summary[name].items()}
             | {f"ensemble/{name}": summary[name] for name in ("share_below_spread",) if name in summary}
         )
-        logger.log_image("histogram", [str(output / "histogram.png")])
+        for name in ("histogram", "spread"):
+            logger.log_image(name, [str(output / f"{name}.png")])
 
 
 def _ensemble(cfg: DictConfig) -> Ensemble:

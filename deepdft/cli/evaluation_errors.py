@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ase
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
@@ -21,6 +22,7 @@ from deepdft.evaluation.errors import COLUMNS, References, StructureErrors, eval
 from deepdft.evaluation.ranks import Ranks
 from deepdft.evaluation.report import histogram, summarise, summary_table, worst_pictures
 from deepdft.inference.predictor import choose_device
+from deepdft.models.query import EncodedStructure
 
 __all__ = ["PBC", "ErrorEvaluation", "EvaluatedModel", "chosen_positions"]
 
@@ -57,6 +59,10 @@ class EvaluatedModel:
             digest.update(name.encode())
             digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def encode(self, atoms: ase.Atoms) -> EncodedStructure:
+        """A structure, ready for any number of query points."""
+        return EncodedStructure(self.checkpoint.model, atoms, pbc=self.pbc)
 
     def errors_in(self, references: References, *, label: str | None) -> Callable[[int], StructureErrors]:
         """What computes the errors of a structure among references."""

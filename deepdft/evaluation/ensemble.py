@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepdft.density import volume
 from deepdft.evaluation.ensemble_sources import EnsembleStructure
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.evaluation.parts import write_table
 
-__all__ = ["COLUMNS", "StructureSpread", "reference_label", "structure_spread", "write_csv"]
+__all__ = ["COLUMNS", "StructureSpread", "deviation_at", "reference_label", "structure_spread", "write_csv"]
 
 POINTS_AT_ONCE = 2**19
 """Grid points read at a time: 32 MB in float64 for eight densities."""
@@ -66,11 +68,8 @@ def structure_spread(structure: EnsembleStructure, reference: str, *, position: 
     Source: ε_mad is Eq. 8 of Jørgensen & Bhowmik 2020; the median is taken point by point.
     """
     labels = list(structure.planes)
-    nx, ny, nz = structure.shape
-    step = max(1, POINTS_AT_ONCE // (ny * nz))
     deviations, electrons, density = np.zeros(len(labels)), np.zeros(len(labels)), 0.0
-    for start in range(0, nx, step):
-        planes = slice(start, start + step)
+    for planes in _slabs(structure):
         rho = np.stack([structure.planes[label](planes).astype(np.float64) for label in labels])  # (K, planes, ny, nz)
         electrons += rho.sum(axis=(1, 2, 3))
         density += np.abs(rho[labels.index(reference)]).sum()
@@ -83,7 +82,7 @@ def structure_spread(structure: EnsembleStructure, reference: str, *, position: 
         raise ValueError(
             f"{structure.name}: the density of {reference} is zero everywhere: a relative spread is not defined"
         )
-    n_points = nx * ny * nz
+    n_points = math.prod(structure.shape)
     voxel = volume(structure.atoms.cell.array) / n_points
     return StructureSpread(
         position=position,
@@ -98,6 +97,30 @@ def structure_spread(structure: EnsembleStructure, reference: str, *, position: 
         absolute_deviation=float(deviations.mean()) * voxel,
         absolute_density=float(density) * voxel,
     )
+
+
+def deviation_at(structure: EnsembleStructure, indices: NDArray[np.integer]) -> NDArray[np.float64]:
+    """(1/K) Σ_k |ρ_k - ρ_median| (n,) in e/Å³ at some grid points (n,), counted in C order."""
+    rho = np.stack([_values_at(structure, label, indices) for label in structure.planes])  # (K, n)
+    return np.abs(rho - np.median(rho, axis=0)).mean(axis=0)
+
+
+def _values_at(structure: EnsembleStructure, label: str, indices: NDArray[np.integer]) -> NDArray[np.float64]:
+    """One density at some grid points, with few planes in memory."""
+    values = np.empty(len(indices))
+    plane = structure.shape[1] * structure.shape[2]
+    for planes in _slabs(structure):
+        here = (indices >= planes.start * plane) & (indices < planes.stop * plane)
+        values[here] = structure.planes[label](planes).reshape(-1)[indices[here] - planes.start * plane]
+    return values
+
+
+def _slabs(structure: EnsembleStructure) -> Iterator[slice]:
+    """Slices of planes along the first axis, of about `POINTS_AT_ONCE` points."""
+    nx, ny, nz = structure.shape
+    step = max(1, POINTS_AT_ONCE // (ny * nz))
+    for start in range(0, nx, step):
+        yield slice(start, min(start + step, nx))
 
 
 def reference_label(labels: Sequence[str], wanted: str | None) -> str:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 from deepdft import plotting
 from deepdft.density import DensityGrid
-from deepdft.evaluation.ensemble import StructureSpread
+from deepdft.evaluation.ensemble import StructureSpread, deviation_at
+from deepdft.evaluation.ensemble_sources import EnsembleStructure
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.models.base import DensityModel
 from deepdft.models.query import EncodedStructure
@@ -20,6 +22,7 @@ __all__ = [
     "histogram",
     "share_below",
     "spread_histogram",
+    "spread_picture",
     "summarise",
     "summarise_spread",
     "summary_table",
@@ -186,3 +189,44 @@ def worst_pictures(
         names.append("worst.png" if place == 1 else f"worst_{place}.png")
         plotting.save(figure, folder / names[-1])
     return names
+
+
+def spread_picture(
+    structure: EnsembleStructure,
+    reference: DensityGrid,
+    spread: StructureSpread,
+    path: Path,
+    *,
+    predict: Callable[[NDArray[np.float64]], NDArray[np.floating]] | None = None,
+) -> None:
+    """Write a density, the deviation of the ensemble and, on the same scale, the error of a model on a plane.
+
+    Args:
+        structure: with its K densities.
+        reference: its density that the model is compared with.
+        spread: its figures, for the title.
+        path: of the picture.
+        predict: gives the model's density (n,) in e/Å³ at points (n, 3) in Å.
+    """
+    plane = plotting.choose_plane(reference.atoms, reference.origin)
+    stencil = plotting.PlaneStencil(
+        plane,
+        shape=reference.shape,
+        cell=reference.atoms.cell.array,
+        origin=reference.origin,
+        pbc=reference.atoms.pbc,
+    )
+    exact = reference.values.ravel()[stencil.indices].astype(np.float64)
+    deviation = stencil(deviation_at(structure, stencil.indices))
+    limit = max(float(np.nanquantile(deviation, 0.995)), 1e-9)
+    scale = plotting.Scale("deviation (e/Å³)", (0.0, limit), (), colours="magma_r", extend="max")
+    labels = list(spread.deviations)
+    shown = [
+        ("reference", stencil(exact), plotting.SCALES["density"]),
+        (f"{len(labels)} densities: mean |ρ − median|", deviation, scale),
+    ]
+    if predict is not None:
+        error = np.abs(predict(reference.points(stencil.indices)) - exact)
+        shown.append(("model: |prediction − reference|", stencil(error), scale))
+    heading = f"{spread.name}    $\\varepsilon_\\mathrm{{mad}}$ = {spread.eps_mad:.3g} %"
+    plotting.save(plotting.panels(plane, reference.atoms, shown, heading=heading, origin=reference.origin), path)

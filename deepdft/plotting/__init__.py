@@ -4,7 +4,7 @@ Every function returns a `matplotlib.figure.Figure`; `save` writes it. Colour ma
 and safe for colour-blind readers.
 """
 
-from deepdft.plotting.density import compare, compare_predicted, comparison, plane_picture, slices
+from deepdft.plotting.density import compare, compare_predicted, comparison, panels, plane_picture, slices
 from deepdft.plotting.errors import error_distributions, error_histogram, learning_curves, outlier_indices
 from deepdft.plotting.figure import save
 from deepdft.plotting.planes import Plane, PlaneStencil, choose_plane, plane_values
@@ -23,6 +23,7 @@ __all__ = [
     "error_histogram",
     "learning_curves",
     "outlier_indices",
+    "panels",
     "plane_picture",
     "plane_values",
     "save",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import ase
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +19,7 @@ from deepdft.plotting.figure import new_figure
 from deepdft.plotting.planes import IN_PLANE, Plane, PlaneStencil, cell_outline, choose_plane, plane_values
 from deepdft.plotting.scales import DENSITY, Scale
 
-__all__ = ["compare", "compare_predicted", "comparison", "plane_picture", "slices"]
+__all__ = ["compare", "compare_predicted", "comparison", "panels", "plane_picture", "slices"]
 
 
 def slices(density: DensityGrid, *, title: str | None = None) -> Figure:
@@ -137,34 +136,51 @@ def compare(
         name: of the structure; None for the formula.
         origin: (3,) Å, corner of the cell.
     """
-    width, height = _panel_size(plane)
-    if width > 2 * height:  # long and flat: one below the other
-        figure = new_figure(2 * width + 1.6, 6 * height + 1.6)
-        panels = figure.subplots(3, 1, sharex=True, sharey=True)
-    else:
-        figure = new_figure(3 * width + 2.0, height + 1.1)
-        panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    density = _draw_values(panels[0], plane, reference, DENSITY)
-    _draw_values(panels[1], plane, predicted, DENSITY)
     difference = predicted - reference
     limit = max(float(np.nanquantile(np.abs(difference), 0.995)), 1e-6)
-    signed = panels[2].imshow(
-        difference,
-        cmap="RdBu_r",
-        norm=Normalize(-limit, limit),
-        extent=(0, plane.size[0], 0, plane.size[1]),
-        origin="lower",
-        interpolation="bilinear",
-    )
-    for axes, title in zip(panels, ("reference", "prediction", "prediction - reference"), strict=True):
-        _draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64))
-        axes.set_title(title.replace("-", "−"), fontsize=10)
-        axes.label_outer()
-    _colour_bar(figure, panels[1], density, DENSITY)
-    _colour_bar(figure, panels[2], signed, Scale("difference (e/Å³)", (-limit, limit), ()))
     heading = atoms.get_chemical_formula() if name is None else name
     if eps_mae is not None:
         heading += f"    $\\varepsilon_\\mathrm{{mae}}$ = {eps_mae:.3g} %"
+    shown = [
+        ("reference", reference, DENSITY),
+        ("prediction", predicted, DENSITY),
+        ("prediction − reference", difference, Scale("difference (e/Å³)", (-limit, limit), (), colours="RdBu_r")),
+    ]
+    return panels(plane, atoms, shown, heading=heading, origin=origin)
+
+
+def panels(
+    plane: Plane,
+    atoms: ase.Atoms,
+    shown: Sequence[tuple[str, NDArray[np.floating], Scale]],
+    *,
+    heading: str,
+    origin: ArrayLike = (0.0, 0.0, 0.0),
+) -> Figure:
+    """Several quantities on one plane side by side; neighbours with the same scale share its colour bar.
+
+    Args:
+        plane: the plane.
+        atoms: the structure.
+        shown: title, (rows, columns) values on the plane, and scale of each panel.
+        heading: above all.
+        origin: (3,) Å, corner of the cell.
+    """
+    width, height = _panel_size(plane)
+    n = len(shown)
+    if width > 2 * height:  # long and flat: one below the other
+        figure = new_figure(2 * width + 1.6, 2 * n * height + 1.6)
+        grid = figure.subplots(n, 1, sharex=True, sharey=True)
+    else:
+        figure = new_figure(n * width + 2.0, height + 1.1)
+        grid = figure.subplots(1, n, sharex=True, sharey=True)
+    for place, (axes, (title, values, scale)) in enumerate(zip(grid, shown, strict=True)):
+        image = _draw_values(axes, plane, values, scale)
+        _draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64))
+        axes.set_title(title, fontsize=10)
+        axes.label_outer()
+        if place + 1 == n or shown[place + 1][2] is not scale:
+            _colour_bar(figure, axes, image, scale)
     figure.suptitle(heading)
     return figure
 

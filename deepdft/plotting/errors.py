@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from deepdft.plotting.figure import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure
@@ -132,7 +133,8 @@ def error_distributions(
         names = list(series[what])
         _name(axes, errors[chosen], [names[index] for index in chosen], base=min(beside, 0.4))
     axes.set(xlabel=quantity, ylabel="structures (%)", title=title or "")
-    axes.legend(frameon=False, loc="upper left")
+    axes.set_yticks([tick for tick in MaxNLocator(6).tick_values(0, top) if tick <= 100])
+    axes.legend(loc="upper left", facecolor="white", edgecolor="none", framealpha=0.85)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -165,6 +167,7 @@ def _name(axes: Axes, values: NDArray[np.floating], names: Sequence[str], *, bas
             rotation=90,
             fontsize=8,
             color=PURPLE,
+            path_effects=[patheffects.withStroke(linewidth=2.5, foreground="white")],
             arrowprops={"arrowstyle": "-", "color": PURPLE, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
         )
         right -= 0.035
@@ -238,6 +241,10 @@ def learning_curves(
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(NullFormatter())
+    first, last = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if last / first > 1000 else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 500, 2k, 1M
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -78,7 +78,7 @@ def test_a_job_of_a_sweep_that_fails_is_named_without_a_traceback(
     assert what == "error: workers=2: too many"
 
 
-@pytest.mark.parametrize("name", ["convert", "train", "evaluate", "predict", "report"])
+@pytest.mark.parametrize("name", ["convert", "generate", "train", "evaluate", "predict", "report"])
 def test_every_command_shows_its_help_and_its_config_without_running(
     call: Call, name: str, user: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,7 +99,7 @@ def test_the_spread_of_every_structure_of_a_store(folder, structures, evaluate):
     assert (summary["evaluation"], summary["incomplete"]) == ("xc_ensemble", [])
     assert "eps_mae" not in summary
     assert f"{np.mean(values):.3f}" in said.out
-    assert left_in(folder / "results") == {"errors.csv", "summary.json", "histogram.png"}
+    assert left_in(folder / "results") == {"errors.csv", "summary.json", "histogram.png", "spread.png"}
     assert said.err == ""
 
 
@@ -120,7 +120,8 @@ def test_with_a_model_both_figures_stand_in_one_table(folder, structures, evalua
     assert summary["share_below_spread"] == below / len(table)
     assert summary["eps_mae"]["max"] == pytest.approx(max(float(row["eps_mae"]) for row in table))
     assert summary["checkpoint"] == "tiny.ckpt"
-    assert left_in(folder / "results") == {"errors.csv", "summary.json", "histogram.png", "worst.png", "worst_2.png"}
+    pictures = {"histogram.png", "spread.png", "worst.png", "worst_2.png"}
+    assert left_in(folder / "results") == {"errors.csv", "summary.json", *pictures}
 
 
 def test_a_model_of_zero_error_is_below_the_spread_everywhere(folder, structures, evaluate, monkeypatch):

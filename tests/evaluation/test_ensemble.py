@@ -16,6 +16,7 @@ from deepdft.evaluation import ensemble as module
 from deepdft.evaluation.ensemble import (
     COLUMNS,
     StructureSpread,
+    deviation_at,
     reference_label,
     structure_spread,
     write_csv,
@@ -107,6 +108,16 @@ def test_the_spread_does_not_depend_on_how_many_planes_are_read_at_once(monkeypa
     assert spread.eps_mad == pytest.approx(whole, rel=1e-12)
     assert max(part.size for part in read) <= max(points, 72)
     np.testing.assert_array_equal(np.concatenate(read), densities["PBE"].values)
+
+
+@pytest.mark.parametrize("points", [1, 200, 10**9])
+def test_the_deviation_at_some_points_is_that_of_all(monkeypatch, points):
+    monkeypatch.setattr(module, "POINTS_AT_ONCE", points)
+    densities = make_densities()
+    values = np.stack([density.values.ravel().astype(float) for density in densities.values()])
+    everywhere = np.abs(values - np.median(values, axis=0)).mean(axis=0)
+    indices = np.random.default_rng(0).integers(0, 504, 100)
+    np.testing.assert_allclose(deviation_at(as_structure(densities), indices), everywhere[indices], rtol=1e-12)
 
 
 def test_equal_densities_have_no_spread_and_deviations_have_the_spread_as_mean():

@@ -1,0 +1,47 @@
+"""deepdft-report: one HTML page and Markdown tables that compare training runs and evaluations."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+
+from deepdft.cli.app import hydra_command, one_line_errors
+from deepdft.cli.arguments import positional_list
+from deepdft.evaluation.page import write_report
+from deepdft.evaluation.runs import read_runs
+
+__all__ = ["main"]
+
+
+@one_line_errors
+def main() -> None:
+    """Entry point of deepdft-report."""
+    sys.argv[1:] = positional_list(sys.argv[1:], "runs")
+    _run()
+
+
+@hydra_command("report")
+def _run(cfg: DictConfig) -> None:
+    for key in ("runs", "names"):
+        if not isinstance(cfg[key], ListConfig) and cfg[key] is not None:
+            raise ValueError(f"{key}={cfg[key]}: expected a list, as {key}=[a,b]")
+    if not cfg.runs:
+        raise ValueError("which runs? give run directories and output folders of evaluations: deepdft-report RUN…")
+    if not isinstance(cfg.worst, int) or cfg.worst < 0:
+        raise ValueError(f"worst={cfg.worst}: a number of structures, 0 or more")
+    names = None if cfg.names is None else [str(name) for name in cfg.names]
+    trainings, evaluations = read_runs([Path(run) for run in cfg.runs], names)
+    output = Path(cfg.output)
+    output.mkdir(parents=True, exist_ok=True)
+    made = f"{datetime.now():%Y-%m-%d %H:%M}, {shlex.join(['deepdft-report', *map(str, cfg.runs)])}"
+    write_report(output, trainings, evaluations, title=str(cfg.title), subtitle=made, worst=cfg.worst)
+    print(f"{len(trainings)} training runs and {len(evaluations)} evaluations are compared in {output}/report.html")
+    print(f"the tables alone, as Markdown: {output}/report.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Tables that compare training runs and evaluations; the same ones go to the page and to Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepdft.evaluation.runs import EvaluationRun, TrainingRun
+
+__all__ = [
+    "Comparison",
+    "as_markdown",
+    "comparison_tables",
+    "distinct_ensembles",
+    "shares_below",
+    "worst_table",
+]
+
+NOTHING = "–"
+STATISTICS = ("mean", "median", "p99", "max", "pooled")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of text."""
+
+    title: str
+    """What is compared."""
+    columns: list[str]
+    """Headings."""
+    rows: list[list[str]]
+    """Cells, as many in a row as there are columns."""
+    note: str = ""
+    """What the columns mean."""
+    best: frozenset[tuple[int, int]] = frozenset()
+    """Rows and columns of the cells that stand out."""
+
+    def is_text(self, column: int) -> bool:
+        """Whether a column holds words rather than numbers."""
+        return not all(_is_number(row[column]) for row in self.rows)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return cell == NOTHING
+    return True
+
+
+def comparison_tables(trainings: Sequence[TrainingRun], evaluations: Sequence[EvaluationRun]) -> list[Comparison]:
+    """Errors, spreads, training runs, and the settings in which the runs differ; tables without rows are left out."""
+    tables = [
+        _errors([run for run in evaluations if "eps_mae" in run.summary], trainings),
+        _spreads(distinct_ensembles(evaluations)),
+        _below(evaluations),
+        _trainings(trainings),
+        _settings(trainings),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _errors(evaluations: Sequence[EvaluationRun], trainings: Sequence[TrainingRun]) -> Comparison:
+    """Like the paper's Table 1: data sets with their splits, and errors of the models on them."""
+    ordered = sorted(evaluations, key=lambda run: (run.data, run.summary["eps_mae"]["mean"]))
+    rows, best = [], set()
+    for index, run in enumerate(ordered):
+        split = next((training.split for training in trainings if run.is_of(training)), {})
+        counts = [str(split.get(part, NOTHING)) for part in ("train", "validation")]
+        errors = [_percent(run.summary["eps_mae"][name]) for name in STATISTICS]
+        rows.append([run.data, run.name, _model(run), *counts, str(run.summary["n_structures"]), *errors])
+        among = [other.summary["eps_mae"] for other in ordered if other.data == run.data]
+        for column, name in enumerate(STATISTICS, start=6):
+            if len(among) > 1 and run.summary["eps_mae"][name] == min(errors[name] for errors in among):
+                best.add((index, column))
+    return Comparison(
+        "Errors of models: ε_mae in %",
+        ["data set", "evaluation", "model", "train", "validation", "evaluated", *STATISTICS],
+        rows,
+        "ε_mae = ∫|ρ − ρ̂| / ∫|ρ| in %, over the full grid of each structure; mean, median, 99th percentile and maximum "
+        "over structures; pooled is the sum of the numerators over that of the denominators.",
+        frozenset(best),
+    )
+
+
+def _spreads(evaluations: Sequence[EvaluationRun]) -> Comparison:
+    rows = [
+        [
+            run.data,
+            run.name,
+            ", ".join(run.summary["functionals"]),
+            run.summary["reference"],
+            str(run.summary["n_structures"]),
+            *(_percent(run.summary["eps_mad"][name]) for name in STATISTICS),
+        ]
+        for run in evaluations
+    ]
+    return Comparison(
+        "Spread of DFT: ε_mad in %",
+        ["data set", "evaluation", "densities", "reference", "structures", *STATISTICS],
+        rows,
+        "ε_mad = ∫ (1/K) Σ |ρₖ − median| / ∫|ρ_reference| in %, the median taken point by point over the K densities.",
+    )
+
+
+def shares_below(evaluations: Sequence[EvaluationRun]) -> list[tuple[EvaluationRun, EvaluationRun, int, float]]:
+    """Models against ensembles: error, spread, structures in both, share of these with an error below the spread.
+
+    Structures are the same where name and formula are.
+    """
+    found = []
+    for ensemble in distinct_ensembles(evaluations):
+        spread = {(row["name"], row["formula"]): float(row["eps_mad"]) for row in ensemble.rows if "eps_mad" in row}
+        for model in evaluations:
+            errors = {(row["name"], row["formula"]): float(row["eps_mae"]) for row in model.rows if "eps_mae" in row}
+            common = [structure for structure in errors if structure in spread]
+            if common:
+                below = sum(errors[structure] < spread[structure] for structure in common)
+                found.append((model, ensemble, len(common), below / len(common)))
+    return found
+
+
+def distinct_ensembles(evaluations: Sequence[EvaluationRun]) -> list[EvaluationRun]:
+    """Evaluations of a spread, one for each ensemble and reference: beside several models it is measured anew."""
+    first: dict[Any, EvaluationRun] = {}
+    for run in evaluations:
+        if "eps_mad" in run.summary:
+            data = run.summary["data"]["fingerprint"], run.summary["reference"], *run.values("eps_mad")
+            first.setdefault(data, run)
+    return list(first.values())
+
+
+def _below(evaluations: Sequence[EvaluationRun]) -> Comparison:
+    rows = [
+        [model.name, _model(model), ensemble.name, str(count), f"{100 * share:.1f}"]
+        for model, ensemble, count, share in shares_below(evaluations)
+    ]
+    return Comparison(
+        "Models beside the spread of DFT",
+        ["evaluation", "model", "ensemble", "structures in both", "ε_mae below ε_mad (%)"],
+        rows,
+        "Below the spread of functionals, a model's error is smaller than what DFT itself leaves open.",
+    )
+
+
+def _trainings(trainings: Sequence[TrainingRun]) -> Comparison:
+    rows = [
+        [
+            run.name,
+            run.model,
+            str(run.run.get("n_parameters", NOTHING)),
+            *(str(run.split.get(part, NOTHING)) for part in ("train", "validation")),
+            str(run.steps),
+            _percent(run.best),
+            f"{run.summary['seconds'] / 3600:.2f}" if "seconds" in run.summary else "not finished",
+        ]
+        for run in sorted(trainings, key=lambda run: run.best if math.isfinite(run.best) else math.inf)
+    ]
+    return Comparison(
+        "Training runs",
+        ["run", "model", "parameters", "train", "validation", "steps", "best ε_mae in validation (%)", "hours"],
+        rows,
+        "In validation ε_mae is over some grid points of each structure, the same at every validation.",
+    )
+
+
+def _settings(trainings: Sequence[TrainingRun]) -> Comparison:
+    changed = _differences({run.name: run.config for run in trainings})
+    rows = [[key, *values.values()] for key, values in changed.items()]
+    return Comparison("Settings that differ", ["setting", *(run.name for run in trainings)], rows)
+
+
+def worst_table(run: EvaluationRun, count: int) -> Comparison:
+    """The structures with the largest errors of an evaluation, or the widest spreads where there is no model."""
+    rows = run.worst(count)
+    columns = ["name", "formula", "n_electrons", "eps_mae", "eps_mad", "electron_error"]
+    shown = [column for column in columns if rows and column in rows[0]]
+    headings = {"n_electrons": "electrons", "eps_mae": "ε_mae (%)", "eps_mad": "ε_mad (%)"}
+    headings |= {"electron_error": "electron error"}
+    texts = [[_cell(column, row[column]) for column in shown] for row in rows]
+    what = "largest errors" if "eps_mae" in run.summary else "widest spreads"
+    return Comparison(f"{run.name}: {what}", [headings.get(column, column) for column in shown], texts)
+
+
+def as_markdown(table: Comparison) -> str:
+    """A table of Markdown under its title; what stands out is bold."""
+
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rows = [
+        line(f"**{cell}**" if (i, j) in table.best else cell for j, cell in enumerate(row))
+        for i, row in enumerate(table.rows)
+    ]
+    note = ["", table.note] if table.note else []
+    return "\n".join(
+        [f"## {table.title}", "", line(table.columns), line("---" for _ in table.columns), *rows, *note, ""]
+    )
+
+
+def _model(run: EvaluationRun) -> str:
+    return str(run.summary.get("model", NOTHING))
+
+
+def _percent(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else NOTHING
+
+
+def _cell(column: str, text: str) -> str:
+    """A cell of errors.csv for people."""
+    if column in ("name", "formula"):
+        return text
+    return f"{float(text):+.3f}" if column == "electron_error" else f"{float(text):.3f}"
+
+
+def _differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Settings that differ between runs: key → run → value.
+
+    Paths below a run's own directory are the same setting in all, and are left out.
+
+    Args:
+        configs: run → config.
+    """
+    flat = {name: dict(_leaves(config)) for name, config in configs.items()}
+    keys = dict.fromkeys(key for leaves in flat.values() for key in leaves)
+    found = {key: {name: leaves.get(key, "–") for name, leaves in flat.items()} for key in keys}
+    return {key: values for key, values in found.items() if len(set(values.values())) > 1}
+
+
+def _leaves(config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Dotted keys and values as text, with the run's directory taken out of them."""
+    own = str(config.get("run_dir") or "\0")
+    stack: list[tuple[str, Any]] = [("", {key: value for key, value in config.items() if key != "run_dir"})]
+    while stack:
+        prefix, value = stack.pop(0)
+        if isinstance(value, Mapping) and value:
+            stack[:0] = [(f"{prefix}.{key}".lstrip("."), item) for key, item in value.items()]
+        else:
+            yield prefix, str(value).replace(own, "RUN")

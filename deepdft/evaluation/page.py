@@ -1,0 +1,167 @@
+"""The report: one HTML page that needs no other file and no network, and its tables as Markdown."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from deepdft import plotting
+from deepdft.evaluation.comparison import (
+    Comparison,
+    as_markdown,
+    comparison_tables,
+    distinct_ensembles,
+    worst_table,
+)
+from deepdft.evaluation.runs import EvaluationRun, TrainingRun
+
+__all__ = ["write_report"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+MOST_SERIES = 6
+"""Of a histogram: more would hide each other."""
+MOST_CURVES = 12
+"""Of the learning curves."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture within the page."""
+
+    data: str
+    """As a data URI."""
+    caption: str
+    """What it shows."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    title: str
+    """Its heading."""
+    table: Comparison | None = None
+    """Shown first."""
+    pictures: list[Picture] = field(default_factory=list)
+    """Shown below."""
+
+
+def write_report(
+    folder: Path,
+    trainings: Sequence[TrainingRun],
+    evaluations: Sequence[EvaluationRun],
+    *,
+    title: str = "Comparison of density models",
+    subtitle: str = "",
+    worst: int = 5,
+) -> None:
+    """Write report.html and report.md.
+
+    Args:
+        folder: must exist.
+        trainings: runs to compare.
+        evaluations: evaluations to compare.
+        title: of the page.
+        subtitle: below it, e.g. the command.
+        worst: this many of the worst structures of each evaluation are listed.
+    """
+    tables = comparison_tables(trainings, evaluations)
+    worst_tables = {run.name: worst_table(run, worst) for run in evaluations} if worst else {}
+    sections = [Section(table.title, table) for table in tables]
+    sections += _distributions(evaluations) + _curves(trainings, evaluations)
+    sections += [
+        Section(worst_tables[run.name].title, worst_tables[run.name], _pictures_of(run)) for run in evaluations if worst
+    ]
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("report.html.j2").render(
+        title=title,
+        subtitle=subtitle,
+        sections=sections,
+        sources=[_source(run.name, run.folder, run.run) for run in trainings]
+        + [_source(run.name, run.folder, run.summary) for run in evaluations],
+    )
+    text = "\n".join([f"# {title}", "", subtitle, "", *map(as_markdown, [*tables, *worst_tables.values()])])
+    for name, content in (("report.html", page), ("report.md", text)):
+        beside = folder / f".{name}.part"
+        beside.write_text(content, encoding="utf-8")
+        beside.replace(folder / name)
+
+
+def _distributions(evaluations: Sequence[EvaluationRun]) -> list[Section]:
+    """Errors and spreads on one axis: the paper's Figure 3."""
+    models = sorted(
+        (run for run in evaluations if "eps_mae" in run.summary), key=lambda run: run.summary["eps_mae"]["mean"]
+    )
+    ensembles = distinct_ensembles(evaluations)
+    series = {f"{_plain(run.name)}, $\\varepsilon_\\mathrm{{mae}}$": run.values("eps_mae") for run in models}
+    series |= {f"{_plain(run.name)}, $\\varepsilon_\\mathrm{{mad}}$": run.values("eps_mad") for run in ensembles}
+    if not series:
+        return []
+    caption = "Errors of models (ε_mae)" + (" and spread of DFT (ε_mad)" if ensembles else "")
+    caption += " of the structures; dashed lines are means, triangles outliers."
+    if len(series) > MOST_SERIES:
+        caption += f" The {MOST_SERIES} first of {len(series)}, the models with the smallest errors before the others."
+    figure = plotting.error_distributions(dict(list(series.items())[:MOST_SERIES]))
+    return [Section("Distribution of errors", pictures=[Picture(_svg(figure), caption)])]
+
+
+def _curves(trainings: Sequence[TrainingRun], evaluations: Sequence[EvaluationRun]) -> list[Section]:
+    """Validation errors against steps, with the spread of DFT as a yardstick."""
+    curves = {_plain(run.name): run.curve() for run in sorted(trainings, key=lambda run: run.best) if run.curve()[0]}
+    if not curves:
+        return []
+    levels = {
+        f"ε_mad {_plain(run.name)}": run.summary["eps_mad"]["mean"] for run in evaluations if "eps_mad" in run.summary
+    }
+    caption = "Validation error during training" + (", and the mean spread of DFT." if levels else ".")
+    if len(curves) > MOST_CURVES:
+        caption += f" The {MOST_CURVES} best of {len(curves)} runs."
+    figure = plotting.learning_curves(dict(list(curves.items())[:MOST_CURVES]), levels=levels)
+    return [Section("Learning curves", pictures=[Picture(_svg(figure), caption)])]
+
+
+def _plain(name: str) -> str:
+    """A name that matplotlib takes for plain text."""
+    return name.replace("$", r"\$")
+
+
+def _pictures_of(run: EvaluationRun) -> list[Picture]:
+    """Slices of the densities of the worst structures, as the evaluation has drawn them."""
+    names = ["worst.png", *(f"worst_{place}.png" for place in range(2, len(run.rows) + 1))]
+    captions = {
+        name: f"{row['name']}, {row['formula']}" for name, row in zip(names, run.worst(len(names)), strict=True)
+    }
+    if "widest" in run.summary:
+        captions = {"spread.png": f"{run.summary['widest']}, where the densities differ most"} | captions
+    return [
+        Picture(_data_uri((run.folder / name).read_bytes(), "image/png"), caption)
+        for name, caption in captions.items()
+        if (run.folder / name).is_file()
+    ]
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _data_uri(buffer.getvalue(), "image/svg+xml")
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _source(name: str, folder: Path, content: dict[str, Any]) -> dict[str, str]:
+    """Where a run is and how it was made."""
+    return {
+        "name": name,
+        "folder": str(folder),
+        "commit": (content.get("git") or {}).get("commit", ""),
+        "command": " ".join(content.get("command", [])),
+    }
