@@ -20,7 +20,7 @@ from deepdft.cli.provenance import command_line, versions
 from deepdft.data.convert import store_split
 from deepdft.data.splits import read_split_file
 from deepdft.data.store import DensityStore
-from deepdft.data.store_folder import alone, is_complete
+from deepdft.data.store_folder import alone, begin, is_complete
 from deepdft.data.store_index import WORK_FOLDER
 from deepdft.data.store_writer import Compression
 from deepdft.dft.functionals import functionals
@@ -58,7 +58,7 @@ def _run(cfg: DictConfig) -> None:
     if recipe is not None and is_complete(output, settings.identity(_origin(recipe))):
         _say_complete(output)
         return
-    entries = _read(cfg) if recipe is None else _make(recipe, output)
+    entries = _read(cfg) if recipe is None else _make(recipe, output, settings.identity(_origin(recipe)))
     plan = GenerationPlan(settings, entries, digest(entries) if recipe is None else _origin(recipe))
     if is_complete(output, plan.identity):
         _say_complete(output)
@@ -81,10 +81,11 @@ def _origin(recipe: Any) -> str:
     return repr(sorted(recipe.items()))
 
 
-def _make(recipe: Any, output: Path) -> list[Entry]:
+def _make(recipe: Any, output: Path, identity: str) -> list[Entry]:
     """The structures of a recipe; they are kept in the unfinished store."""
     made = instantiate(recipe, _convert_="all")
     with alone(output, "deepdft-generate"):
+        begin(output, identity, {"plan": identity}, what="generation")
         return entries_of_recipe(
             made,
             output / WORK_FOLDER,

@@ -14,9 +14,10 @@ from deepdft.dft.jobs import Task
 
 __all__ = ["DaskWorkers", "Local", "Slurm"]
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "distributed.scheduler.worker-saturation": 1.0,  # a killed worker takes down the structure it runs, no queued one
     "distributed.scheduler.allowed-failures": 2,
+    "distributed.scheduler.default-task-durations": {"structure": "1h"},  # worth a worker each, from the beginning
     "distributed.worker.memory.target": False,  # nothing to spill: results are small
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,  # a paused worker may wait for ever
@@ -28,8 +29,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 
 def _environment() -> dict[str, str]:
     """Of a worker that is started by a script."""
-    settings = {f"DASK_{key.replace('.', '__').replace('-', '_').upper()}": str(v) for key, v in SETTINGS.items()}
-    return ONE_THREAD | settings
+    memory = {key: value for key, value in SETTINGS.items() if key.startswith("distributed.worker.")}
+    return ONE_THREAD | {f"DASK_{key.replace('.', '__').upper()}": str(value) for key, value in memory.items()}
 
 
 class DaskWorkers:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -121,7 +122,9 @@ class _Gpaw:
             CalculationError: if it does not converge.
         """
         begun = time.perf_counter()
-        calculator = self.converge(atoms, functional)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")  # e.g. of cells with sharp angles
+            calculator = self.converge(atoms, functional)
         values = valence_density(calculator.dft, atoms, self.smoothing, self.shape(atoms))
         return Calculation(
             density=DensityGrid(values.astype(np.float32), atoms),
@@ -129,7 +132,7 @@ class _Gpaw:
             energy=float(calculator.get_potential_energy()),
             iterations=int(calculator.get_number_of_iterations()),
             seconds=time.perf_counter() - begun,
-            details=self._details(calculator),
+            details=self._details(calculator, sorted({" ".join(str(w.message).split()) for w in caught})),
         )
 
     def converge(self, atoms: ase.Atoms, functional: Functional) -> Any:
@@ -168,13 +171,15 @@ class _Gpaw:
             names[element] = f"{names.get(element, 'paw')}:d,{u}"
         return names
 
-    def _details(self, calculator: Any) -> dict[str, Any]:
+    def _details(self, calculator: Any, warned: Sequence[str]) -> dict[str, Any]:
         details: dict[str, Any] = {"calculation_grid": [int(n) for n in calculator.get_number_of_grid_points()]}
         kpoints = len(calculator.get_bz_k_points())
         if kpoints > 1:
             details["kpoints"] = kpoints
         if self.magnetic_moments:
             details["magnetic_moment"] = float(calculator.get_magnetic_moment())
+        if warned:
+            details["warnings"] = list(warned)
         return details
 
 

@@ -189,48 +189,48 @@ class _Run:
         self.results = (output / WORK_FOLDER / "results").absolute()
         self.results.mkdir(exist_ok=True)
         self.accounts: dict[int, dict[str, Any]] = {}
+        self.failed = 0
+        self.cost = 0.0
         self.shard_of = {position: number for number, shard in enumerate(plan.shards) for position in shard}
         self.packed = {number for number in range(len(plan.shards)) if read_record(output, number) is not None}
-        for position, number in self.shard_of.items():
-            account = read_account(self.results, position)
-            there = number in self.packed or _densities(self.results, position).exists()
-            if account is not None and ("error" in account or there):
-                self.accounts[position] = account
-            else:
-                (self.results / f"{position:07d}.json").unlink(missing_ok=True)
-            if number in self.packed:
-                _densities(self.results, position).unlink(missing_ok=True)
+        for position in range(len(plan.entries)):
+            self._find(position)
+
+    def _find(self, position: int) -> None:
+        """Look for what an earlier run did for a structure; without an account or densities it did nothing."""
+        account, densities = read_account(self.results, position), _densities(self.results, position)
+        packed = self.shard_of[position] in self.packed
+        if account is not None and ("error" in account or packed or densities.exists()):
+            self._note(position, account)
+        else:
+            (self.results / f"{position:07d}.json").unlink(missing_ok=True)
+        if packed:
+            densities.unlink(missing_ok=True)
+
+    def _note(self, position: int, account: dict[str, Any]) -> None:
+        self.accounts[position] = account
+        self.failed += "error" in account
+        self.cost += self.plan.costs[position]
 
     def calculate(self, workers: Workers) -> None:
         """Do what is left to do, and pack shards."""
-        plan = self.plan
         todo = [
-            Task(position, entry, plan.settings, self.results)
-            for position, entry in enumerate(plan.entries)
+            Task(position, entry, self.plan.settings, self.results)
+            for position, entry in enumerate(self.plan.entries)
             if position not in self.accounts
         ]
         self._report()
-        for number in range(len(plan.shards)):
+        for number in range(len(self.plan.shards)):
             self._pack_if_whole(number)
         for task, outcome in workers(todo):
             account = _lost(task, outcome) if isinstance(outcome, Exception) else outcome
-            self.accounts[task.position] = account
+            self._note(task.position, account)
             self._report(task.entry.name, account.get("error", ""))
             self._pack_if_whole(self.shard_of[task.position])
 
     def _report(self, latest: str = "", error: str = "") -> None:
-        costs = self.plan.costs
-        self.progress(
-            Progress(
-                done=len(self.accounts),
-                failed=sum("error" in account for account in self.accounts.values()),
-                total=len(self.plan.entries),
-                cost_done=sum(costs[position] for position in self.accounts),
-                cost_total=sum(costs),
-                latest=latest,
-                error=error,
-            )
-        )
+        total = len(self.plan.entries)
+        self.progress(Progress(len(self.accounts), self.failed, total, self.cost, sum(self.plan.costs), latest, error))
 
     def _pack_if_whole(self, number: int) -> None:
         """Write a shard when all its structures are done."""

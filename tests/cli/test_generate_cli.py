@@ -79,6 +79,14 @@ def test_a_recipe_makes_the_structures_once(tmp_path: Path) -> None:
     assert "already a store, of another source or with other settings" in other.stderr
 
 
+def test_an_unfinished_recipe_is_not_mixed_with_another(tmp_path: Path) -> None:
+    arguments = ["recipe=qm9", "recipe.folder=.", "recipe.count=1", "output=store", "cluster=here", *fake()]
+    (tmp_path / "dsgdb9nsd_000001.xyz").write_text("1\n\nXe 0 0 0 0\n")
+    assert "all 1 structures failed, 000001 with: PBE: not converged" in run(*arguments, cwd=tmp_path).stderr
+    result = run(*arguments, "recipe.seed=1", cwd=tmp_path)
+    assert "a generation of another source, or with other settings, was begun here" in result.stderr
+
+
 def results(output: Path) -> list[Path]:
     return list((output / ".conversion" / "results").glob("*.json"))
 

@@ -180,4 +180,7 @@ def test_a_crystal_with_k_points() -> None:
     calculation = engine.calculate(engine.frame(bulk("Li", "bcc", a=3.5)), FUNCTIONALS["PBE"])
     calculation.check()
     assert calculation.details["kpoints"] == 8
+    assert "angles between your unit-cell vectors" not in str(calculation.details)
+    sharp = engine.calculate(Atoms("Li", cell=[[3.5, 0, 0], [0, 3.5, 0], [3.5, 0, 2.0]], pbc=True), FUNCTIONALS["PBE"])
+    assert "angles between your unit-cell vectors" in sharp.details["warnings"][0]
     assert calculation.n_valence == 1
