@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import positional_list
 from deepdft.evaluation.page import write_report
-from deepdft.evaluation.runs import read_runs
+from deepdft.evaluation.runs import find_runs, read_runs
 
 __all__ = ["main"]
 
@@ -34,7 +34,10 @@ def _run(cfg: DictConfig) -> None:
     if not isinstance(cfg.worst, int) or cfg.worst < 0:
         raise ValueError(f"worst={cfg.worst}: a number of structures, 0 or more")
     names = None if cfg.names is None else [str(name) for name in cfg.names]
-    trainings, evaluations = read_runs([Path(run) for run in cfg.runs], names)
+    folders, problems = find_runs([Path(run) for run in cfg.runs])
+    trainings, evaluations = read_runs(folders, names)
+    for problem in problems:
+        print(f"warning: left out: {problem}", file=sys.stderr)
     output = Path(cfg.output)
     output.mkdir(parents=True, exist_ok=True)
     made = f"{datetime.now():%Y-%m-%d %H:%M}, {shlex.join(['deepdft-report', *map(str, cfg.runs)])}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from deepdft.evaluation.runs import EvaluationRun, TrainingRun
@@ -154,13 +155,13 @@ def _trainings(trainings: Sequence[TrainingRun]) -> Comparison:
             *(str(run.split.get(part, NOTHING)) for part in ("train", "validation")),
             str(run.steps),
             _percent(run.best),
-            f"{run.summary['seconds'] / 3600:.2f}" if "seconds" in run.summary else "not finished",
+            str(timedelta(seconds=round(run.summary["seconds"]))) if "seconds" in run.summary else "not finished",
         ]
         for run in sorted(trainings, key=lambda run: run.best if math.isfinite(run.best) else math.inf)
     ]
     return Comparison(
         "Training runs",
-        ["run", "model", "parameters", "train", "validation", "steps", "best ε_mae in validation (%)", "hours"],
+        ["run", "model", "parameters", "train", "validation", "steps", "best ε_mae in validation (%)", "time"],
         rows,
         "In validation ε_mae is over some grid points of each structure, the same at every validation.",
     )
@@ -224,7 +225,7 @@ def _differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
         configs: run → config.
     """
     flat = {name: dict(_leaves(config)) for name, config in configs.items()}
-    keys = dict.fromkeys(key for leaves in flat.values() for key in leaves)
+    keys = sorted({key for leaves in flat.values() for key in leaves})
     found = {key: {name: leaves.get(key, "–") for name, leaves in flat.items()} for key in keys}
     return {key: values for key, values in found.items() if len(set(values.values())) > 1}
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from deepdft.training.loggers import read_metrics
 
-__all__ = ["EvaluationRun", "TrainingRun", "read_runs"]
+__all__ = ["EvaluationRun", "TrainingRun", "find_runs", "read_runs"]
 
 DEEPEST = 3
 """Levels below a given folder where runs are looked for: a sweep, or the folder of a study."""
@@ -99,20 +99,47 @@ class EvaluationRun:
         )
 
 
-def read_runs(
-    paths: Sequence[Path], names: Sequence[str] | None = None
-) -> tuple[list[TrainingRun], list[EvaluationRun]]:
-    """Runs and evaluations, and those in folders of them.
+def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Folders of runs and evaluations, each once, and what is wrong with the paths that lead to none.
 
     Args:
         paths: run directories, output folders of evaluations, or folders with such in them (a sweep).
-        names: of the runs in the order they are found; None for the shortest ends of their paths that differ.
 
     Raises:
         FileNotFoundError: if a path does not exist.
-        ValueError: if there are no runs at a path, a file is damaged, or there are not as many names as runs.
+        ValueError: if no path leads to a run.
     """
-    folders = list(dict.fromkeys(folder.resolve() for path in paths for folder in _folders(Path(path))))
+    found: dict[Path, None] = {}
+    problems = []
+    for path in map(Path, paths):
+        folders = _folders(path)
+        found |= {folder.resolve(): None for folder in folders}
+        if not folders and any(path.glob("*.part")):
+            problems.append(
+                f"{path}: this evaluation is not finished; to go on, give its command again with output={path}"
+            )
+        elif not folders:
+            problems.append(
+                f"{path}: neither a training run (config.yaml, metrics.csv) nor an evaluation (errors.csv, "
+                "summary.json), and no such folders in it"
+            )
+    if not found:
+        raise ValueError(problems[0] if problems else "no runs are given")
+    return list(found), problems
+
+
+def read_runs(
+    folders: Sequence[Path], names: Sequence[str] | None = None
+) -> tuple[list[TrainingRun], list[EvaluationRun]]:
+    """Runs and evaluations.
+
+    Args:
+        folders: found by `find_runs`.
+        names: of the runs in this order; None for the shortest ends of their paths that differ.
+
+    Raises:
+        ValueError: if a file is damaged, or there are not as many names as runs.
+    """
     if names is None:
         names = _short_names(folders)
     if len(names) != len(folders) or len(set(names)) < len(names):
@@ -136,12 +163,7 @@ def _folders(path: Path) -> list[Path]:
         if found:
             return found
         level = sorted(sub for folder in level for sub in folder.iterdir() if sub.is_dir())
-    if any(path.glob("*.part")):
-        raise ValueError(f"{path}: this evaluation is not finished; give its command again with output={path}")
-    raise ValueError(
-        f"{path}: neither a training run (config.yaml, metrics.csv) nor an evaluation (errors.csv, summary.json), "
-        "and no such folders in it"
-    )
+    return []
 
 
 def _is_training(folder: Path) -> bool:

@@ -58,7 +58,7 @@ def run(study, monkeypatch, capsys):
         monkeypatch.chdir(study)
         monkeypatch.setattr(sys, "argv", ["deepdft-report", *arguments])
         report.main()
-        return capsys.readouterr().out
+        return capsys.readouterr()
 
     return call
 
@@ -68,7 +68,8 @@ def test_a_report_compares_what_the_commands_left(study, run):
     said = run("run", "test", "dft", "output=out")
     assert set(study.iterdir()) - before == {study / "out"}
     assert sorted(path.name for path in (study / "out").iterdir()) == ["report.html", "report.md"]
-    assert "1 training runs and 2 evaluations are compared in out/report.html" in said
+    assert "1 training runs and 2 evaluations are compared in out/report.html" in said.out
+    assert said.err == ""
     markdown = (study / "out" / "report.md").read_text()
     summary = json.loads((study / "test" / "summary.json").read_text())
     mean = f"{summary['eps_mae']['mean']:.3f}"
@@ -89,6 +90,13 @@ def test_a_folder_of_runs_a_title_and_names(study, run):
     assert markdown.startswith("# Three\n")
     for name in ("first", "second", "third"):
         assert name in markdown
+
+
+def test_what_failed_is_left_out_aloud(study, run):
+    said = run("ensemble", "run", "output=some")
+    assert "1 training runs and 0 evaluations" in said.out
+    (line,) = said.err.splitlines()
+    assert line.startswith("warning: left out: ensemble: neither a training run")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from deepdft.evaluation.runs import find_runs, read_runs
+
 
 def training_folder(
     folder, errors=(30.0, 10.0, 12.0), model="deepdft.models.schnet.SchNet", *, finished=True, **config
@@ -50,3 +52,15 @@ def write_training():
 @pytest.fixture
 def write_evaluation():
     return evaluation_folder
+
+
+@pytest.fixture
+def read():
+    """Trainings and evaluations at or below some paths."""
+
+    def read_all(paths, names=None):
+        folders, problems = find_runs(paths)
+        assert problems == []
+        return read_runs(folders, names)
+
+    return read_all

@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 import pytest
 
 from deepdft.evaluation.page import write_report
-from deepdft.evaluation.runs import read_runs
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -45,10 +44,10 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def report(tmp_path):
+def report(tmp_path, read):
     def write(*folders, **options):
         (tmp_path / "report").mkdir(exist_ok=True)
-        write_report(tmp_path / "report", *read_runs(folders), **options)
+        write_report(tmp_path / "report", *read(folders), **options)
         assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "report.md"}
         html = (tmp_path / "report" / "report.html").read_text()
         page = Page(html)

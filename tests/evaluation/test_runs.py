@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from deepdft.evaluation.runs import read_runs
+from deepdft.evaluation.runs import find_runs
 
 
-def test_a_training_run_is_read(tmp_path, write_training):
-    ((run,), evaluations) = read_runs([write_training(tmp_path / "schnet")])
+def test_a_training_run_is_read(tmp_path, write_training, read):
+    ((run,), evaluations) = read([write_training(tmp_path / "schnet")])
     assert evaluations == []
     assert (run.name, run.model, run.steps, run.best) == ("schnet", "SchNet", 300, 10.0)
     assert run.curve() == ([100, 200, 300], [30.0, 10.0, 12.0])
@@ -17,29 +17,29 @@ def test_a_training_run_is_read(tmp_path, write_training):
     assert run.summary["seconds"] == 1800.0
 
 
-def test_a_run_that_is_not_finished_is_read_too(tmp_path, write_training):
+def test_a_run_that_is_not_finished_is_read_too(tmp_path, write_training, read):
     folder = write_training(tmp_path / "a", errors=(), finished=False)
     for name in ("split.json", "run.json"):
         (folder / name).unlink()
-    ((run,), _) = read_runs([folder])
+    ((run,), _) = read([folder])
     assert math.isnan(run.best)
     assert (run.steps, run.split, run.run, run.summary) == (50, {}, {}, {})
 
 
-def test_an_evaluation_is_read(tmp_path, write_evaluation):
-    (_, (run,)) = read_runs([write_evaluation(tmp_path / "e", {"a": 1.0, "b": 3.0, "c": 2.0})])
+def test_an_evaluation_is_read(tmp_path, write_evaluation, read):
+    (_, (run,)) = read([write_evaluation(tmp_path / "e", {"a": 1.0, "b": 3.0, "c": 2.0})])
     assert (run.name, run.data) == ("e", "qm9, test")
     assert run.values("eps_mae") == {"a": 1.0, "b": 3.0, "c": 2.0}
     assert run.values("eps_mad") == {}
     assert [row["name"] for row in run.worst(2)] == ["b", "c"]
-    (_, (files,)) = read_runs(
+    (_, (files,)) = read(
         [write_evaluation(tmp_path / "x", None, {"a": 0.5}, subset="all", data={"densities": ["PBE=a", "LDA=b"]})]
     )
     assert files.data == "files"
     assert [row["name"] for row in files.worst(5)] == ["a"]
 
 
-def test_an_evaluation_knows_the_run_its_model_came_from(tmp_path, monkeypatch, write_training, write_evaluation):
+def test_an_evaluation_knows_the_run_its_model_came_from(tmp_path, monkeypatch, write_training, write_evaluation, read):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "ab"):
         write_training(tmp_path / "runs" / name)
@@ -51,39 +51,49 @@ def test_an_evaluation_knows_the_run_its_model_came_from(tmp_path, monkeypatch, 
     }
     for name, summary in checkpoints.items():
         write_evaluation(tmp_path / "eval" / name, {"x": 1.0}, **summary)
-    trainings, evaluations = read_runs([tmp_path / "runs", tmp_path / "eval"])
+    trainings, evaluations = read([tmp_path / "runs", tmp_path / "eval"])
     first = next(run for run in trainings if run.name == "a")
     assert {run.name for run in evaluations if run.is_of(first)} == {"of_run", "of_file"}
 
 
-def test_runs_in_folders_are_found_once_and_named_apart(tmp_path, write_training, write_evaluation):
+def test_runs_in_folders_are_found_once_and_named_apart(tmp_path, write_training, write_evaluation, read):
     for study in ("first", "second"):
         for job in ("0", "1"):
             write_training(tmp_path / study / job)
     write_evaluation(tmp_path / "first" / "evaluate", {"a": 1.0})
-    trainings, evaluations = read_runs([tmp_path / "first", tmp_path / "second", tmp_path / "second" / "1"])
+    trainings, evaluations = read([tmp_path / "first", tmp_path / "second", tmp_path / "second" / "1"])
     assert [run.name for run in trainings] == ["first/0", "first/1", "second/0", "second/1"]
     assert [run.name for run in evaluations] == ["first/evaluate"]
 
 
-def test_runs_are_called_as_asked(tmp_path, write_training, write_evaluation):
+def test_runs_are_called_as_asked(tmp_path, write_training, write_evaluation, read):
     paths = [write_training(tmp_path / "a"), write_evaluation(tmp_path / "b", {"x": 1.0})]
-    trainings, evaluations = read_runs(paths, ["SchNet", "SchNet, test"])
+    trainings, evaluations = read(paths, ["SchNet", "SchNet, test"])
     assert (trainings[0].name, evaluations[0].name) == ("SchNet", "SchNet, test")
     for names in (["SchNet"], ["SchNet", "SchNet"]):
         with pytest.raises(ValueError, match=r"names=\['SchNet'.*expected 2 different ones"):
-            read_runs(paths, names)
+            read(paths, names)
 
 
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="gone: there is no such run"):
-        read_runs([tmp_path / "gone"])
+        find_runs([tmp_path / "gone"])
     (tmp_path / "empty" / "deeper").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"empty: neither a training run .* nor an evaluation"):
-        read_runs([tmp_path / "empty"])
+        find_runs([tmp_path / "empty"])
     (tmp_path / "empty" / "eps_mae.0.part").touch()
-    with pytest.raises(ValueError, match="empty: this evaluation is not finished"):
-        read_runs([tmp_path / "empty"])
+    with pytest.raises(ValueError, match=r"empty: this evaluation is not finished"):
+        find_runs([tmp_path / "empty"])
+    with pytest.raises(ValueError, match="no runs are given"):
+        find_runs([])
+
+
+def test_what_is_no_run_among_others_is_left_out_and_told(tmp_path, write_training):
+    write_training(tmp_path / "run")
+    (tmp_path / "failed" / ".hydra").mkdir(parents=True)
+    folders, (problem,) = find_runs([tmp_path / "failed", tmp_path / "run"])
+    assert folders == [tmp_path / "run"]
+    assert problem.startswith(f"{tmp_path / 'failed'}: neither a training run")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +105,8 @@ def test_what_is_no_run_is_refused(tmp_path):
         ("errors.csv", "name,formula,eps_mae\n", r"errors\.csv: 0 structures, but summary\.json says 1"),
     ],
 )
-def test_damaged_files_are_named(tmp_path, file, content, expected, write_evaluation):
+def test_damaged_files_are_named(tmp_path, file, content, expected, write_evaluation, read):
     folder = write_evaluation(tmp_path / "e", {"a": 1.0})
     (folder / file).write_text(content)
     with pytest.raises(ValueError, match=expected):
-        read_runs([folder])
+        read([folder])
