@@ -40,5 +40,5 @@ def test_internal_vectors_turn_with_the_structure_and_scalars_stay() -> None:
 
 def test_the_published_size_is_the_default() -> None:
     model = PaiNN()
-    assert (len(model.probe_steps), model.hidden_size, model.cutoff, model.radial.basis.size) == (3, 128, 4.0, 30)
+    assert (len(model.probe_steps), model.hidden_size, model.cutoff, model.basis.size) == (3, 128, 4.0, 30)
     assert model.cutoff_value == 0.0

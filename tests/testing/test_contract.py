@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
-from deepdft.graph.batch import ProbeGraph
+from deepdft.graph.batch import ProbeGraph, Structures
 from deepdft.models.superposition import Superposition
 from deepdft.nn.radial import safe_norm
 from deepdft.nn.scatter import sum_over_neighbours
@@ -21,6 +21,7 @@ LATTICE = "test_lattice_vectors_may_be_added_to_atoms_and_points"
 SUPERCELL = "test_a_supercell_has_the_density_of_its_cell"
 BATCH = "test_a_batch_gives_what_its_structures_give_alone"
 SLICES = "test_slices_of_points_give_what_the_whole_gives"
+ANY_POINTS = "test_any_points_of_a_structure_have_the_density_that_edges_give"
 LONELY = "test_one_atom_and_points_without_neighbours_have_a_density"
 PROBE_CUTOFF = "test_the_density_is_smooth_where_a_probe_crosses_the_cutoff"
 ATOM_CUTOFF = "test_the_density_is_smooth_where_an_atom_crosses_the_cutoff"
@@ -50,7 +51,7 @@ class Chiral(Sound):
     """Knows left from right: a triple product of three neighbour sums."""
 
     def decode(self, states, probes: ProbeGraph) -> Tensor:
-        vectors, weights = self.vectors(states, probes), states.weights[probes.edge_index[0]]
+        vectors, weights = self.vectors(states, probes), states.coefficients[probes.edge_index[0], :, 0, 0]
         sums = [
             sum_over_neighbours(
                 vectors * (weights[:, k] * torch.exp(-(k + 1) * vectors.square().sum(-1)))[:, None],
@@ -74,7 +75,7 @@ class Ordered(Sound):
 
     def encode(self, atoms):
         states = super().encode(atoms)
-        states.weights.data *= 1 + 0.1 * (torch.arange(atoms.n_atoms) % 2)[:, None]
+        states.coefficients.data *= 1 + 0.1 * (torch.arange(atoms.n_atoms) % 2)[:, None, None, None]
         return states
 
 
@@ -83,7 +84,7 @@ class Gossiping(Sound):
 
     def encode(self, atoms):
         states = super().encode(atoms)
-        states.weights.data *= atoms.structures.n_structures
+        states.coefficients.data *= atoms.structures.n_structures
         return states
 
 
@@ -95,11 +96,18 @@ class Crowded(Sound):
 
 
 class Abrupt(Sound):
-    """Drops the cutoff function."""
+    """Adds a function that has not ended at the cutoff."""
 
-    def _functions(self, probes: ProbeGraph, atom_positions: Tensor) -> Tensor:
-        squared = probes.edge_vectors(atom_positions).square().sum(dim=-1)
-        return torch.exp(-0.1 * squared[:, None] * self.exponents)
+    def decode(self, states, probes: ProbeGraph) -> Tensor:
+        wide = torch.exp(-0.1 * self.vectors(states, probes).square().sum(-1))
+        return super().decode(states, probes) + sum_over_neighbours(wide, probes.edge_index[1], probes.n_probes)
+
+
+class Careless(Sound):
+    """Predicts something else where it goes without edges."""
+
+    def decode_points(self, states, structures: Structures, points: Tensor) -> Tensor:
+        return 1.001 * super().decode_points(states, structures, points)
 
 
 class AbruptAtoms(Sound):
@@ -108,7 +116,7 @@ class AbruptAtoms(Sound):
     def encode(self, atoms):
         states = super().encode(atoms)
         count = torch.bincount(atoms.edge_index[1], minlength=atoms.n_atoms)
-        states.weights.data *= (1 + 0.1 * count)[:, None]
+        states.coefficients.data *= (1 + 0.1 * count)[:, None, None, None]
         return states
 
 
@@ -142,7 +150,7 @@ class Intensive(Sound):
     def encode(self, atoms):
         states = super().encode(atoms)
         count = torch.bincount(atoms.structures.structure)[atoms.structures.structure]
-        states.weights.data /= count[:, None]
+        states.coefficients.data /= count[:, None, None, None]
         return states
 
 
@@ -195,7 +203,8 @@ def test_a_sound_model_fails_nothing() -> None:
         (Crowded, {SLICES, BATCH, LONELY}),
         (Abrupt, {PROBE_CUTOFF}),
         (AbruptAtoms, {ATOM_CUTOFF}),
-        (Undivided, {LONELY, PROBE_CUTOFF}),
+        (Careless, {ANY_POINTS}),
+        (Undivided, {LONELY, PROBE_CUTOFF, ANY_POINTS}),
         (Detached, {DERIVATIVES}),
         (Coarse, {PRECISION}),
         (Intensive, {SUPERCELL}),
