@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
 import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +24,7 @@ from deepdft.data.store import DensityStore
 from deepdft.data.store_folder import alone, begin, is_complete, write_rejected
 from deepdft.data.store_index import WORK_FOLDER, Rejected, read_record, write_index, write_text
 from deepdft.data.store_writer import Compression, ShardWriter
+from deepdft.data.workers import end_with_parent
 from deepdft.io import DensityFormatError
 
 __all__ = ["DamagedMembersError", "convert", "sigint_blocked", "store_split"]
@@ -203,14 +202,7 @@ def _begin_worker(counts: Any, stop: Any) -> None:
     """Share the counters, and end with the parent however it ends; Ctrl-C is left to it (`sigint_blocked`)."""
     global _counts, _stop  # shared memory reaches a pool's tasks in no other way
     _counts, _stop = counts, stop
-    parent = multiprocessing.parent_process()
-
-    def end_with_parent() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def _convert_in_worker(job: _Job, task: Task, slot: int) -> list[Rejected]:

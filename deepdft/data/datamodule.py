@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from deepdft.data.sampling import CANDIDATES, Draw, StepSampler, draw_points, prefer_density, validation_points
 from deepdft.data.splits import Split, load_split
 from deepdft.data.store import DensityStore
+from deepdft.data.workers import end_with_parent
 from deepdft.density import grid_points
 from deepdft.graph.batch import Batch, Structures
 
@@ -229,6 +230,7 @@ class DensityDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             multiprocessing_context="forkserver" if self.num_workers > 0 else None,
+            worker_init_fn=end_with_parent,
             pin_memory=torch.cuda.is_available(),
             **sampling,
         )

@@ -221,7 +221,7 @@ def check_labels(labels: Sequence[str]) -> None:
     """
     bad = [label for label in labels if not re.fullmatch(r"[A-Za-z0-9+_-][A-Za-z0-9+_.-]*", label)]
     if bad or not labels or len(set(labels)) < len(labels):
-        raise ValueError(f"labels {list(labels)}: expected different names of letters, digits and + - _ .")
+        raise ValueError(f"labels {list(labels)}: expected different names of letters, digits and . + - _")
 
 
 def _same_grid(name: str, first: DensityGrid, other: DensityGrid) -> None:

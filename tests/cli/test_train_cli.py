@@ -110,20 +110,41 @@ def test_the_same_seed_gives_the_same_run(train) -> None:
     assert not same_weights("a", "c", 1e-3)
 
 
+def living_processes(group: int) -> list[str]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(of_group) == group and state != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+def wait_for_the_end_of_group(group: int) -> None:
+    deadline = time.monotonic() + 120
+    while left := living_processes(group):
+        assert time.monotonic() < deadline, f"{len(left)} loader processes outlived the training"
+        time.sleep(0.05)
+
+
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(train, tiny_store: Path) -> None:
     train("hydra.run.dir=whole", "trainer.max_steps=12")
 
-    process = subprocess.Popen(command(tiny_store, "hydra.run.dir=killed", "trainer.max_steps=100000"))
+    overrides = ["hydra.run.dir=killed", "trainer.max_steps=100000", "data.num_workers=2"]
+    process = subprocess.Popen(command(tiny_store, *overrides), start_new_session=True)
     last = Path("killed/checkpoints/last.ckpt")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not last.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    wait_for_the_end_of_group(process.pid)  # its loaders too
     reached = torch.load(last, weights_only=True)["global_step"]
 
     steps = max(12, reached + 4)
-    train("resume=killed", f"trainer.max_steps={steps}", settings=[])
+    train("resume=killed", f"trainer.max_steps={steps}", "data.num_workers=0", settings=[])
     if steps != 12:
         train("hydra.run.dir=whole2", f"trainer.max_steps={steps}")
     whole = "whole" if steps == 12 else "whole2"
@@ -207,7 +228,7 @@ def test_a_sweep_has_a_run_per_job_and_a_table(train, capfd: pytest.CaptureFixtu
 
 def test_a_sweep_over_several_devices_in_one_process_is_refused(tiny_store: Path) -> None:
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "-m", "seed=0,1"]
-    result = subprocess.run(command(tiny_store, *ddp), capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(command(tiny_store, *ddp), capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode != 0
     assert "one process per job" in result.stderr
     assert not list(Path().rglob("*.ckpt"))
@@ -310,10 +331,10 @@ def test_ctrl_c_ends_with_130_and_how_to_go_on(tiny_store: Path) -> None:
     process = subprocess.Popen(
         command(tiny_store, "hydra.run.dir=run", "trainer.max_steps=100000"), stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not Path("run/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "resume=run" in error
