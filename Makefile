@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+GPAW_READY := $(VENV)/.gpaw
+GPAW_PACKAGES := g++ libxc-dev libopenblas-dev
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo bench test lint format wheel clean
@@ -17,6 +20,14 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 setup: $(READY) ## Make the virtual environment
+
+$(GPAW_READY): $(READY)
+	@echo 'GPAW is compiled here and needs $(GPAW_PACKAGES): these are installed by apt-get where they are missing'
+	dpkg -s $(GPAW_PACKAGES) >/dev/null 2>&1 || ($(SUDO) apt-get update -qq && $(SUDO) apt-get install -qq -y $(GPAW_PACKAGES))
+	CC=g++ $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gpaw]'
+	touch $@
+
+gpaw: $(GPAW_READY) ## Install GPAW for deepdft-generate: system packages by apt-get (sudo), then the extra
 
 demo: $(READY) ## Train on bundled densities, evaluate, predict; pictures in runs/demo (about 10 minutes on 2 cores)
 	$(BIN)/python experiments/demo/run.py
