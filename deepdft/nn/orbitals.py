@@ -105,7 +105,7 @@ class OrbitalBasis(nn.Module):
             atom, edge = _blocks(sender.index_select(0, within), len(coefficients))
             edge = torch.cat([within, within.new_full((1,), len(squared))])[edge]  # (n_blocks, size)
             to_probes = vectors.index_select(0, edge.flatten()).unflatten(0, edge.shape)  # (n_blocks, size, 3)
-            functions = self._functions(to_probes.mT.contiguous(), shell)
+            functions = self._functions(*self._parts(to_probes.mT.contiguous()), shell)
             of_atoms = coefficients[:, shell.radials].flatten(1, 2)  # (n_atoms, n_functions, n_orbitals)
             values = torch.bmm(functions.mT, of_atoms.index_select(0, atom))
             orbitals = orbitals.index_add(0, receiver.index_select(0, edge.flatten()), values.flatten(0, 1))
@@ -123,22 +123,28 @@ class OrbitalBasis(nn.Module):
             (n_points, n_orbitals).
         """
         vectors = points.T - positions[:, :, None]  # (n_atoms, 3, n_points)
-        nearest = vectors.square().sum(dim=1).amin(dim=1)  # (n_atoms,)
+        squared, harmonics = self._parts(vectors)
+        nearest = squared.amin(dim=(1, 2))  # (n_atoms,)
         orbitals = points.new_zeros(coefficients.shape[-1], len(points))
         for shell in self.shells:
             within = (nearest < shell.reach**2).nonzero().squeeze(-1)
-            functions = self._functions(vectors.index_select(0, within), shell).flatten(0, 1)
+            if len(within) == 0:
+                break  # the shells that follow end closer
+            of_near = squared.index_select(0, within), harmonics.index_select(0, within)
+            functions = self._functions(*of_near, shell).flatten(0, 1)
             of_atoms = coefficients[:, shell.radials].index_select(0, within).flatten(0, 2)
             # points along rows: a third faster than the transposed product
             orbitals = torch.addmm(orbitals, of_atoms.T, functions)
         return orbitals.T
 
-    def _functions(self, vectors: Tensor, shell: _Shell) -> Tensor:
-        """R_n S_lm of a shell, (n_blocks, n_functions, size) at vectors (n_blocks, 3, size) from the atoms."""
-        squared = vectors.square().sum(dim=1, keepdim=True)  # (n_blocks, 1, size)
+    def _parts(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """r² (n_blocks, 1, size) and S_lm (n_blocks, (L + 1)², size) at vectors (n_blocks, 3, size) from the atoms."""
+        return vectors.square().sum(dim=1, keepdim=True), solid_harmonics(vectors, self.max_order, dim=1)
+
+    def _functions(self, squared: Tensor, harmonics: Tensor, shell: _Shell) -> Tensor:
+        """R_n S_lm of a shell: (n_blocks, n_functions, size)."""
         end = (1.0 - squared / shell.reach**2).clamp(min=0.0) ** 3
         radial = torch.exp(-self.exponents[shell.radials, None] * squared) * end
-        harmonics = solid_harmonics(vectors, self.max_order, dim=1)  # (n_blocks, (L + 1)², size)
         return (radial[:, :, None] * harmonics[:, None]).flatten(1, 2)
 
 
