@@ -8,7 +8,7 @@ GPAW_PACKAGES := g++ libxc-dev libopenblas-dev
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test lint format wheel clean
+.PHONY: help setup gpaw demo bench test lint format wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -29,7 +29,7 @@ $(GPAW_READY): $(READY)
 
 gpaw: $(GPAW_READY) ## Install GPAW for deepdft-generate: system packages by apt-get (sudo), then the extra
 
-demo: $(READY) ## Train on bundled densities, evaluate, predict; pictures in runs/demo (about 10 minutes on 2 cores)
+demo: $(READY) ## Train on bundled densities, evaluate, predict; pictures in runs/demo (some 5 minutes on 2 cores)
 	$(BIN)/python experiments/demo/run.py
 
 bench: $(READY) ## Time training and prediction beside the arithmetic of the released code, on one thread
