@@ -48,7 +48,7 @@ class EnsembleEvaluation:
         if cfg.data.label is not None:
             raise ValueError(f"data.label={cfg.data.label}: the densities of an ensemble are told apart by reference=")
         self.reference = reference_label(self.ensemble.labels, cfg.reference)
-        self.positions = _positions(cfg, self.ensemble, self.reference, self.subset)
+        self.positions = _positions(cfg, self.ensemble, self.reference, self.subset)[: cfg.limit]
         self.model = EvaluatedModel.load(cfg, me) if cfg.checkpoint is not None else None
         self.spreads: list[StructureSpread] = []
         self.errors: list[StructureErrors] | None = None
@@ -146,14 +146,17 @@ def _ensemble(cfg: DictConfig) -> Ensemble:
 
 
 def _positions(cfg: DictConfig, ensemble: Ensemble, reference: str, subset: str) -> list[int]:
-    """The structures of a subset of an ensemble, up to `limit`; the split is that of the reference's store."""
+    """The structures of a subset of an ensemble; the split is that of the reference's store."""
     if subset == "all":
-        return list(range(len(ensemble.names)))[: cfg.limit]
+        return list(range(len(ensemble.names)))
     if isinstance(ensemble, FileEnsemble):
         raise ValueError(f"subset={subset}: files have no split; subset=all, or stores made by deepdft-convert split=")
     store, _ = ensemble.sources[reference]
     wanted = {store.names[i] for i in chosen_positions(cfg, store, subset)}
-    return [i for i, name in enumerate(ensemble.names) if name in wanted]
+    positions = [i for i, name in enumerate(ensemble.names) if name in wanted]
+    if not positions:
+        raise ValueError(f"subset={subset}: none of its {len(wanted)} structures has all of the densities")
+    return positions
 
 
 def _warn_of_electrons(spreads: list[StructureSpread]) -> None:

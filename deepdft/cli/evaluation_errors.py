@@ -82,7 +82,7 @@ class EvaluatedModel:
 
 
 def chosen_positions(cfg: DictConfig, store: DensityStore, subset: str) -> list[int]:
-    """The structures of a subset of a store, up to `limit`.
+    """The structures of a subset of a store.
 
     Raises:
         ValueError: if there are none.
@@ -93,7 +93,7 @@ def chosen_positions(cfg: DictConfig, store: DensityStore, subset: str) -> list[
         positions = list(getattr(load_split(_plain(cfg.data.split), store), subset))
     if not positions:
         raise ValueError(f"{store.root}: the split has no {subset} structures; expected data.split or subset=all")
-    return positions[: cfg.limit]
+    return positions
 
 
 def _plain(value: Any) -> Any:
@@ -115,7 +115,7 @@ class ErrorEvaluation:
         self.subset = cfg.subset or "test"
         self.model = EvaluatedModel.load(cfg, me)
         self.store = DensityStore(Path(cfg.data.root))
-        self.positions = chosen_positions(cfg, self.store, self.subset)
+        self.positions = chosen_positions(cfg, self.store, self.subset)[: cfg.limit]
         self.rows: list[StructureErrors] = []
 
     @property

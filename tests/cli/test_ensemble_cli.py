@@ -1,5 +1,6 @@
 """deepdft-evaluate evaluation=xc_ensemble, from the command line to the files it leaves."""
 
+import contextlib
 import csv
 import json
 import sys
@@ -146,7 +147,7 @@ def test_a_model_of_zero_error_is_below_the_spread_everywhere(folder, structures
 
 @pytest.mark.parametrize(
     ("overrides", "names"),
-    [(["subset=test"], ["CH4", "HF"]), (["limit=3"], list(NAMES[:3])), (["subset=test", "limit=1"], ["HF"])],
+    [(["subset=test"], ["CH4", "HF"]), (["limit=3"], list(NAMES[:3])), (["subset=test", "limit=1"], ["CH4"])],
 )
 def test_subset_and_limit_choose_the_structures(folder, evaluate, overrides, names):
     evaluate("output=results", *overrides)
@@ -207,6 +208,33 @@ def test_structures_that_lack_a_density_are_counted(folder, structures, evaluate
     assert json.loads((folder / "results" / "summary.json").read_text())["incomplete"] == ["CH4"]
 
 
+def test_the_limit_counts_structures_that_have_all_densities(folder, structures, evaluate):
+    write_store(folder / "some", {name: {"PBE": structures[name]["LDA"]} for name in NAMES if name != "CH4"}, ["PBE"])
+    evaluate("densities=[PBE=store,LDA=some]", "output=results", "subset=test", "limit=1")
+    assert [row["name"] for row in rows(folder / "results" / "errors.csv")] == ["HF"]
+
+
+def test_figures_and_pictures_go_to_the_logger(folder, evaluate, monkeypatch):
+    calls = []
+
+    class Recorder:
+        def __getattr__(self, name):
+            return lambda *args, **options: calls.append((name, *args))
+
+    import deepdft.cli.evaluate as module
+
+    monkeypatch.setattr(module, "_wandb", lambda cfg, me: contextlib.nullcontext(Recorder()))
+    evaluate("output=results", "checkpoint=tiny.ckpt", "pictures=0")
+    summary = json.loads((folder / "results" / "summary.json").read_text())
+    (logged,) = [call[1] for call in calls if call[0] == "log_metrics"]
+    assert logged["ensemble/eps_mad_mean"] == summary["eps_mad"]["mean"]
+    assert logged["ensemble/eps_mae_max"] == summary["eps_mae"]["max"]
+    assert logged["ensemble/share_below_spread"] == summary["share_below_spread"]
+    assert [call[1] for call in calls if call[0] == "log_image"] == ["histogram", "spread"]
+    (described,) = [call[1] for call in calls if call[0] == "log_hyperparams"]
+    assert described["functionals"] == list(LABELS)
+
+
 def test_densities_of_different_kinds_are_warned_of(folder, structures, evaluate):
     doubled = {
         name: {"LDA": DensityGrid(density["LDA"].values * 1.5, density["LDA"].atoms)}
@@ -236,6 +264,7 @@ def test_densities_of_different_kinds_are_warned_of(folder, structures, evaluate
         (["data.label=PBE"], "data.label=PBE: the densities of an ensemble are told apart by reference="),
         (["checkpoint=gone.ckpt"], "gone.ckpt: no such checkpoint"),
         (["subset=validation"], "the split has no validation structures"),
+        (["densities=[PBE=store,LDA=single]", "subset=test"], "subset=test: none of its 2 structures has all of the"),
     ],
 )
 def test_a_mistake_gets_one_clear_line(folder, structures, evaluate, capsys, overrides, expected):
