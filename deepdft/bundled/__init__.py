@@ -1,12 +1,14 @@
-"""Data that comes with the package: small density stores, ready to read."""
+"""What comes with the package: small density stores, ready to read, and a trained model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["names", "path"]
+__all__ = ["MODEL", "names", "path"]
 
 _FOLDER = Path(__file__).parent
+MODEL = _FOLDER / "orbital_small_molecules.ckpt"
+"""Checkpoint of the orbital model for small molecules of H, C, N, O and F; see orbital_small_molecules.md beside it."""
 
 
 def names() -> list[str]:

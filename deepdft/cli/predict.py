@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from deepdft import plotting
+from deepdft import bundled, plotting
 from deepdft.checkpoint import load_checkpoint, save_checkpoint
 from deepdft.cli.app import hydra_command
 from deepdft.density import volume
@@ -40,7 +40,8 @@ PICTURE_PIXELS = 160
 def main(cfg: DictConfig) -> None:
     """Entry point of deepdft-predict."""
     _check(cfg)
-    checkpoint = load_checkpoint(cfg.checkpoint, device=choose_device(cfg.device), trusted=tuple(cfg.trusted))
+    path = _checkpoint(cfg)
+    checkpoint = load_checkpoint(path, device=choose_device(cfg.device), trusted=tuple(cfg.trusted))
     if cfg.export_checkpoint is not None:
         Path(cfg.export_checkpoint).parent.mkdir(parents=True, exist_ok=True)
         save_checkpoint(cfg.export_checkpoint, checkpoint)
@@ -53,12 +54,20 @@ def main(cfg: DictConfig) -> None:
     for index, box in enumerate(boxes):
         output = numbered(Path(cfg.output), index, len(boxes))
         output.parent.mkdir(parents=True, exist_ok=True)
-        comment = f"density of {cfg.structure} predicted by {cfg.checkpoint}"
+        comment = f"density of {cfg.structure} predicted by {path}"
         _predict(predictor, box, output, comment=comment)
         if cfg.picture:
             _draw(predictor, box, beside(output, ".png"))
         if cfg.fields:
             _derive(predictor, box, output, list(cfg.fields), comment=f"from the {comment}", picture=cfg.picture)
+
+
+def _checkpoint(cfg: DictConfig) -> str:
+    """The model that is named, or the bundled one."""
+    if cfg.checkpoint is not None:
+        return str(cfg.checkpoint)
+    print("no checkpoint given: the bundled model, for small molecules of H, C, N, O and F (PBE)")
+    return str(bundled.MODEL)
 
 
 def _check(cfg: DictConfig) -> None:

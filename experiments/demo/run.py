@@ -61,7 +61,7 @@ def main(overrides: list[str]) -> None:
     table.add_column("ε_mae, mean", justify="right")
     table.add_row("nothing (zero everywhere)", "100.0 %")
     table.add_row("one radial function per element, fitted", f"{baseline(data):.1f} %")
-    table.add_row(f"message passing network ({len(split.train)} molecules)", f"{summary['eps_mae']['mean']:.1f} %")
+    table.add_row(f"learned orbitals ({len(split.train)} molecules)", f"{summary['eps_mae']['mean']:.1f} %")
     console.print(table)
     console.print(f"Learning curve   {RUN}/train/metrics.csv")
     console.print(f"Errors           {RUN}/evaluate/errors.csv, {RUN}/evaluate/histogram.png")

@@ -19,7 +19,7 @@ from deepdft.plotting import learning_curves, save
 
 HERE = Path(__file__).parent
 TRAINING = [
-    "experiment=demo",
+    "experiment=demo_schnet",
     "data.split=null",
     "trainer.max_steps=20000",
     "trainer.max_time=null",

@@ -205,3 +205,12 @@ def test_a_mistake_gets_one_clear_line(folder, failure, overrides, expected):
 def test_a_mistyped_option_is_refused(failure, folder):
     assert "spacin" in failure("structure=water.xyz", "output=x.cube", "spacin=0.2")
     assert not (folder / "x.cube").exists()
+
+
+def test_without_a_checkpoint_the_bundled_model_predicts(folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["deepdft-predict", "structure=water.xyz", "output=water.h5", "picture=false"])
+    main()
+    said = capsys.readouterr().out
+    assert "no checkpoint given: the bundled model" in said
+    electrons = float(re.search(r"([\d.]+) electrons", said).group(1))
+    assert electrons == pytest.approx(8, rel=0.02)  # valence electrons
