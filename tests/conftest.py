@@ -1,6 +1,7 @@
 """A small store that any test may read."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from ase.build import molecule
 from deepdft.data.store_index import write_index
 from deepdft.data.store_writer import ShardWriter
 from deepdft.density import DensityGrid, grid_points
+
+# Ctrl-C is tested, also where whoever started the tests ignores it (a shell does for what runs in the background)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SPLIT = {"train": ["CH4", "NH3", "H2O", "HF", "CO"], "validation": ["N2", "H2", "CO2"], "test": ["C2H2", "HCN"]}
 
