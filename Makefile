@@ -29,7 +29,7 @@ $(GPAW_READY): $(READY)
 
 gpaw: $(GPAW_READY) ## Install GPAW for deepdft-generate: system packages by apt-get (sudo), then the extra
 
-demo: $(READY) ## Train on bundled densities, evaluate, predict; pictures in runs/demo (some 5 minutes on 2 cores)
+demo: $(READY) ## Train on bundled densities, evaluate, predict; pictures in runs/demo (some 3 minutes on 2 cores)
 	$(BIN)/python experiments/demo/run.py
 
 bench: $(READY) ## Time training and prediction beside the arithmetic of the released code, on one thread
