@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -69,7 +69,7 @@ def train(cfg: DictConfig) -> float:
     run_dir = Path(cfg.run_dir)
     stored = stored_config(run_dir) if cfg.resume else None
     _keep_wandb_run(cfg, stored)
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     _refuse_sweep_in_one_process(config)
     if stored is not None:
         refuse_changes(stored, config, run_dir)

@@ -224,8 +224,8 @@ class DensityDataModule(pl.LightningDataModule):
         return self._loader(samples, sampler=range(rank, len(samples), world_size), batch_size=1)
 
     def _loader(self, samples: Dataset[Sample], **sampling: Any) -> DataLoader[Batch]:
-        return DataLoader(
-            samples,  # type: ignore[arg-type]
+        loader: DataLoader[Any] = DataLoader(  # of samples, which `collate` makes batches of
+            samples,
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -234,3 +234,4 @@ class DensityDataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **sampling,
         )
+        return loader

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def _environment() -> dict[str, str]:
     return ONE_THREAD | {f"DASK_{key.replace('.', '__').upper()}": str(value) for key, value in memory.items()}
 
 
-class DaskWorkers:
+class DaskWorkers(ABC):
     """Runs tasks on a Dask cluster; each worker calculates one structure at a time.
 
     A task whose worker dies is begun again elsewhere, and given up when that happens a third time.
@@ -64,9 +65,9 @@ class DaskWorkers:
                 yield task, _outcome(future)
                 future.release()
 
+    @abstractmethod
     def start(self, n_tasks: int) -> Any:
         """A running Dask cluster."""
-        raise NotImplementedError
 
 
 def _call(task: Task) -> dict[str, Any]:

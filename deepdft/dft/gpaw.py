@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -28,11 +29,11 @@ from deepdft.dft.smoothing import RadialSmoother, add_around, smooth_periodic
 __all__ = ["GpawMolecule", "GpawPeriodic"]
 
 SHARPEST = 0.5
-"""Smallest smoothing in grid spacings; the sum over the grid is then right to 2e-4 (measured, README)."""
+"""Smallest smoothing in grid spacings; the sum over the grid is then right to 2e-4 (experiments/electron_counts)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Gpaw:
+class _Gpaw(ABC):
     """What calculations of molecules and of periodic structures have in common.
 
     Raises:
@@ -97,9 +98,9 @@ class _Gpaw:
         packages = ("gpaw", "gpaw-data", "ase", "numpy", "scipy")
         return {name: importlib.metadata.version(name) for name in packages} | {"libxc": _gpaw.libxc_version}
 
+    @abstractmethod
     def frame(self, atoms: ase.Atoms) -> ase.Atoms:
         """The structure in the cell of its calculation."""
-        raise NotImplementedError
 
     def shape(self, framed: ase.Atoms) -> tuple[int, int, int]:
         """Points of the stored grid."""
@@ -107,9 +108,9 @@ class _Gpaw:
         nx, ny, nz = (even_smooth(length / self.spacing) for length in framed.cell.lengths())
         return nx, ny, nz
 
+    @abstractmethod
     def brillouin_zone(self, framed: ase.Atoms) -> dict[str, Any]:
         """Keywords of GPAW for k-points and symmetry."""
-        raise NotImplementedError
 
     def calculate(self, atoms: ase.Atoms, functional: Functional) -> Calculation:
         """Density of one structure.

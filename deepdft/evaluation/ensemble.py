@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deepdft.density import volume
 from deepdft.evaluation.ensemble_sources import EnsembleStructure
 from deepdft.evaluation.errors import StructureErrors
-from deepdft.evaluation.parts import write_table
+from deepdft.evaluation.parts import StructureRow, write_table
 
 __all__ = ["COLUMNS", "StructureSpread", "deviation_at", "reference_label", "structure_spread", "write_csv"]
 
@@ -27,21 +27,9 @@ ERROR_COLUMNS = ("eps_mae", "mae", "rmse", "electron_error")
 
 
 @dataclass(frozen=True)
-class StructureSpread:
+class StructureSpread(StructureRow):
     """How far K densities of one structure are from each other, over its whole grid."""
 
-    position: int
-    """In the ensemble."""
-    name: str
-    """Of the structure."""
-    formula: str
-    """Hill order."""
-    n_atoms: int
-    """Number of atoms."""
-    n_points: int
-    """Number of grid points."""
-    n_electrons: float
-    """Integral of the reference density."""
     eps_mad: float
     """∫ (1/K) Σ_k |ρ_k - ρ_median| / ∫|ρ_reference| in %."""
     electron_spread: float

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from deepdft.density import DensityGrid
-from deepdft.evaluation.parts import write_table
+from deepdft.evaluation.parts import StructureRow, write_table
 from deepdft.models.base import DensityModel
 from deepdft.models.query import EncodedStructure
 
@@ -49,21 +49,9 @@ class References(Protocol):
 
 
 @dataclass(frozen=True)
-class StructureErrors:
+class StructureErrors(StructureRow):
     """How far a predicted density is from its reference, over the whole grid of one structure."""
 
-    position: int
-    """In the store."""
-    name: str
-    """Of the structure in the store."""
-    formula: str
-    """Hill order."""
-    n_atoms: int
-    """Number of atoms."""
-    n_points: int
-    """Number of grid points."""
-    n_electrons: float
-    """Integral of the reference density."""
     eps_mae: float
     """∫|ρ - ρ̂| / ∫|ρ| in %."""
     mae: float

@@ -6,13 +6,31 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["append_part", "begin_part", "compute", "read_part", "write_table"]
+__all__ = ["StructureRow", "append_part", "begin_part", "compute", "read_part", "write_table"]
 
 Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class StructureRow:
+    """What every evaluation says of a structure."""
+
+    position: int
+    """In the store or ensemble."""
+    name: str
+    """Of the structure."""
+    formula: str
+    """Hill order."""
+    n_atoms: int
+    """Number of atoms."""
+    n_points: int
+    """Number of grid points."""
+    n_electrons: float
+    """Integral of the reference density."""
 
 
 def compute(

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -189,7 +189,7 @@ def _training(name: str, folder: Path) -> TrainingRun:
     return TrainingRun(
         name=name,
         folder=folder,
-        config=OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")),  # type: ignore[arg-type]
+        config=cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))),
         metrics=read_metrics(folder / "metrics.csv"),
         run=_json(folder / "run.json", missing={}),
         split={part: len(members) for part, members in split.items()},

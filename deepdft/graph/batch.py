@@ -18,16 +18,15 @@ from torch import Tensor
 __all__ = ["AtomGraph", "Batch", "ProbeGraph", "Structures"]
 
 
+@dataclass(frozen=True, eq=False)
 class _Tensors:
     """Moves all tensors of a dataclass together; floating-point ones can change their dtype."""
 
     def _map(self, function: Any) -> Self:
         changed = {
-            f.name: function(value)
-            for f in fields(self)  # type: ignore[arg-type]
-            if hasattr(value := getattr(self, f.name), "pin_memory")
+            f.name: function(value) for f in fields(self) if hasattr(value := getattr(self, f.name), "pin_memory")
         }
-        return replace(self, **changed)  # type: ignore[type-var]
+        return replace(self, **changed)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """The same on another device."""

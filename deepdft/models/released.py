@@ -64,21 +64,18 @@ def model_from_released(
     """
     table, cls = (PAINN, PaiNN) if arguments.get("use_painn_model", False) else (SCHNET, SchNetReleased)
     try:
-        size = {
-            "hidden_size": int(arguments["node_size"]),
-            "n_interactions": int(arguments["num_interactions"]),
-            "cutoff": float(arguments["cutoff"]),
-        }
+        hidden_size, n_interactions = int(arguments["node_size"]), int(arguments["num_interactions"])
+        cutoff = float(arguments["cutoff"])
     except KeyError as error:
         raise ValueError(f"the arguments lack {error}; expected node_size, num_interactions and cutoff") from error
     except (TypeError, ValueError) as error:
         raise ValueError(f"node_size, num_interactions and cutoff are numbers: {error}") from error
-    model = cls(**size)  # type: ignore[arg-type]
+    model = cls(hidden_size=hidden_size, n_interactions=n_interactions, cutoff=cutoff)
     names = released_names(model.state_dict(), table)
     missing, unexpected = set(names.values()) - set(state_dict), set(state_dict) - set(names.values())
     if missing or unexpected:
         raise ValueError(
-            f"weights of a {cls.__name__} with num_interactions={size['n_interactions']} were expected; "
+            f"weights of a {cls.__name__} with num_interactions={n_interactions} were expected; "
             f"missing: {_listed(missing)}; unexpected: {_listed(unexpected)}"
         )
     weights = {ours: state_dict[released] for ours, released in names.items()}
@@ -86,10 +83,15 @@ def model_from_released(
         if weights[ours].shape != wanted.shape:
             raise ValueError(
                 f"{names[ours]} has shape {tuple(weights[ours].shape)}, expected {tuple(wanted.shape)} "
-                f"for node_size={size['hidden_size']}"
+                f"for node_size={hidden_size}"
             )
     model.load_state_dict(weights)
-    config = {"_target_": f"{cls.__module__}.{cls.__qualname__}", **size}
+    config = {
+        "_target_": f"{cls.__module__}.{cls.__qualname__}",
+        "hidden_size": hidden_size,
+        "n_interactions": n_interactions,
+        "cutoff": cutoff,
+    }
     return model, config, False if arguments.get("ignore_pbc", False) else None
 
 

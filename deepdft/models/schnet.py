@@ -29,7 +29,7 @@ class SchNetStates:
     positions: Tensor
     """(n_atoms, 3) Å."""
     sent: list[Tensor]
-    """Per step (n_atoms, H): W1 h of the states before the step."""
+    """Per step, what a message takes from its sender: (n_atoms, H), W1 h of the states before the step."""
     filters: list[Tensor]
     """Per step (n_knots, H): the filters over the knots of `Radial`."""
 

@@ -6,31 +6,18 @@ gate of a probe looks at the probe's state; probes read the atom states after ea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
+from deepdft.models.schnet import SchNetStates
 from deepdft.nn.mlp import ShiftedSoftplus, Stack, two_layers
 from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
 from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
 
-__all__ = ["SchNetReleased", "SchNetReleasedStates"]
-
-
-@dataclass(frozen=True)
-class SchNetReleasedStates:
-    """What probes read from atoms."""
-
-    positions: Tensor
-    """(n_atoms, 3) Å."""
-    sent: list[Tensor]
-    """Per step (n_atoms, 2H), from `Message.sent` of the states after the step."""
-    filters: list[Tensor]
-    """Per step (n_knots, H): the filters over the knots of `Radial`."""
+__all__ = ["SchNetReleased"]
 
 
 class Message(nn.Module):
@@ -114,7 +101,7 @@ class SchNetReleased(DensityModel):
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.readout = two_layers(hidden_size, hidden_size, 1, ShiftedSoftplus)
 
-    def encode(self, atoms: AtomGraph) -> SchNetReleasedStates:
+    def encode(self, atoms: AtomGraph) -> SchNetStates:
         """Compute the atom states after each step, as far as probes read them."""
         edges = self.radial(safe_norm(atoms.edge_vectors()))
         sender, receiver = atoms.edge_index
@@ -125,9 +112,9 @@ class SchNetReleased(DensityModel):
             summed = message(message.sent(state), state, message.filters(edges), sender, receiver)
             state = state + atom_step.update(summed)
             sent.append(probe_step.message.sent(state))
-        return SchNetReleasedStates(atoms.positions, sent, self.radial.tables(self._networks()))
+        return SchNetStates(atoms.positions, sent, self.radial.tables(self._networks()))
 
-    def decode(self, states: SchNetReleasedStates, probes: ProbeGraph) -> Tensor:
+    def decode(self, states: SchNetStates, probes: ProbeGraph) -> Tensor:
         """Density (n_probes,) in e/Å³."""
         distances = safe_norm(probes.edge_vectors(states.positions))
         sender = probes.edge_index[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -18,7 +18,7 @@ class Stack(nn.ModuleList, Generic[M]):
     """A ModuleList whose modules are all of one type, and known as such when it is iterated."""
 
     def __iter__(self) -> Iterator[M]:
-        return super().__iter__()  # type: ignore[return-value]
+        return cast(Iterator[M], super().__iter__())
 
 
 class ShiftedSoftplus(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph
 from deepdft.models import schnet
-from deepdft.models.schnet_released import Message, ProbeStep, SchNetReleased, SchNetReleasedStates
+from deepdft.models.schnet_released import Message, ProbeStep, SchNetReleased
 from deepdft.nn.mlp import ShiftedSoftplus, Stack
 from deepdft.nn.radial import safe_norm
 from deepdft.nn.scatter import sum_over_neighbours
@@ -66,7 +66,7 @@ class Hybrid(SchNetReleased):
             for parameter in self.readout[-1].parameters():
                 parameter.mul_(0.1)
 
-    def encode(self, atoms: AtomGraph) -> SchNetReleasedStates:
+    def encode(self, atoms: AtomGraph) -> schnet.SchNetStates:
         edges = self.radial(safe_norm(atoms.edge_vectors()))
         sender, receiver = atoms.edge_index
         states = [self.embedding(atoms.numbers)]
@@ -77,7 +77,7 @@ class Hybrid(SchNetReleased):
             states.append(state + step.update(summed))
         read = states[1:] if self.late else states
         sent = [step.message.sent(state) for step, state in zip(self.probe_steps, read, strict=True)]
-        return SchNetReleasedStates(atoms.positions, sent, self.radial.tables(self._networks()))
+        return schnet.SchNetStates(atoms.positions, sent, self.radial.tables(self._networks()))
 
 
 def _replace_activations(module: nn.Module, activation: type[nn.Module]) -> None:
