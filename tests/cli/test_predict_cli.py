@@ -214,3 +214,9 @@ def test_without_a_checkpoint_the_bundled_model_predicts(folder, monkeypatch, ca
     assert "no checkpoint given: the bundled model" in said
     electrons = float(re.search(r"([\d.]+) electrons", said).group(1))
     assert electrons == pytest.approx(8, rel=0.02)  # valence electrons
+
+
+def test_a_coarse_grid_is_said_to_miscount(predict):
+    hint = "miscount the electrons near nuclei"
+    assert hint in predict("structure=water.xyz", "output=water.cube", "spacing=0.5", "picture=false").out
+    assert hint not in predict("structure=water.xyz", "output=water.cube", "spacing=0.14", "picture=false").out
