@@ -267,7 +267,9 @@ def _exchange_correlation(functional: Functional) -> Any:
 def valence_density(dft: Any, atoms: ase.Atoms, smoothing: float, shape: tuple[int, int, int]) -> NDArray[np.float64]:
     """The valence density of a finished calculation, convolved with a Gaussian.
 
-    ρ = ñ - ñ_core + Σ_atoms Σ_ij D_ij (φ_i φ_j - φ̃_i φ̃_j); the first two on GPAW's grid, the sums as radial functions.
+    ρ = Σ_n f_n |ψ̃_n|² + Σ_atoms Σ_ij D_ij (φ_i φ_j - φ̃_i φ̃_j); the squares on a grid that holds them without
+    aliasing, of which the wanted grid is a part, the atomic sums as radial functions. Nothing is cut off or
+    interpolated, so the density rings nowhere: far from the atoms it is positive and small.
 
     Args:
         dft: GPAW's `calculator.dft`.
@@ -278,26 +280,34 @@ def valence_density(dft: Any, atoms: ase.Atoms, smoothing: float, shape: tuple[i
     Returns:
         (nx, ny, nz) e/Å³.
     """
-    density = dft.density
     cell = atoms.cell.array
-    smooth = density.nt_sR.to_pbc_grid().data[: _n_densities(density)].sum(axis=0) - density.nct_R.to_pbc_grid().data
-    values = smooth_periodic(smooth / Bohr**3, cell, smoothing, shape)
+    step = _refinement(dft, shape)
+    squares = dft.density.nt_sR.desc.new(size=np.multiply(shape, step)).zeros(dft.density.ndensities)
+    matrices = dft.density.D_asii.new()
+    matrices.data[:] = 0.0
+    dft.ibzwfs.add_to_density(squares, matrices)
+    smooth = smooth_periodic(squares.data.sum(axis=0) / Bohr**3, cell, smoothing)
+    values = np.ascontiguousarray(smooth[:: step[0], :: step[1], :: step[2]])
     smoothers: dict[Any, RadialSmoother] = {}
-    for index, occupations in density.D_asii.items():
+    for index, occupations in matrices.items():
         setup = dft.setups[index]
         if setup not in smoothers:
             radii, weights = _radial_grid(setup)
             smoothers[setup] = RadialSmoother(radii * Bohr, weights * Bohr**3, smoothing)
         smoother = smoothers[setup]
-        matrix = occupations.real[: _n_densities(density)].sum(axis=0)
+        matrix = occupations.real.sum(axis=0)
         radial = smoother(_atomic_part(setup, matrix) / Bohr**3)
         add_around(values, cell, atoms.positions[index], radial, smoother.cutoff, _harmonics)
     return values
 
 
-def _n_densities(density: Any) -> int:
-    """Spin components whose sum is the density: of four (non-collinear) only the first."""
-    return density.nt_sR.dims[0] % 3
+def _refinement(dft: Any, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """How many times finer than a grid, along each edge, another must be to hold squares of the wave functions."""
+    waves = np.max([np.ptp(wfs.psit_nX.desc.indices_cG, axis=1) for wfs in dft.ibzwfs], axis=0)
+    if dft.ibzwfs.dtype == float:
+        waves[2] *= 2  # of real wave functions GPAW keeps half
+    nx, ny, nz = (-(-(2 * wave + 1) // count) for wave, count in zip(waves, shape, strict=True))
+    return int(nx), int(ny), int(nz)
 
 
 def _radial_grid(setup: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
-from scipy.signal import resample
 from scipy.special import spherical_jn
 
 __all__ = ["RadialSmoother", "add_around", "smooth_periodic"]
@@ -22,29 +21,23 @@ REACH = 6.0
 """Standard deviations after which a Gaussian has ended (1e-8 of its peak)."""
 
 
-def smooth_periodic(
-    values: NDArray[np.float64], cell: NDArray[np.float64], sigma: float, shape: tuple[int, int, int]
-) -> NDArray[np.float64]:
-    """Convolve a periodic density with a Gaussian and put it onto another grid of the same cell, by Fourier series.
+def smooth_periodic(values: NDArray[np.float64], cell: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """Convolve a periodic density with a Gaussian, by Fourier series; the integral stays.
 
     Args:
         values: (nx, ny, nz) e/Å³.
         cell: (3, 3) Å.
         sigma: standard deviation of the Gaussian in Å.
-        shape: of the new grid.
 
     Returns:
-        Density of that shape in e/Å³, with the same integral.
+        (nx, ny, nz) e/Å³.
     """
     reciprocal = 2 * np.pi * np.linalg.inv(cell).T  # rows are the reciprocal vectors
     nx, ny, nz = values.shape
     orders = np.fft.fftfreq(nx, 1 / nx), np.fft.fftfreq(ny, 1 / ny), np.fft.rfftfreq(nz, 1 / nz)
     waves = np.stack(np.meshgrid(*orders, indexing="ij"), axis=-1) @ reciprocal  # (nx, ny, nz // 2 + 1, 3)
     spectrum = np.fft.rfftn(values) * np.exp(-0.5 * sigma**2 * np.einsum("ijkv,ijkv->ijk", waves, waves))
-    smooth = np.fft.irfftn(spectrum, s=values.shape, axes=(0, 1, 2))
-    for axis, count in enumerate(shape):
-        if count != smooth.shape[axis]:
-            smooth = resample(smooth, count, axis=axis)
+    smooth: NDArray[np.float64] = np.fft.irfftn(spectrum, s=values.shape, axes=(0, 1, 2))
     return smooth
 
 

@@ -123,6 +123,19 @@ def test_the_density_of_hydrogen_has_its_symmetry_and_shape(hydrogen) -> None:
     assert 0.5 * values.max() < values.ravel()[middle] < values.max()
 
 
+def test_the_density_rings_nowhere(hydrogen) -> None:
+    """Also where the plane waves' products are finer than the stored grid: positive, and small far from the atoms."""
+    framed, calculation = hydrogen
+    values = calculation.density.values
+    assert values.min() > 0
+    # half the diagonal of the box is twice as far from the atoms as its faces
+    corner = values[:2, :2, :2]
+    assert corner.max() < 1e-4 * values.max()
+    coarse = molecules(spacing=0.4, smoothing=0.2).calculate(framed, FUNCTIONALS["PBE"]).density
+    assert coarse.values.min() > 0
+    assert coarse.n_electrons == pytest.approx(2, abs=1e-3)
+
+
 def test_the_unsmoothed_sum_is_gpaws_own_density(hydrogen) -> None:
     """With a very narrow Gaussian the sum of both parts is what GPAW gives on its grid, where that is smooth."""
     from deepdft.dft.gpaw import valence_density

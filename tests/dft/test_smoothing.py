@@ -25,18 +25,18 @@ def gaussian(offsets: np.ndarray, width: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("cell", [np.eye(3) * 3.2, SKEW, LEFT_HANDED], ids=["cubic", "skew", "left-handed"])
-@pytest.mark.parametrize("shape", [(20, 24, 22), (26, 24, 30), (15, 21, 20)], ids=["same", "finer", "coarser, odd"])
+@pytest.mark.parametrize("shape", [(20, 24, 22), (21, 24, 23)], ids=["even", "odd"])
 def test_a_periodic_gaussian_becomes_wider(cell: np.ndarray, shape: tuple[int, int, int]) -> None:
     first, sigma, centre = 0.4, 0.25, np.array([0.3, -0.2, 1.7])
-    values = gaussian(images(cell, (20, 24, 22), centre), first).sum(axis=0).reshape(20, 24, 22)
+    values = gaussian(images(cell, shape, centre), first).sum(axis=0).reshape(shape)
     expected = gaussian(images(cell, shape, centre), np.hypot(first, sigma)).sum(axis=0).reshape(shape)
-    np.testing.assert_allclose(smooth_periodic(values, cell, sigma, shape), expected, atol=2e-5)
+    np.testing.assert_allclose(smooth_periodic(values, cell, sigma), expected, atol=2e-5)
 
 
 def test_the_integral_is_kept_for_any_values() -> None:
     values = np.random.default_rng(0).random((9, 10, 11))
-    for shape in ((9, 10, 11), (12, 14, 16), (6, 7, 8)):
-        assert smooth_periodic(values, SKEW, 0.3, shape).mean() == pytest.approx(values.mean(), rel=1e-12)
+    for cell in (SKEW, LEFT_HANDED):
+        assert smooth_periodic(values, cell, 0.3).mean() == pytest.approx(values.mean(), rel=1e-12)
 
 
 def solid_gaussians(offsets: np.ndarray, width: float) -> list[np.ndarray]:
