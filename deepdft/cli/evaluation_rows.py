@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,7 +22,9 @@ SYMBOLS = {"eps_mae": "ε_mae", "eps_mad": "ε_mad"}
 
 
 class Row(Protocol):
-    """What is known of a structure."""
+    """What is known of a structure, as a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def position(self) -> int:
@@ -56,6 +59,7 @@ def collect(
         me: this process among all.
         output: folder of the part files.
     """
+    identity = {**identity, "fields": [field.name for field in fields(kind)]}  # another version may have had others
     parts = sorted(output.glob(PART.format(measure, "*")))
     done = {found.position: found for part in parts for found in read_part(part, identity, kind)}
     done = me.from_first({position: done[position] for position in positions if position in done})

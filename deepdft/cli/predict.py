@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> None:
         output = numbered(Path(cfg.output), index, len(boxes))
         output.parent.mkdir(parents=True, exist_ok=True)
         comment = f"density of {cfg.structure} predicted by {path}"
-        _predict(predictor, box, output, comment=comment)
+        _predict(predictor, box, output, comment=comment, n_electrons=cfg.n_electrons)
         if cfg.picture:
             _draw(predictor, box, beside(output, ".png"))
         if cfg.fields:
@@ -98,7 +98,7 @@ def beside(output: Path, ending: str) -> Path:
     return output.with_name(output.stem + ending)
 
 
-def _predict(predictor: Predictor, box: Box, output: Path, *, comment: str) -> None:
+def _predict(predictor: Predictor, box: Box, output: Path, *, comment: str, n_electrons: float | None) -> None:
     """Predict into a file, and say what was done."""
     lengths = " × ".join(f"{length:.2f}" for length in box.atoms.cell.lengths())
     grid = " × ".join(str(n) for n in box.shape)
@@ -110,7 +110,7 @@ def _predict(predictor: Predictor, box: Box, output: Path, *, comment: str) -> N
     began = time.monotonic()
     total = [0.0]
     with _progress(box.n_points) as advance, _warnings_as_lines():
-        slices = predictor.predict_slices(box, order=slice_order(output), progress=advance)
+        slices = predictor.predict_slices(box, order=slice_order(output), n_electrons=n_electrons, progress=advance)
         write_slices(output, box, _summed(slices, total), comment=comment)
     seconds = time.monotonic() - began
     electrons = total[0] * volume(box.atoms.cell.array) / box.n_points

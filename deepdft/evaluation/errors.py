@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid
 from deepdft.evaluation.parts import StructureRow, write_table
@@ -31,6 +32,7 @@ COLUMNS = (
     "n_points",
     "n_electrons",
     "eps_mae",
+    "eps_mae_scaled",
     "mae",
     "rmse",
     "electron_error",
@@ -54,6 +56,8 @@ class StructureErrors(StructureRow):
 
     eps_mae: float
     """∫|ρ - ρ̂| / ∫|ρ| in %."""
+    eps_mae_scaled: float
+    """The same of the prediction times a factor that makes its integral that of the reference, in %."""
     mae: float
     """Mean of |ρ - ρ̂| in e/Å³."""
     rmse: float
@@ -74,7 +78,7 @@ def structure_errors(
     position: int = 0,
     name: str = "",
 ) -> StructureErrors:
-    """Predict a density on the grid of its reference and compare; sums are in float64, memory is bounded.
+    """Predict a density on the grid of its reference and compare; sums are in float64.
 
     Args:
         model: in evaluation mode.
@@ -90,11 +94,13 @@ def structure_errors(
     """
     encoded = EncodedStructure(model, reference.atoms, pbc=pbc)
     values = reference.values.ravel()
+    predicted = np.empty_like(values)
     sums = np.zeros(4)  # Σ(ρ̂ - ρ), Σ|ρ̂ - ρ|, Σ(ρ̂ - ρ)², Σ|ρ|
-    for start in encoded.starts(values.size):
-        part = slice(start, start + encoded.slice_size)
+    parts = [slice(start, start + encoded.slice_size) for start in encoded.starts(values.size)]
+    for part in parts:
         exact = values[part].astype(np.float64)
-        difference = encoded.density(reference.points(part)).astype(np.float64) - exact
+        predicted[part] = encoded.density(reference.points(part))
+        difference = predicted[part] - exact
         sums += difference.sum(), np.abs(difference).sum(), (difference**2).sum(), np.abs(exact).sum()
     if not np.isfinite(sums).all():
         raise ValueError(f"{name}: the predicted density is not finite; the checkpoint's training has diverged")
@@ -109,12 +115,22 @@ def structure_errors(
         n_points=values.size,
         n_electrons=reference.n_electrons,
         eps_mae=100.0 * absolute / density,
+        eps_mae_scaled=100.0 * _absolute_error_scaled(predicted, values, parts) / density,
         mae=absolute / values.size,
         rmse=float(np.sqrt(squared / values.size)),
         electron_error=signed * reference.voxel_volume,
         absolute_error=absolute * reference.voxel_volume,
         absolute_density=density * reference.voxel_volume,
     )
+
+
+def _absolute_error_scaled(
+    predicted: NDArray[np.floating], exact: NDArray[np.floating], parts: Sequence[slice]
+) -> float:
+    """Σ|f ρ̂ - ρ| with f = Σρ / Σρ̂; where that is not above zero, f = 1."""
+    factor = exact.sum(dtype=np.float64) / (predicted.sum(dtype=np.float64) or np.inf)
+    factor = np.float64(factor if factor > 0 else 1.0)  # in float64 the product is too
+    return float(sum(np.abs(factor * predicted[part] - exact[part]).sum() for part in parts))
 
 
 def evaluate_structure(

@@ -34,7 +34,8 @@ def summarise(rows: Sequence[StructureErrors]) -> dict[str, Any]:
     """The figures of an evaluation.
 
     `eps_mae` has mean, median, p99 and max over structures, and `pooled`: the sum of the structures'
-    numerators over the sum of their denominators. `mae` and `rmse` are over all grid points of all
+    numerators over the sum of their denominators. `eps_mae_scaled` is the same for predictions scaled to the
+    reference's number of electrons. `mae` and `rmse` are over all grid points of all
     structures; `electron_error` is over structures.
 
     Raises:
@@ -46,10 +47,8 @@ def summarise(rows: Sequence[StructureErrors]) -> dict[str, Any]:
     mae, rmse = (np.array([getattr(row, name) for row in rows]) for name in ("mae", "rmse"))
     electrons = np.array([row.electron_error for row in rows])
     return {
-        "eps_mae": _statistics(
-            [row.eps_mae for row in rows],
-            pooled=sum(row.absolute_error for row in rows) / sum(row.absolute_density for row in rows),
-        ),
+        "eps_mae": _error_statistics(rows, "eps_mae"),
+        "eps_mae_scaled": _error_statistics(rows, "eps_mae_scaled"),
         "mae": float((mae * points).sum() / points.sum()),
         "rmse": float(np.sqrt((rmse**2 * points).sum() / points.sum())),
         "electron_error": {
@@ -84,6 +83,12 @@ def summarise_spread(rows: Sequence[StructureSpread], *, reference: str) -> dict
         "n_points": sum(row.n_points for row in rows),
         "widest": max(rows, key=lambda row: row.eps_mad).name,
     }
+
+
+def _error_statistics(rows: Sequence[StructureErrors], measure: str) -> dict[str, float]:
+    values = np.array([getattr(row, measure) for row in rows])
+    density = np.array([row.absolute_density for row in rows])
+    return _statistics(values.tolist(), pooled=float(values @ density / density.sum()) / 100.0)
 
 
 def _statistics(values: Sequence[float], *, pooled: float) -> dict[str, float]:
@@ -121,6 +126,8 @@ def summary_table(summary: dict[str, Any], *, title: str) -> Table:
     if "share_below_spread" in summary:
         table.add_row("structures with ε_mae below ε_mad", f"{100 * summary['share_below_spread']:.1f}", "%")
     if "eps_mae" in summary:
+        scaled = summary["eps_mae_scaled"]["mean"]
+        table.add_row("ε_mae mean, scaled to the electron count", f"{scaled:.3f}", "%")
         table.add_row("MAE", f"{summary['mae']:.3e}", "e/Å³")
         table.add_row("RMSE", f"{summary['rmse']:.3e}", "e/Å³")
         table.add_row("electron error, mean", f"{summary['electron_error']['mean']:+.3f}", "e")

@@ -14,7 +14,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from deepdft.checkpoint import load_checkpoint
-from deepdft.density import DensityGrid
+from deepdft.density import DensityGrid, volume
 from deepdft.inference.box import MARGIN, Box, make_box, room
 from deepdft.inference.field_files import check_names
 from deepdft.inference.fields import EncodedFields
@@ -95,6 +95,7 @@ class Predictor:
         spacing: float | None = None,
         shape: Sequence[int] | None = None,
         vacuum: float | None = None,
+        n_electrons: float | None = None,
         progress: Progress | None = None,
     ) -> DensityGrid:
         """Density on a regular grid: in the structure's cell, or in a box with vacuum round a molecule.
@@ -104,6 +105,7 @@ class Predictor:
             spacing: Å, largest distance between grid points; None is 0.1 without a shape.
             shape: (nx, ny, nz) points, instead of a spacing.
             vacuum: Å on each side of a molecule; None keeps a cell that fits, else is 4.
+            n_electrons: what the density is scaled to hold on the grid; None leaves it as predicted.
             progress: called with points done and points in all.
 
         Returns:
@@ -115,27 +117,50 @@ class Predictor:
         box = make_box(atoms, spacing=spacing, shape=shape, vacuum=vacuum)
         values = np.empty(box.n_points, dtype=np.float32)
         done = 0
-        for part in self.predict_slices(box, progress=progress):
+        for part in self.predict_slices(box, n_electrons=n_electrons, progress=progress):
             values[done : done + len(part)] = part
             done += len(part)
         return DensityGrid(values.reshape(box.shape), box.atoms, box.origin)
 
     def predict_slices(
-        self, box: Box, *, order: str = "C", progress: Progress | None = None
+        self, box: Box, *, order: str = "C", n_electrons: float | None = None, progress: Progress | None = None
     ) -> Iterator[NDArray[np.floating]]:
         """Density in e/Å³ of a box piece after piece, so that grids of any size fit into memory.
 
         Args:
             box: a structure with its grid, from `make_box`.
             order: "C" for z fastest (as a cube), "F" for x fastest (as a CHGCAR).
-            progress: called with points done and points in all.
+            n_electrons: what the density is scaled to hold on the grid, which is predicted twice then: to count, and
+                to scale; None leaves it as predicted.
+            progress: called with points done and points in all, from zero again for the second time.
+
+        Raises:
+            ValueError: if `n_electrons` is not above zero, or the predicted density holds no electrons to scale.
         """
         encoded = self.encode(box.structure())
+        scale = 1.0 if n_electrons is None else self._scale(encoded, box, n_electrons, progress)
+        for values in self._slices(encoded, box, order, progress):
+            yield values if n_electrons is None else values * np.float32(scale)
+
+    def _slices(
+        self, encoded: EncodedStructure, box: Box, order: str, progress: Progress | None
+    ) -> Iterator[NDArray[np.floating]]:
+        """Densities as the model has them."""
         for start in encoded.starts(box.n_points):
             points = box.points(slice(start, start + encoded.slice_size), order=order)
             yield encoded.density(points)
             if progress is not None:
                 progress(start + len(points), box.n_points)
+
+    def _scale(self, encoded: EncodedStructure, box: Box, n_electrons: float, progress: Progress | None) -> float:
+        """The factor that brings the sum over the grid to a number of electrons."""
+        if not n_electrons > 0:
+            raise ValueError(f"n_electrons={n_electrons}: expected a number above zero")
+        total = sum(float(part.sum(dtype=np.float64)) for part in self._slices(encoded, box, "C", progress))
+        found = total * volume(box.atoms.cell.array) / box.n_points
+        if not found > 0:
+            raise ValueError(f"the predicted density holds {found:.3g} electrons: it cannot be scaled to {n_electrons}")
+        return n_electrons / found
 
     def predict_points(self, atoms: ase.Atoms, points: NDArray[np.floating]) -> NDArray[np.floating]:
         """Density (n,) in e/Å³ at points (n, 3) in Å.

@@ -316,7 +316,7 @@ def test_the_reference_is_pbe_or_what_is_asked_for():
 
 def test_the_table_holds_the_spread_and_the_errors_of_a_model(tmp_path):
     row = structure_spread(as_structure(make_densities(), "a, b"), "PBE")
-    error = StructureErrors(0, "a, b", "CH2O", 4, 504, 1.0, 0.7, 0.1, 0.2, -0.3, 1.0, 1.0)
+    error = StructureErrors(0, "a, b", "CH2O", 4, 504, 1.0, 0.7, 0.6, 0.1, 0.2, -0.3, 1.0, 1.0)
     write_csv(tmp_path / "spread.csv", [row])
     write_csv(tmp_path / "both.csv", [row], [error])
     tables = {}

@@ -64,6 +64,16 @@ def test_the_errors_of_a_structure_are_the_sums_of_their_definitions():
     assert (errors.n_atoms, errors.n_points) == (4, 504)
 
 
+def test_the_scaled_error_is_that_of_a_prediction_with_the_right_number_of_electrons():
+    density = random_density()
+    rho = density.values.astype(np.float64)
+    expected = 100 * np.abs(rho.mean() - rho).sum() / rho.sum()
+    for value in (0.25, 3.0):  # any constant is scaled to the mean
+        assert structure_errors(Constant(value), density).eps_mae_scaled == pytest.approx(expected, rel=1e-7)
+    assert structure_errors(Constant(0.0), density).eps_mae_scaled == pytest.approx(100.0)
+    assert structure_errors(Constant(-1.0), density).eps_mae_scaled == structure_errors(Constant(-1.0), density).eps_mae
+
+
 def test_a_prediction_of_zero_is_wrong_by_100_percent():
     assert structure_errors(Constant(0.0), random_density()).eps_mae == pytest.approx(100.0)
 

@@ -27,6 +27,7 @@ def row(name, n_points, eps, density, squared=0.0, electron_error=0.0):
         n_points=n_points,
         n_electrons=density,
         eps_mae=eps,
+        eps_mae_scaled=eps / 2,
         mae=absolute / n_points,
         rmse=float(np.sqrt(squared / n_points)),
         electron_error=electron_error,

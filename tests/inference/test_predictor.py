@@ -40,6 +40,20 @@ def test_the_integral_of_a_molecules_density_is_complete_in_the_default_box(gaus
     assert density.n_electrons == pytest.approx(10 * np.pi**1.5, rel=1e-4)
 
 
+def test_a_density_can_be_scaled_to_a_number_of_electrons(gaussians):
+    atoms = molecule("H2O")
+    as_it_is = Predictor(gaussians).predict(atoms, spacing=0.4)
+    scaled = Predictor(gaussians).predict(atoms, spacing=0.4, n_electrons=8)
+    assert scaled.n_electrons == pytest.approx(8, rel=1e-6)
+    np.testing.assert_allclose(scaled.values, as_it_is.values * (8 / as_it_is.n_electrons), rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_electrons", [0, -2, float("nan")])
+def test_an_impossible_number_of_electrons_is_refused(gaussians, n_electrons):
+    with pytest.raises(ValueError, match="expected a number above zero"):
+        Predictor(gaussians).predict(molecule("H2O"), spacing=0.5, n_electrons=n_electrons)
+
+
 def test_points_are_predicted_where_they_are_asked(gaussians):
     atoms = molecule("H2O")
     points = np.random.default_rng(0).uniform(-2, 2, (50, 3))
