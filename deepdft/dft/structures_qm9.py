@@ -6,7 +6,7 @@ import csv
 import importlib.util
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ase
@@ -18,7 +18,7 @@ FILE = re.compile(r"dsgdb9nsd_(\d{6})\.xyz$")
 
 
 class Qm9Molecules:
-    """Random molecules of QM9, or the first ones.
+    """Molecules of QM9: random ones, the first ones, or those of given numbers.
 
     Geometries are those of the data set (B3LYP/6-31G(2df,p)); names are the numbers in it, with six digits.
     Source: Ramakrishnan et al., Sci. Data 1, 140022 (2014).
@@ -27,24 +27,42 @@ class Qm9Molecules:
         count: of molecules.
         max_atoms: leave out larger ones; None takes all.
         seed: of the choice; None takes the first molecules.
+        numbers: of the molecules in QM9, from 1 on, instead of a choice; `count` and `seed` are not used then.
         folder: with files dsgdb9nsd_000001.xyz, …; None takes them from the package qm9pack.
 
     Raises:
         ModuleNotFoundError: if no folder is given and qm9pack is not installed.
-        ValueError: if there are not so many molecules.
+        ValueError: if there are not so many molecules, or none of such a number.
     """
 
     def __init__(
-        self, *, count: int, max_atoms: int | None = None, seed: int | None = 0, folder: str | None = None
+        self,
+        *,
+        count: int = 60,
+        max_atoms: int | None = None,
+        seed: int | None = 0,
+        numbers: Sequence[int] | None = None,
+        folder: str | None = None,
     ) -> None:
         molecules = _read_folder(Path(folder)) if folder is not None else _read_package()
         self.molecules = [(name, atoms) for name, atoms in molecules if max_atoms is None or len(atoms) <= max_atoms]
+        self.chosen = self._drawn(count, seed) if numbers is None else self._numbered(numbers)
+
+    def _drawn(self, count: int, seed: int | None) -> list[int]:
         if not 1 <= count <= len(self.molecules):
             raise ValueError(f"recipe.count={count}: there are {len(self.molecules)} molecules to choose from")
-        chosen = np.arange(count)
-        if seed is not None:
-            chosen = np.sort(np.random.default_rng(seed).permutation(len(self.molecules))[:count])
-        self.chosen = chosen.tolist()
+        if seed is None:
+            return list(range(count))
+        return sorted(np.random.default_rng(seed).permutation(len(self.molecules))[:count].tolist())
+
+    def _numbered(self, numbers: Sequence[int]) -> list[int]:
+        positions = {int(name): position for position, (name, _) in enumerate(self.molecules)}
+        missing = [number for number in numbers if number not in positions]
+        if missing or not numbers:
+            raise ValueError(
+                f"recipe.numbers: no molecule {missing[0] if missing else ''} among the {len(positions)} to choose from"
+            )
+        return [positions[number] for number in numbers]
 
     def __len__(self) -> int:
         """Number of molecules chosen."""

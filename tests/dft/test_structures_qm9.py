@@ -74,6 +74,13 @@ def test_the_choice_depends_on_the_seed_alone(folder: str) -> None:
     assert len({tuple(names(seed=seed)) for seed in range(20)}) == 3
 
 
+def test_molecules_are_chosen_by_number(folder: str) -> None:
+    chosen = Qm9Molecules(numbers=[133885, 3], folder=folder)
+    assert [chosen.make(i)[0] for i in range(len(chosen))] == ["133885", "000003"]
+    with pytest.raises(ValueError, match=r"recipe.numbers: no molecule 4 among the 3 to choose from"):
+        Qm9Molecules(numbers=[3, 4], folder=folder)
+
+
 def test_large_molecules_can_be_left_out(package: None) -> None:
     assert Qm9Molecules(count=1, max_atoms=3).make(0)[0] == "000003"
     with pytest.raises(ValueError, match=r"recipe.count=2: there are 1 molecules to choose from"):
