@@ -91,7 +91,7 @@ def hydra_command(
 def one_line_errors(function: Callable[[], Any]) -> Callable[[], Any]:
     """Decorate an entry point: errors that are the user's to mend become one line on stderr and exit status 1.
 
-    Ctrl-C ends with status 130. DEEPDFT_DEBUG=1 or HYDRA_FULL_ERROR=1 in the environment show tracebacks.
+    Ctrl-C ends with status 130, a closed pipe with 141. DEEPDFT_DEBUG=1 or HYDRA_FULL_ERROR=1 in the environment show tracebacks.
     """
 
     @functools.wraps(function)
@@ -102,6 +102,9 @@ def one_line_errors(function: Callable[[], Any]) -> Callable[[], Any]:
             how = str(interrupt) or "run the same command again"
             print(f"interrupted; to go on: {how}", file=sys.stderr)
             sys.exit(130)
+        except BrokenPipeError:  # the reader of `… | head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush succeeds
+            sys.exit(141)  # as a program that the signal ends
         except EXPECTED as error:
             if os.environ.get("DEEPDFT_DEBUG") or os.environ.get(FULL_ERROR):
                 raise

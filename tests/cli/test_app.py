@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -213,3 +214,12 @@ def test_configs_lie_in_the_installed_package_or_beside_it(user: Path, monkeypat
         (folder / "train.yaml").touch()
         assert config_directory() == folder
     assert Path(deepdft.__file__).parent == user / "deepdft"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "deepdft.cli.generate", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()  # before the first word
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 141
