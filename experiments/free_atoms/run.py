@@ -15,11 +15,7 @@ from deepdft import bundled
 from deepdft.dft.free_atoms import elements, free_atom
 
 SIGMA = 0.1  # Å, as in conf/dft
-END, SCALE, KNOTS = (
-    10.0,
-    0.3,
-    200,
-)  # Å, Å: knots r = SCALE sinh(x), x equally spaced; 0.006 Å apart at the nucleus, 0.21 Å at the end
+END, SCALE, KNOTS = 10.0, 0.3, 200  # Å, Å; knots r = SCALE sinh(x), x equally spaced: 0.006 Å apart at the nucleus
 LARGEST_MISCOUNT = 1e-3  # electrons
 
 

@@ -1,4 +1,4 @@
-"""The bundled free atoms are GPAW's: from its PAW sets, and as its own calculation of a closed-shell atom finds them."""
+"""The bundled free atoms are those of GPAW's PAW sets, and of its own calculation of a closed-shell atom."""
 
 import ase
 import numpy as np
