@@ -21,10 +21,15 @@ BASELINES: dict[str, Callable[[float], DensityModel]] = {
     "fitted": lambda cutoff: Superposition(cutoff=cutoff),
 }
 """From a cutoff in Å: free atoms, or a superposition fitted to the training set before the first step."""
+LEAST_SCALE = 1e-6
+"""e/Å³, of s: less than any density is known to."""
 
 
 class OnBaseline(DensityModel):
-    """ρ(r) = ρ_atoms(r) + ρ_model(r). The atoms stay as they are; they end at the model's cutoff and use its edges.
+    """ρ(r) = ρ_atoms(r) + s ρ_model(r). The atoms stay as they are; they end at the model's cutoff and use its edges.
+
+    s is the root mean square of what the atoms leave of the densities at training points, so that the model learns
+    numbers of the order of one: steps that are right for a whole density would be far too large for the rest.
 
     The key `baseline` of any model's config makes it (`deepdft.checkpoint.build_model`).
 
@@ -36,6 +41,8 @@ class OnBaseline(DensityModel):
         ValueError: if there is no such baseline.
     """
 
+    scale: Tensor
+
     def __init__(self, model: DensityModel, baseline: str) -> None:
         if baseline not in BASELINES:
             raise ValueError(f"model.baseline={baseline}: expected {', '.join(BASELINES)} or null")
@@ -44,6 +51,7 @@ class OnBaseline(DensityModel):
         self.model = model
         self.model.begin_at_zero()
         self.baseline = BASELINES[baseline](model.cutoff).requires_grad_(False)
+        self.register_buffer("scale", torch.ones(()))  # s, e/Å³
 
     def encode(self, atoms: AtomGraph) -> tuple[AtomStates, AtomStates]:
         """The states of the model and of the baseline."""
@@ -52,16 +60,19 @@ class OnBaseline(DensityModel):
     def decode(self, states: tuple[AtomStates, AtomStates], probes: ProbeGraph) -> Tensor:
         """Density (n_probes,) in e/Å³."""
         of_model, of_baseline = states
-        return self.model.decode(of_model, probes) + self.baseline.decode(of_baseline, probes)
+        return self.baseline.decode(of_baseline, probes) + self.scale * self.model.decode(of_model, probes)
 
     def prepare(self, batches: Iterable[Batch]) -> None:
-        """Fit the baseline; the model is prepared with what is left."""
+        """Fit the baseline and s; the model is prepared with what is left, in units of s."""
         batches = list(batches)
         self.baseline.prepare(batches)
-        self.model.prepare(self._rest(batch) for batch in batches)
+        rests = [self._rest(batch) for batch in batches]
+        self.scale.copy_(torch.cat(rests).square().mean().sqrt().clamp(min=LEAST_SCALE))
+        left = zip(batches, rests, strict=True)
+        self.model.prepare(replace(batch, targets=rest / self.scale) for batch, rest in left)
 
     @torch.no_grad()
-    def _rest(self, batch: Batch) -> Batch:
+    def _rest(self, batch: Batch) -> Tensor:
+        """What the baseline leaves of the targets: (n_probes,) e/Å³."""
         probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.cutoff)
-        atoms = self.baseline(atom_graph(batch.structures, self.cutoff), probes)
-        return replace(batch, targets=batch.targets - atoms)
+        return batch.targets - self.baseline(atom_graph(batch.structures, self.cutoff), probes)

@@ -31,7 +31,8 @@ def main() -> None:
     """Print a Markdown table."""
     settings = dict(argument.split("=") for argument in sys.argv[2:])
     limit = int(settings["limit"]) if "limit" in settings else None
-    data = DensityDataModule(sys.argv[1], pbc={"false": False, "true": True}.get(settings.get("pbc", "")), num_workers=0)
+    pbc = {"false": False, "true": True}.get(settings.get("pbc", ""))  # else as stored
+    data = DensityDataModule(sys.argv[1], pbc=pbc, num_workers=0)
     data.setup("fit")
     print("| atoms | cutoff, Å | ε_mae mean, % | median | max | electrons, % | structures |")
     print("|---|---|---|---|---|---|---|")

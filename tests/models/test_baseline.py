@@ -33,6 +33,7 @@ def trained(model: str, baseline: str) -> DensityModel:
     with torch.no_grad():
         for parameter in made.model.readout.parameters():
             parameter.normal_(0.0, 0.3)
+        made.scale.fill_(0.5)
         if baseline == "fitted":
             made.baseline.weights.weight.uniform_(0.0, 0.1)
     return made
@@ -66,17 +67,17 @@ def predicted(model: DensityModel, batch: Batch) -> torch.Tensor:
 @pytest.mark.parametrize("model", MODELS)
 def test_training_begins_at_the_baseline_and_moves_everything_else(model: str, baseline: str) -> None:
     torch.manual_seed(0)
-    made, batch = build_model(config(model, baseline)), batch_of_free_atoms()
+    made, batch = build_model(config(model, baseline)), batch_of_free_atoms(2.0)
     made.prepare([batch])
     found = predicted(made, batch)
     if baseline == "superposition":
-        assert torch.allclose(found, batch.targets, atol=1e-6)
+        assert torch.allclose(found, 0.5 * batch.targets, atol=1e-6)
     else:
         assert torch.allclose(found, predicted(made.baseline, batch), atol=1e-6)
         assert (found - batch.targets).abs().mean() < 0.05 * batch.targets.mean()
     for _ in range(2):  # the read-out is zero at first, and all before it learns from the second step on
         made.zero_grad()
-        (predicted(made, batch) - 2.0 * batch.targets).abs().mean().backward()
+        (predicted(made, batch) - 1.5 * batch.targets).abs().mean().backward()
         with torch.no_grad():
             for parameter in (p for p in made.parameters() if p.grad is not None):
                 parameter.sub_(parameter.grad, alpha=1e-2)
@@ -104,15 +105,18 @@ def test_a_checkpoint_rebuilds_the_model_with_its_baseline(tmp_path: Path, basel
     assert model_name(loaded.config) == f"SchNet on {baseline}"
 
 
-def test_a_model_is_prepared_with_what_the_baseline_leaves() -> None:
+def test_a_model_is_prepared_with_what_the_baseline_leaves_as_numbers_of_order_one() -> None:
     class Remembers(FreeAtoms):
         def prepare(self, batches) -> None:
             self.batches = list(batches)
 
     torch.manual_seed(0)
     batch, inner = batch_of_free_atoms(3.0), Remembers(cutoff=4.0)
-    OnBaseline(inner, "superposition").prepare([batch])
-    assert torch.allclose(inner.batches[0].targets, 2.0 / 3.0 * batch.targets, atol=1e-6)
+    model = OnBaseline(inner, "superposition")
+    model.prepare([batch])
+    rest = 2.0 / 3.0 * batch.targets
+    assert model.scale == pytest.approx(rest.square().mean().sqrt().item(), rel=1e-5)
+    assert torch.allclose(inner.batches[0].targets, rest / model.scale, atol=1e-5)
 
 
 def test_an_unknown_baseline_is_refused() -> None:
