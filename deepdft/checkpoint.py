@@ -2,7 +2,8 @@
 
 A checkpoint holds `schema`, `model` (the plain config that builds the model), `pbc` (whether the model was trained
 with periodic boundaries as stored (None), forced on or off) and `state_dict`, whose names start with "model.".
-A run directory, a checkpoint file and a folder of a released DeepDFT model are all accepted as a path.
+A run directory, a checkpoint file and a folder of a released DeepDFT model are all accepted as a path, and so is the
+word free_atoms, the superposition of isolated atoms, which needs no training.
 """
 
 from __future__ import annotations
@@ -20,15 +21,19 @@ import torch
 from hydra.utils import get_class, instantiate
 
 from deepdft.models.base import DensityModel
+from deepdft.models.baseline import OnBaseline
+from deepdft.models.free_atoms import FreeAtoms
 from deepdft.models.released import model_from_released
 
 __all__ = [
+    "FREE_ATOMS",
     "SCHEMA",
     "STATE_PREFIX",
     "Checkpoint",
     "build_model",
     "checkpoint_entries",
     "load_checkpoint",
+    "model_name",
     "read_checkpoint_file",
     "save_checkpoint",
 ]
@@ -37,6 +42,8 @@ SCHEMA = 1
 STATE_PREFIX = "model."
 RELEASED_ARGUMENTS, RELEASED_WEIGHTS = "arguments.json", "best_model.pth"
 """Files of a folder that the released DeepDFT code has written."""
+FREE_ATOMS = "free_atoms"
+"""Names the free atoms where a checkpoint is expected, unless there is a file or folder of that name."""
 TRUSTED_PACKAGES = ("deepdft.models",)
 """Packages whose classes a checkpoint may name; others only when the caller says so."""
 
@@ -59,21 +66,32 @@ def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> De
     """Build a model from its plain config.
 
     Args:
-        config: `_target_` and the constructor's arguments.
+        config: `_target_` and the constructor's arguments; with `baseline`, the model learns what that leaves
+            (`deepdft.models.baseline`).
         trusted: packages beside deepdft.models whose classes may be built, e.g. ("my_package",).
 
     Raises:
-        ValueError: if a `_target_` is missing, outside the trusted packages, or not a DensityModel.
+        ValueError: if a `_target_` is missing, outside the trusted packages, or not a DensityModel, or if there is no
+            such baseline.
     """
     target = config.get("_target_")
     if not isinstance(target, str):
         raise ValueError(f"a model config needs _target_, the dotted path of a DensityModel, got {target!r}")
     for name in _targets(config):
         _check_target(name, (*TRUSTED_PACKAGES, *trusted))
-    model = instantiate(dict(config), _convert_="all")
+    arguments = dict(config)
+    baseline = arguments.pop("baseline", None)
+    model = instantiate(arguments, _convert_="all")
     if not isinstance(model, DensityModel):
         raise ValueError(f"{target} is a {type(model).__name__}, not a DensityModel")
-    return model
+    return model if baseline is None else OnBaseline(model, baseline)
+
+
+def model_name(config: Mapping[str, Any]) -> str:
+    """What a model config builds, as "SchNet" or "SchNet on fitted"."""
+    name = str(config["_target_"]).rpartition(".")[2]
+    baseline = config.get("baseline")
+    return name if baseline is None else f"{name} on {baseline}"
 
 
 def _targets(config: Any) -> Iterator[str]:
@@ -128,7 +146,7 @@ def load_checkpoint(
     """Load a model from a checkpoint file, a run directory (its best checkpoint) or a released DeepDFT folder.
 
     Args:
-        path: file or folder.
+        path: file or folder; "free_atoms", if there is none of that name, is the superposition of free atoms.
         device: where the model goes.
         trusted: packages beside deepdft.models whose classes may be built.
 
@@ -137,6 +155,8 @@ def load_checkpoint(
         ValueError: if the file is not a checkpoint of this package or does not fit its own config.
     """
     path = Path(path)
+    if str(path) == FREE_ATOMS and not path.exists():
+        return _free_atoms(device)
     released = path.parent if path.name == RELEASED_WEIGHTS else path
     if (released / RELEASED_ARGUMENTS).is_file():
         return _load_released(released, device)
@@ -146,6 +166,12 @@ def load_checkpoint(
     _load_weights(model, content["state_dict"], file)
     info = {"path": str(file), "step": content.get("global_step")} | content.get("info", {})
     return Checkpoint(model.to(device).eval(), content["model"], content["pbc"], info)
+
+
+def _free_atoms(device: torch.device | str) -> Checkpoint:
+    model = FreeAtoms()
+    config = {"_target_": f"{FreeAtoms.__module__}.{FreeAtoms.__qualname__}", "cutoff": model.cutoff}
+    return Checkpoint(model.to(device).eval(), config, info={"path": FREE_ATOMS})
 
 
 def _load_released(folder: Path, device: torch.device | str) -> Checkpoint:
@@ -180,7 +206,9 @@ def _checkpoint_file(path: Path) -> Path:
         raise FileNotFoundError(
             f"{path}: no checkpoints/best.ckpt or last.ckpt (a run directory) and no arguments.json (a released model)"
         )
-    raise FileNotFoundError(f"{path}: no such checkpoint; expected a .ckpt file, a run directory or a released model")
+    raise FileNotFoundError(
+        f"{path}: no such checkpoint; expected a .ckpt file, a run directory, a released model or {FREE_ATOMS}"
+    )
 
 
 def read_checkpoint_file(file: str | os.PathLike[str]) -> dict[str, Any]:

@@ -40,6 +40,13 @@ def test_the_template_of_the_report_is_there(installed: Path) -> None:
     assert (installed / "deepdft" / "evaluation" / "templates" / "report.html.j2").is_file()
 
 
+def test_the_free_atoms_are_there(installed: Path, tmp_path: Path) -> None:
+    code = "from deepdft import bundled; print(bundled.FREE_ATOMS.is_file(), bundled.FREE_ATOMS)"
+    there, place = run(installed, tmp_path, "-c", code).split()
+    assert there == "True"
+    assert Path(place).is_relative_to(installed)
+
+
 def test_the_bundled_data_is_there(installed: Path, tmp_path: Path) -> None:
     code = (
         "import deepdft; from deepdft import bundled; from deepdft.data.store import DensityStore;"

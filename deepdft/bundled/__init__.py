@@ -1,14 +1,16 @@
-"""What comes with the package: small density stores, ready to read, and a trained model."""
+"""What comes with the package: small density stores, ready to read, a trained model, and a table of free atoms."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["MODEL", "names", "path"]
+__all__ = ["FREE_ATOMS", "MODEL", "names", "path"]
 
 _FOLDER = Path(__file__).parent
 MODEL = _FOLDER / "orbital_small_molecules.ckpt"
 """Checkpoint of the orbital model for small molecules of H, C, N, O and F; see orbital_small_molecules.md beside it."""
+FREE_ATOMS = _FOLDER / "free_atoms.npz"
+"""Table of the densities of isolated atoms; see free_atoms.md beside it."""
 
 
 def names() -> list[str]:

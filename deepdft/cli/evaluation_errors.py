@@ -14,7 +14,7 @@ import ase
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from deepdft.checkpoint import Checkpoint, load_checkpoint
+from deepdft.checkpoint import Checkpoint, load_checkpoint, model_name
 from deepdft.cli.evaluation_rows import collect
 from deepdft.data.splits import load_split
 from deepdft.data.store import DensityStore
@@ -70,11 +70,12 @@ class EvaluatedModel:
 
     def summary(self, cfg: DictConfig) -> dict[str, Any]:
         """Which model it is."""
+        path = Path(cfg.checkpoint)  # there is no such file if it is the word for free atoms
         return {
             "checkpoint": str(cfg.checkpoint),
-            "checkpoint_file": str(Path(cfg.checkpoint).resolve()),
+            "checkpoint_file": str(path.resolve()) if path.exists() else None,
             "checkpoint_sha256": self.fingerprint,
-            "model": type(self.checkpoint.model).__name__,
+            "model": model_name(self.checkpoint.config),
             "step": self.checkpoint.info.get("step"),
             "pbc": self.pbc,
             "device": str(next(self.checkpoint.model.parameters()).device),

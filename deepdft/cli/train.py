@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from deepdft.checkpoint import build_model, load_checkpoint, read_checkpoint_file
+from deepdft.checkpoint import FREE_ATOMS, build_model, load_checkpoint, model_name, read_checkpoint_file
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.provenance import command_line, git_state, versions, write_json, write_text
 from deepdft.cli.resume import (
@@ -156,6 +156,11 @@ def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) ->
     model_config = config["model"]
     # what the user's own command line names is trusted, so models from outside the package can be trained
     model = build_model(model_config, trusted=[str(model_config["_target_"]).split(".")[0]])
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            f"{model_name(model_config)} has nothing to train: evaluate it as it is, deepdft-evaluate "
+            f"checkpoint={FREE_ATOMS}, or train a model on top of it, model=schnet model.baseline=superposition"
+        )
     if config["init"]:
         _load_weights(model, model_config, config["init"])
     elements = np.unique(np.concatenate([data.store.atoms(i).numbers for i in data.split.train[:1000]]))
@@ -208,7 +213,7 @@ def _describe(
         },
     )
     print(
-        f"{type(module.model).__name__}, {n_parameters} parameters; {len(names['train'])} training and "
+        f"{model_name(config['model'])}, {n_parameters} parameters; {len(names['train'])} training and "
         f"{len(names['validation'])} validation structures; {per_step} structures × {data.probes_per_structure} "
         f"points a step on {trainer.world_size} × {type(trainer.accelerator).__name__}"
     )

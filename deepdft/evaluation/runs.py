@@ -92,7 +92,7 @@ class EvaluationRun:
 
     def is_of(self, run: TrainingRun) -> bool:
         """Whether the evaluated model came out of a training run."""
-        checkpoint = self.summary.get("checkpoint_file") or self.summary.get("checkpoint")
+        checkpoint = self.summary.get("checkpoint_file", self.summary.get("checkpoint"))
         return checkpoint is not None and run.folder.resolve() in (
             Path(checkpoint).resolve(),
             *Path(checkpoint).resolve().parents,

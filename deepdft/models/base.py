@@ -25,7 +25,8 @@ class DensityModel(nn.Module, ABC):
     """Predicts the electron density at query points from the atoms around them.
 
     A new model is one file with a subclass of this and one YAML that names it (`_target_`). Training,
-    prediction and evaluation use only `cutoff`, `encode` and `decode`.
+    prediction and evaluation use only `cutoff`, `encode` and `decode`. The argument name `baseline` is taken: that key
+    of its config puts any model on top of a superposition of atoms (`deepdft.models.baseline`).
     """
 
     points_at_a_time: int | None = None
@@ -67,6 +68,9 @@ class DensityModel(nn.Module, ABC):
         Args:
             batches: structures of the training set with probes and targets; a few hundred thousand probes altogether.
         """
+
+    def begin_at_zero(self) -> None:
+        """Make the first prediction zero, where the model is to learn what a baseline leaves; a model may skip it."""
 
     def forward(self, atoms: AtomGraph, probes: ProbeGraph) -> Tensor:
         """Encode, then decode: the density (n_probes,) in e/Å³."""

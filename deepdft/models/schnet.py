@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
-from deepdft.nn.mlp import Stack, two_layers
+from deepdft.nn.mlp import Stack, two_layers, zero_last_layer
 from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
 from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
 
@@ -109,6 +109,10 @@ class SchNet(DensityModel):
         with torch.no_grad():  # begin near the density of empty space, where most points lie
             for parameter in self.readout[-1].parameters():
                 parameter.mul_(0.1)
+
+    def begin_at_zero(self) -> None:
+        """Begin with a read-out of zero."""
+        zero_last_layer(self.readout)
 
     def encode(self, atoms: AtomGraph) -> SchNetStates:
         """Compute the atom states of all steps, as far as probes read them."""

@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.models.schnet import SchNetStates
-from deepdft.nn.mlp import ShiftedSoftplus, Stack, two_layers
+from deepdft.nn.mlp import ShiftedSoftplus, Stack, two_layers, zero_last_layer
 from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
 from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
 
@@ -100,6 +100,10 @@ class SchNetReleased(DensityModel):
         self.atom_steps: Stack[AtomStep] = Stack(AtomStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.readout = two_layers(hidden_size, hidden_size, 1, ShiftedSoftplus)
+
+    def begin_at_zero(self) -> None:
+        """Begin with a read-out of zero."""
+        zero_last_layer(self.readout)
 
     def encode(self, atoms: AtomGraph) -> SchNetStates:
         """Compute the atom states after each step, as far as probes read them."""

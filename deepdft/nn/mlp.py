@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import Generic, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-__all__ = ["ShiftedSoftplus", "Stack", "two_layers"]
+__all__ = ["ShiftedSoftplus", "Stack", "two_layers", "zero_last_layer"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -32,3 +33,10 @@ class ShiftedSoftplus(nn.Module):
 def two_layers(n_in: int, n_hidden: int, n_out: int, activation: type[nn.Module]) -> nn.Sequential:
     """Linear, activation, linear; both linear maps have a bias."""
     return nn.Sequential(nn.Linear(n_in, n_hidden), activation(), nn.Linear(n_hidden, n_out))
+
+
+@torch.no_grad()
+def zero_last_layer(network: nn.Sequential) -> None:
+    """Make a network begin with zero as its output; its last layer still has a gradient."""
+    for parameter in network[-1].parameters():
+        parameter.zero_()

@@ -230,3 +230,12 @@ def test_wandb_gets_summary_table_and_pictures_offline(folder, densities):
     (run,) = (folder / "results" / "wandb").glob("offline-run-*")
     media = sorted(path.name.split("_")[0] for path in (run / "files" / "media").rglob("*.*"))
     assert media == ["errors", "histogram", "worst", "worst"]
+
+
+def test_free_atoms_are_evaluated_without_training(evaluate, folder):
+    evaluate("checkpoint=free_atoms", "output=out", "pictures=0")
+    summary = json.loads((folder / "out/summary.json").read_text())
+    assert summary["model"] == "FreeAtoms"
+    assert summary["checkpoint"] == "free_atoms"
+    assert summary["checkpoint_file"] is None
+    assert summary["n_structures"] == 4

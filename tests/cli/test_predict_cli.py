@@ -103,6 +103,13 @@ def test_nothing_else_is_left_behind(folder, predict):
     assert {path.name for path in folder.iterdir()} - before == {"x.h5"}
 
 
+def test_free_atoms_need_no_checkpoint(folder, predict):
+    said = predict("checkpoint=free_atoms", "structure=water.xyz", "output=w.cube", "spacing=0.1", "picture=false")
+    assert "warning" not in said.err
+    values, atoms = read(folder / "w.cube")
+    assert values.sum() * atoms.get_volume() / values.size == pytest.approx(8.0, rel=1e-3)
+
+
 @pytest.fixture
 def gaussian(folder):
     """A checkpoint of a model with a density that is positive everywhere: e/Å³ exp(-d²) round each atom."""

@@ -281,6 +281,25 @@ def test_a_model_is_prepared_once_before_its_first_step(train, tiny_store: Path)
     assert torch.equal(load_checkpoint("init").model.weights.weight, 2.0 * fitted.weights.weight)
 
 
+@pytest.mark.parametrize("baseline", ["superposition", "fitted"])
+def test_a_model_is_trained_on_a_baseline_that_stays_as_it_was_fitted(train, baseline: str) -> None:
+    settings = [f"model.baseline={baseline}", "callbacks.ema=null", "hydra.run.dir=run"]
+    train(*settings, "trainer.max_steps=2")
+    before = load_checkpoint("run/checkpoints/last.ckpt").model.state_dict()
+    train("resume=run", "trainer.max_steps=4", settings=[])
+    after = load_checkpoint("run/checkpoints/last.ckpt").model.state_dict()
+    frozen = {name for name in after if torch.equal(before[name], after[name])}
+    assert {name for name in after if name.startswith("baseline.")} <= frozen
+    assert "model.readout.2.weight" in set(after) - frozen
+    assert after["baseline.weights.weight" if baseline == "fitted" else "baseline.table"].any()
+
+
+def test_free_atoms_are_not_trained(train, capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        train("model=free_atoms", settings=[s for s in SMALL if "model." not in s])
+    assert "nothing to train: evaluate it as it is, deepdft-evaluate checkpoint=free_atoms" in capfd.readouterr().err
+
+
 def test_init_of_another_architecture_is_refused(train, capfd: pytest.CaptureFixture) -> None:
     train("hydra.run.dir=first")
     with pytest.raises(SystemExit):
@@ -308,6 +327,7 @@ def test_every_experiment_trains_and_ends(train, experiment: str) -> None:
         ("data.label=LDA", "no density is labelled 'LDA'; expected one of PBE"),
         ("data.split={test:2}", "the split has no validation structures"),
         ("data.split=nosuch.json", "nosuch.json: there is no such split file"),
+        ("model.baseline=atoms", "model.baseline=atoms: expected superposition, fitted or null"),
         ("data.split={validation:1} trainer.devices=2", "1 validation structures for 2 processes"),
     ],
 )

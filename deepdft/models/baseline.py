@@ -1,0 +1,78 @@
+"""Any model on top of a superposition of atoms: it learns what is left of the density."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph
+from deepdft.graph.neighbors import atom_graph, probe_graph
+from deepdft.models.base import AtomStates, DensityModel
+from deepdft.models.free_atoms import FreeAtoms
+from deepdft.models.superposition import Superposition
+
+__all__ = ["BASELINES", "OnBaseline"]
+
+BASELINES: dict[str, Callable[[float], DensityModel]] = {
+    "superposition": lambda cutoff: FreeAtoms(cutoff=cutoff),
+    "fitted": lambda cutoff: Superposition(cutoff=cutoff),
+}
+"""From a cutoff in Å: free atoms, or a superposition fitted to the training set before the first step."""
+LEAST_SCALE = 1e-6
+"""e/Å³, of s: less than any density is known to."""
+
+
+class OnBaseline(DensityModel):
+    """ρ(r) = ρ_atoms(r) + s ρ_model(r). The atoms stay as they are; they end at the model's cutoff and use its edges.
+
+    s is the root mean square of what the atoms leave of the densities at training points, so that the model learns
+    numbers of the order of one: steps that are right for a whole density would be far too large for the rest.
+
+    The key `baseline` of any model's config makes it (`deepdft.checkpoint.build_model`).
+
+    Args:
+        model: learns the rest; it begins at zero where it can.
+        baseline: of `BASELINES`.
+
+    Raises:
+        ValueError: if there is no such baseline.
+    """
+
+    scale: Tensor
+
+    def __init__(self, model: DensityModel, baseline: str) -> None:
+        if baseline not in BASELINES:
+            raise ValueError(f"model.baseline={baseline}: expected {', '.join(BASELINES)} or null")
+        super().__init__(cutoff=model.cutoff)
+        self.cutoff_value = model.cutoff_value
+        self.model = model
+        self.model.begin_at_zero()
+        self.baseline = BASELINES[baseline](model.cutoff).requires_grad_(False)
+        self.register_buffer("scale", torch.ones(()))  # s, e/Å³
+
+    def encode(self, atoms: AtomGraph) -> tuple[AtomStates, AtomStates]:
+        """The states of the model and of the baseline."""
+        return self.model.encode(atoms), self.baseline.encode(atoms)
+
+    def decode(self, states: tuple[AtomStates, AtomStates], probes: ProbeGraph) -> Tensor:
+        """Density (n_probes,) in e/Å³."""
+        of_model, of_baseline = states
+        return self.baseline.decode(of_baseline, probes) + self.scale * self.model.decode(of_model, probes)
+
+    def prepare(self, batches: Iterable[Batch]) -> None:
+        """Fit the baseline and s; the model is prepared with what is left, in units of s."""
+        batches = list(batches)
+        self.baseline.prepare(batches)
+        rests = [self._rest(batch) for batch in batches]
+        self.scale.copy_(torch.cat(rests).square().mean().sqrt().clamp(min=LEAST_SCALE))
+        left = zip(batches, rests, strict=True)
+        self.model.prepare(replace(batch, targets=rest / self.scale) for batch, rest in left)
+
+    @torch.no_grad()
+    def _rest(self, batch: Batch) -> Tensor:
+        """What the baseline leaves of the targets: (n_probes,) e/Å³."""
+        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.cutoff)
+        return batch.targets - self.baseline(atom_graph(batch.structures, self.cutoff), probes)
