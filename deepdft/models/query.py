@@ -15,7 +15,7 @@ from deepdft.models.base import AtomStates, DensityModel
 
 __all__ = ["EncodedStructure", "check_points", "periodicity"]
 
-EDGES_PER_SLICE = {"cpu": 15_000, "cuda": 2_000_000}
+EDGES_PER_SLICE = {"cpu": 200_000, "cuda": 2_000_000}
 """Edges from atoms to points that are held at a time, about 0.1 kB × hidden size each.
 
 CPU: with SchNet (hidden size 128) on one thread, 10 000 edges gave 24 000 points/s on a QM9 molecule and 6700 on

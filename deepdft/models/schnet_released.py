@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.models.schnet import SchNetStates
+from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import ShiftedSoftplus, Stack, two_layers
 from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
 from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
@@ -41,10 +42,13 @@ class Message(nn.Module):
         """c(d) (W4 g(W3 e + b3) + b4) of each edge (n_edges, H)."""
         return self.filter(edges.basis) * edges.cutoff
 
-    def forward(self, sent: Tensor, state: Tensor, filters: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
+    def forward(
+        self, sent: Tensor, state: Tensor, filters: Tensor | Tabulated, sender: Tensor, receiver: Tensor
+    ) -> Tensor:
         """Messages summed at their receivers, whose states are given (n_receivers, H)."""
         pairs = sent.index_select(0, sender) + self.received(state).index_select(0, receiver)  # (n_edges, 2H)
-        return sum_over_neighbours(self.output(pairs) * filters, receiver, len(state))
+        values = filters.values() if isinstance(filters, Tabulated) else filters  # (n_edges, H)
+        return sum_over_neighbours(self.output(pairs) * values, receiver, len(state))
 
 
 class AtomStep(nn.Module):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from deepdft.nn.interpolation import Interpolation
+from deepdft.nn.interpolation import Interpolation, Tabulated
 
 __all__ = [
     "CosineCutoff",
@@ -139,10 +139,10 @@ class Radial(nn.Module):
         super().__init__()
         self.basis = basis
         self.soft_cutoff = soft_cutoff
-        n_knots = math.ceil(20.0 * cutoff / basis.width)  # an error below 1e-6 of the range of a filter
+        n_knots = math.ceil(8.0 * cutoff / basis.width)  # an error below 1e-6 of the range of a filter
         self.spacing = cutoff / n_knots
-        # from one knot below zero to two above the cutoff
-        self.register_buffer("knots", self.spacing * (torch.arange(n_knots + 4) - 1.0), persistent=False)
+        # from two knots below zero to three above the cutoff
+        self.register_buffer("knots", self.spacing * (torch.arange(n_knots + 6) - 2.0), persistent=False)
 
     def forward(self, distances: Tensor) -> RadialFeatures:
         """Distances (n,) in Å → their features."""
@@ -155,14 +155,14 @@ class Radial(nn.Module):
 
     def filters(
         self, distances: Tensor, networks: Sequence[FilterNetwork], tables: Sequence[Tensor]
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Tensor | Tabulated]:
         """The values (n, size) of each filter network at distances (n,) in Å.
 
-        They are interpolated in the tables, unless derivatives with respect to the distances are wanted.
+        They are looked up in the tables, unless derivatives with respect to the distances are wanted.
         """
         if torch.is_grad_enabled() and distances.requires_grad:
             features = self(distances)
             yield from (network(features) for network in networks)
         else:
-            interpolation = Interpolation(distances / self.spacing + 1.0, len(self.knots))
-            yield from (interpolation(table) for table in tables)
+            interpolation = Interpolation(distances / self.spacing + 2.0, len(self.knots))
+            yield from (Tabulated(table, interpolation) for table in tables)
