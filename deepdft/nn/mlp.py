@@ -78,7 +78,9 @@ def side_by_side(first: nn.Sequential, second: nn.Sequential, x: Tensor) -> tupl
         second: the same, with the same activation.
         x: (n, n_in).
     """
-    weight, bias = torch.cat([first[0].weight, second[0].weight]), torch.cat([first[0].bias, second[0].bias])
+    first_layers = [cast(nn.Linear, network[0]) for network in (first, second)]
+    weight = torch.cat([layer.weight for layer in first_layers])
+    bias = torch.cat([layer.bias for layer in first_layers])
     hidden = first[1](functional.linear(x, weight, bias))  # (n, 2 n_hidden)
-    of_first, of_second = hidden.split([first[0].out_features, second[0].out_features], dim=1)
+    of_first, of_second = hidden.split([layer.out_features for layer in first_layers], dim=1)
     return first[2](of_first), second[2](of_second)

@@ -23,13 +23,13 @@ __all__ = [
 ]
 
 
-def safe_norm(vectors: Tensor) -> Tensor:
-    """Lengths (…,) of vectors (…, 3), with finite derivatives of any order where a length is zero.
+def safe_norm(vectors: Tensor, dim: int = -1) -> Tensor:
+    """Lengths (…,) of vectors (…, 3), or with another dimension of components, with finite derivatives of any order where a length is zero.
 
     A probe may sit on an atom. The square root is taken 1e-6 Å away from zero, which changes a length d by less
     than 1e-12 Å² / 2d.
     """
-    return (vectors.square().sum(dim=-1) + 1e-12).sqrt()
+    return (vectors.square().sum(dim=dim) + 1e-12).sqrt()
 
 
 class GaussianBasis(nn.Module):
@@ -75,6 +75,7 @@ class SincBasis(nn.Module):
     def __init__(self, cutoff: float, *, size: int) -> None:
         super().__init__()
         self.size = size
+        self.width = 0.5 * cutoff / size  # Å, a quarter of the shortest wavelength
         # sinc(n d / d_cut) π n / d_cut, with the normalised sinc: defined at d = 0
         self.register_buffer("frequencies", torch.arange(1, size + 1) / cutoff, persistent=False)
 
@@ -135,7 +136,7 @@ class Radial(nn.Module):
 
     knots: Tensor
 
-    def __init__(self, basis: GaussianBasis, soft_cutoff: nn.Module, cutoff: float) -> None:
+    def __init__(self, basis: GaussianBasis | SincBasis, soft_cutoff: nn.Module, cutoff: float) -> None:
         super().__init__()
         self.basis = basis
         self.soft_cutoff = soft_cutoff

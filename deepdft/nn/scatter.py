@@ -47,9 +47,15 @@ def filtered_sum(
     return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, n_receivers)
 
 
-def cache_sized(n_edges: int, device: torch.device) -> Iterator[slice]:
-    """Cut edges into pieces that stay in the cache; one piece where there is none to speak of."""
-    size = EDGES_IN_CACHE if device.type == "cpu" else max(1, n_edges)
+def cache_sized(n_edges: int, device: torch.device, numbers_per_edge: int = 1) -> Iterator[slice]:
+    """Cut edges into pieces that stay in the cache, one piece on devices without one to speak of.
+
+    Args:
+        n_edges: number of edges.
+        device: where the messages are made.
+        numbers_per_edge: in units of what `filtered_sum` needs.
+    """
+    size = EDGES_IN_CACHE // numbers_per_edge if device.type == "cpu" else max(1, n_edges)
     return (slice(start, start + size) for start in range(0, n_edges, size))
 
 
