@@ -1,7 +1,7 @@
 """The equivariant DeepDFT: atoms and probes carry vectors beside scalars (PaiNN).
 
-A vertex has scalars s (n, H) and vectors v (n, 3, H), whose rows are Cartesian components. Probes read the atom states after each step. What a message takes from its sender is
-computed once per atom; an edge only weighs it by its filter.
+A vertex has scalars s (n, H) and vectors v (n, 3, H), whose rows are Cartesian components. Probes read the atom states
+after each step. What a message takes from its sender is computed once per atom; an edge only weighs it by its filter.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Message(nn.Module):
             edge_index: (2, n_edges), sender and receiver.
             n_receivers: number of receivers.
         """
-        summed = equivariant_sum(sent, filters, direction, *edge_index, n_receivers)  # (n_receivers, 4, H)
+        sender, receiver = edge_index
+        summed = equivariant_sum(sent, filters, direction, sender, receiver, n_receivers)  # (n_receivers, 4, H)
         return summed[:, 0], summed[:, 1:]
 
 
@@ -112,9 +113,7 @@ class ProbeStep(nn.Module):
     def forward(self, scalar: Tensor, vector: Tensor, message: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The next scalars (n_probes, H) and vectors (n_probes, 3, H) of the probes."""
         keep, keep_vector = torch.sigmoid(self.gate(message[0])).chunk(2, dim=-1)  # each (n_probes, H)
-        return self.update(
-            torch.lerp(message[0], scalar, keep), torch.lerp(message[1], vector, keep_vector[:, None])
-        )
+        return self.update(torch.lerp(message[0], scalar, keep), torch.lerp(message[1], vector, keep_vector[:, None]))
 
 
 class PaiNN(DensityModel):

@@ -77,6 +77,10 @@ class Tabulated:
         """(n, size)."""
         return self.at(self.table)
 
+    def __getitem__(self, piece: slice) -> Tensor:
+        """The values of some of the distances (n_piece, size), without derivatives."""
+        return self.at.values(self.table, piece)
+
 
 class _Values(torch.autograd.Function):
     """torch's own derivative of a bag counts the rows anew for each table, and adds row by row."""

@@ -38,6 +38,8 @@ class _Softplus(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         one_plus_exponential = x.exp().add_(1.0)
+        if not ctx.needs_input_grad[0]:
+            return one_plus_exponential.log_()
         ctx.save_for_backward(x, one_plus_exponential)
         return one_plus_exponential.log()
 
@@ -62,7 +64,7 @@ class ShiftedSoftplus(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Element by element."""
-        return softplus(x) - math.log(2.0)
+        return softplus(x).sub_(math.log(2.0))
 
 
 def two_layers(n_in: int, n_hidden: int, n_out: int, activation: type[nn.Module]) -> nn.Sequential:

@@ -1,0 +1,82 @@
+"""Where the time of a training step and of a prediction goes, and what share of the machine's peak that is."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from deepdft.data.datamodule import DensityDataModule
+from deepdft.density import DensityGrid
+from deepdft.graph.batch import Batch
+from deepdft.graph.neighbors import atom_graph, probe_graph
+from deepdft.models.base import DensityModel
+from deepdft.models.query import EncodedStructure
+
+
+def median_seconds(part: Callable[[], object], repeats: int) -> float:
+    part()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        part()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def matmul_peak(repeats: int = 9) -> float:
+    """FLOP/s of a product of two square matrices of 1024, on the threads torch has."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    return 2 * 1024**3 / median_seconds(lambda: a @ b, repeats)
+
+
+def loading(data: DensityDataModule, repeats: int) -> dict[str, float]:
+    """Seconds to read and sample the structures of one step."""
+    stream = iter(data.train_dataloader())
+    return {"read and sample": median_seconds(lambda: next(stream), repeats)}
+
+
+def training_parts(model: DensityModel, batch: Batch, repeats: int) -> dict[str, float]:
+    """Median seconds of each part of one step."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0, fused=True)
+    marks: list[list[float]] = []
+    for _ in range(repeats + 1):
+        optimizer.zero_grad()
+        clock = [time.perf_counter()]
+        atoms = atom_graph(batch.structures, model.cutoff)
+        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.cutoff)
+        clock.append(time.perf_counter())
+        states = model.encode(atoms)
+        clock.append(time.perf_counter())
+        loss = (model.decode(states, probes) - batch.targets).square().mean()
+        clock.append(time.perf_counter())
+        loss.backward()
+        clock.append(time.perf_counter())
+        optimizer.step()
+        marks.append([*clock, time.perf_counter()])
+    seconds = np.median(np.diff(marks[1:]), axis=0).tolist()
+    return dict(zip(("graph", "encode", "decode", "backward", "optimiser"), seconds, strict=True))
+
+
+def prediction_parts(model: DensityModel, density: DensityGrid, points: np.ndarray, repeats: int) -> dict[str, float]:
+    """Seconds to encode the atoms, and to search the edges of the points and decode them."""
+    encoded = EncodedStructure(model, density.atoms, pbc=False)
+    parts = {
+        "encode": median_seconds(lambda: EncodedStructure(model, density.atoms, pbc=False), repeats),
+        "graph and decode": median_seconds(lambda: encoded.density(points), repeats),
+    }
+    if model.points_at_a_time is None:  # a model with edges
+        slices = [points[start : start + encoded.slice_size] for start in encoded.starts(len(points))]
+        parts["graph"] = median_seconds(lambda: [encoded.probes(part) for part in slices], repeats)
+    return parts
+
+
+def flops(work: Callable[[], object]) -> int:
+    """FLOPs of the matrix products in it, twice the number of multiplications."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
