@@ -31,7 +31,9 @@ def equivariant_sum(
         n_receivers: number of receivers.
     """
     if isinstance(filters, Tabulated):
-        return _EquivariantSum.apply(sent, filters.table, direction, filters.at, sender, receiver, n_receivers)
+        return _EquivariantSum.apply(
+            sent, filters.table, direction, filters.at, torch.stack([sender, receiver]), n_receivers
+        )
     messages = _messages(sent.index_select(0, sender), filters, direction)
     return sum_over_neighbours(messages, receiver, n_receivers)
 
@@ -47,17 +49,17 @@ class _EquivariantSum(torch.autograd.Function):
     """`equivariant_sum` in cache-sized pieces; nothing is kept per edge, the derivative looks the filters up again."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 (autograd knows no keywords)
         ctx: Any,
         sent: Tensor,
         table: Tensor,
         direction: Tensor,
         at: Interpolation,
-        sender: Tensor,
-        receiver: Tensor,
+        edge_index: Tensor,
         n_receivers: int,
     ) -> Tensor:
-        ctx.save_for_backward(sent, table, direction, sender, receiver)
+        ctx.save_for_backward(sent, table, direction, edge_index)
+        sender, receiver = edge_index
         ctx.at = at
         total = sent.new_zeros(n_receivers, 4, sent.shape[2])
         for piece in cache_sized(len(sender), sent.device, NUMBERS_PER_EDGE):
@@ -67,8 +69,8 @@ class _EquivariantSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None, None]:
-        sent, table, direction, sender, receiver = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        sent, table, direction, (sender, receiver) = ctx.saved_tensors
         by_sent, by_filters = torch.zeros_like(sent), sent.new_empty(len(sender), 3, sent.shape[2])
         for piece in cache_sized(len(sender), sent.device, NUMBERS_PER_EDGE):
             of_b, of_c, of_a = sent.index_select(0, sender[piece]).split([1, 1, 3], dim=1)
@@ -79,4 +81,4 @@ class _EquivariantSum(torch.autograd.Function):
             torch.cat([across, along * of_b, of_scalars * of_c], dim=1, out=by_filters[piece])
             by_edges = torch.cat([along * b, of_scalars * c, of_vectors * a], dim=1)  # (n_piece, 5, H)
             by_sent.index_add_(0, sender[piece], by_edges)
-        return by_sent, ctx.at.transposed(by_filters.flatten(1)), None, None, None, None, None
+        return by_sent, ctx.at.transposed(by_filters.flatten(1)), None, None, None, None

@@ -43,7 +43,7 @@ def filtered_sum(
         n_receivers: number of receivers.
     """
     if isinstance(filters, Tabulated):
-        return _FilteredSum.apply(sent, filters.table, filters.at, sender, receiver, n_receivers)
+        return _FilteredSum.apply(sent, filters.table, filters.at, torch.stack([sender, receiver]), n_receivers)
     return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, n_receivers)
 
 
@@ -64,9 +64,10 @@ class _FilteredSum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, sent: Tensor, table: Tensor, at: Interpolation, sender: Tensor, receiver: Tensor, n_receivers: int
+        ctx: Any, sent: Tensor, table: Tensor, at: Interpolation, edge_index: Tensor, n_receivers: int
     ) -> Tensor:
-        ctx.save_for_backward(sent, table, sender, receiver)
+        ctx.save_for_backward(sent, table, edge_index)
+        sender, receiver = edge_index
         ctx.at = at
         total = sent.new_zeros(n_receivers, sent.shape[1])
         for piece in cache_sized(len(sender), sent.device):
@@ -76,14 +77,14 @@ class _FilteredSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        sent, table, sender, receiver = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        sent, table, (sender, receiver) = ctx.saved_tensors
         by_sent, by_filters = torch.zeros_like(sent), sent.new_empty(len(sender), sent.shape[1])
         for piece in cache_sized(len(sender), sent.device):
             of_edges = gradient.index_select(0, receiver[piece])
             torch.mul(of_edges, sent.index_select(0, sender[piece]), out=by_filters[piece])
             by_sent.index_add_(0, sender[piece], of_edges.mul_(ctx.at.values(table, piece)))
-        return by_sent, ctx.at.transposed(by_filters), None, None, None, None
+        return by_sent, ctx.at.transposed(by_filters), None, None, None
 
 
 def with_shared_lonely_probe(decode: Callable[[Tensor, int], Tensor], probes: ProbeGraph) -> Tensor:

@@ -45,6 +45,11 @@ def sample_of_planes(density: DensityGrid) -> np.ndarray:
     return np.concatenate([density.points(slice(plane * size, (plane + 1) * size)) for plane in planes])
 
 
+def points_for(model: DensityModel, density: DensityGrid) -> np.ndarray:
+    """A sample of planes; all points where a model takes many at a time in blocks, which single planes would cut."""
+    return density.points() if model.points_at_a_time else sample_of_planes(density)
+
+
 def train_step(model: DensityModel, batches: itertools.cycle, form: Callable | None = None) -> Case:
     # ours with the optimizer of conf/optimizer, the other with that of the released script
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, fused=form is None)

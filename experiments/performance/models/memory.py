@@ -5,7 +5,6 @@ python memory.py STORE MODEL ours|released
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -22,13 +21,19 @@ def peak_above_start(store: Path, model: str, form: str) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
+def peak_kb() -> int:
+    """Of this process, from Linux: `ru_maxrss` would begin at what the parent had."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
 def main(store: Path, name: str, form: str) -> None:
     torch.set_num_threads(1)
     density = cases.largest(DensityStore(store))
     model, points = cases.MODELS[name](), cases.sample_of_planes(density)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kb()
     cases.prediction(model, density, points, cases.FORMS[name] if form == "released" else None)()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((peak_kb() - before) / 1024)
 
 
 if __name__ == "__main__":

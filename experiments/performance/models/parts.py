@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -17,61 +16,65 @@ from deepdft.graph.neighbors import atom_graph, probe_graph
 from deepdft.models.base import DensityModel
 from deepdft.models.query import EncodedStructure
 
+Clock = Callable[[], float]
 
-def median_seconds(part: Callable[[], object], repeats: int) -> float:
+
+def median_seconds(part: Callable[[], object], repeats: int, clock: Clock) -> float:
     part()
     times = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began = clock()
         part()
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return statistics.median(times)
 
 
-def matmul_peak(repeats: int = 9) -> float:
+def matmul_peak(clock: Clock, repeats: int = 9) -> float:
     """FLOP/s of a product of two square matrices of 1024, on the threads torch has."""
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    return 2 * 1024**3 / median_seconds(lambda: a @ b, repeats)
+    return 2 * 1024**3 / median_seconds(lambda: a @ b, repeats, clock)
 
 
-def loading(data: DensityDataModule, repeats: int) -> dict[str, float]:
+def loading(data: DensityDataModule, repeats: int, clock: Clock) -> dict[str, float]:
     """Seconds to read and sample the structures of one step."""
     stream = iter(data.train_dataloader())
-    return {"read and sample": median_seconds(lambda: next(stream), repeats)}
+    return {"read and sample": median_seconds(lambda: next(stream), repeats, clock)}
 
 
-def training_parts(model: DensityModel, batch: Batch, repeats: int) -> dict[str, float]:
+def training_parts(model: DensityModel, batch: Batch, repeats: int, clock: Clock) -> dict[str, float]:
     """Median seconds of each part of one step."""
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0, fused=True)
-    marks: list[list[float]] = []
+    steps: list[list[float]] = []
     for _ in range(repeats + 1):
         optimizer.zero_grad()
-        clock = [time.perf_counter()]
+        marks = [clock()]
         atoms = atom_graph(batch.structures, model.cutoff)
         probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.cutoff)
-        clock.append(time.perf_counter())
+        marks.append(clock())
         states = model.encode(atoms)
-        clock.append(time.perf_counter())
+        marks.append(clock())
         loss = (model.decode(states, probes) - batch.targets).square().mean()
-        clock.append(time.perf_counter())
+        marks.append(clock())
         loss.backward()
-        clock.append(time.perf_counter())
+        marks.append(clock())
         optimizer.step()
-        marks.append([*clock, time.perf_counter()])
-    seconds = np.median(np.diff(marks[1:]), axis=0).tolist()
+        steps.append([*marks, clock()])
+    seconds = np.median(np.diff(steps[1:]), axis=0).tolist()
     return dict(zip(("graph", "encode", "decode", "backward", "optimiser"), seconds, strict=True))
 
 
-def prediction_parts(model: DensityModel, density: DensityGrid, points: np.ndarray, repeats: int) -> dict[str, float]:
+def prediction_parts(
+    model: DensityModel, density: DensityGrid, points: np.ndarray, repeats: int, clock: Clock
+) -> dict[str, float]:
     """Seconds to encode the atoms, and to search the edges of the points and decode them."""
     encoded = EncodedStructure(model, density.atoms, pbc=False)
     parts = {
-        "encode": median_seconds(lambda: EncodedStructure(model, density.atoms, pbc=False), repeats),
-        "graph and decode": median_seconds(lambda: encoded.density(points), repeats),
+        "encode": median_seconds(lambda: EncodedStructure(model, density.atoms, pbc=False), repeats, clock),
+        "graph and decode": median_seconds(lambda: encoded.density(points), repeats, clock),
     }
     if model.points_at_a_time is None:  # a model with edges
         slices = [points[start : start + encoded.slice_size] for start in encoded.starts(len(points))]
-        parts["graph"] = median_seconds(lambda: [encoded.probes(part) for part in slices], repeats)
+        parts["graph"] = median_seconds(lambda: [encoded.probes(part) for part in slices], repeats, clock)
     return parts
 
 

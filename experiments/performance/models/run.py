@@ -53,17 +53,18 @@ def check(theirs: torch.Tensor, ours: torch.Tensor, name: str) -> float:
     return error
 
 
-def roofline(models: dict, batch, density, points, steps: dict, predictions: dict) -> dict:
+def roofline(models: dict, batch, density, steps: dict, predictions: dict, clock) -> dict:
     """FLOPs counted in matrix products, and the rate they ran at as a share of a large product's."""
-    peak, found = parts.matmul_peak(), {}
+    peak, found = parts.matmul_peak(clock), {}
     for name, model in models.items():
         step = parts.flops(lambda model=model: model(*cases.graphs(model, batch)).sum().backward())
+        points = cases.points_for(model, density)
         predict = parts.flops(cases.prediction(model, density, points))
         found[name] = {
             "GFLOP per training step": round(step / 1e9, 2),
             "share of peak, training": round(step / steps[name] / peak, 2),
             "kFLOP per point": round(predict / len(points) / 1e3, 1),
-            "share of peak, prediction": round(predict / predictions[name] / peak, 2),
+            "share of peak, prediction": round(predict / len(points) / predictions[name] / peak, 2),
         }
     return {"measured peak of a matrix product, GFLOP/s": round(peak / 1e9, 1), **found}
 
@@ -82,7 +83,7 @@ def main(options: argparse.Namespace, work: Path) -> None:
     training, predicting, errors = {}, {}, {}
     for name, model in ours.items():
         training[name] = cases.train_step(model, itertools.cycle(batches))
-        predicting[name] = cases.prediction(model, density, points)
+        predicting[name] = cases.prediction(model, density, cases.points_for(model, density))
         if name in cases.FORMS:
             form, other = cases.FORMS[name], f"{name}: released form"
             training[other] = cases.train_step(model, itertools.cycle(batches), form)
@@ -94,6 +95,8 @@ def main(options: argparse.Namespace, work: Path) -> None:
     steps = medians(training | loading, options.repeats, options.clock)
     predictions = medians(predicting, options.repeats, options.clock)
 
+    for name in predictions:  # seconds per point
+        predictions[name] /= len(cases.points_for(ours[name], density) if name in ours else points)
     batch = batches[0][0]
     results = {
         "data": store.root.name,
@@ -104,15 +107,21 @@ def main(options: argparse.Namespace, work: Path) -> None:
         "repeats": options.repeats,
         "clock": options.clock,
         "median seconds per training step": {name: round(value, 4) for name, value in steps.items()},
-        "points per second": {name: round(len(points) / value) for name, value in predictions.items()},
+        "points per second": {name: round(1 / value) for name, value in predictions.items()},
         "largest difference between the forms, of the largest density": errors,
         "times as fast as the released form": ratios(ours, steps, predictions),
         "seconds of a training step": {
-            "all": parts.loading(data, options.repeats),
-            **{name: parts.training_parts(model, batch, options.repeats) for name, model in ours.items()},
+            "all": parts.loading(data, options.repeats, CLOCKS[options.clock]),
+            **{
+                name: parts.training_parts(model, batch, options.repeats, CLOCKS[options.clock])
+                for name, model in ours.items()
+            },
         },
         "seconds of a prediction": {
-            name: parts.prediction_parts(model, density, points, options.repeats) for name, model in ours.items()
+            name: parts.prediction_parts(
+                model, density, cases.points_for(model, density), options.repeats, CLOCKS[options.clock]
+            )
+            for name, model in ours.items()
         },
         "MB that a prediction adds": {
             f"{name}: {form}": round(peak_above_start(store.root, name, form), 1)
@@ -120,7 +129,7 @@ def main(options: argparse.Namespace, work: Path) -> None:
             for form in ("ours", "released")
             if form == "ours" or name in cases.FORMS
         },
-        "roofline": roofline(ours, batch, density, points, steps, predictions),
+        "roofline": roofline(ours, batch, density, steps, predictions, CLOCKS[options.clock]),
     }
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
