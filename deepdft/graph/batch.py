@@ -10,6 +10,7 @@ Conventions, said once:
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -127,6 +128,24 @@ class ProbeGraph(_Tensors):
         """
         sender, receiver = self.edge_index
         return self.positions[receiver] - atom_positions[sender] - self.edge_shift
+
+    def parts(self, most_edges: int) -> list[ProbeGraph]:
+        """Consecutive probes with about `most_edges` edges at a time; a probe's edges stay together."""
+        receiver, n_edges = self.edge_index[1], self.edge_index.shape[1]
+        if n_edges <= most_edges:
+            return [self]
+        inner = receiver[most_edges::most_edges].unique_consecutive()  # the first probe of each part but the first
+        first_edges = torch.searchsorted(receiver, inner).tolist()
+        probes, edges = [0, *inner.tolist(), self.n_probes], [0, *first_edges, n_edges]
+        return [
+            ProbeGraph(
+                self.positions[probe:next_probe],
+                self.structure[probe:next_probe],
+                self.edge_index[:, edge:next_edge] - torch.tensor([[0], [probe]], device=receiver.device),
+                self.edge_shift[edge:next_edge],
+            )
+            for (probe, next_probe), (edge, next_edge) in zip(pairwise(probes), pairwise(edges), strict=True)
+        ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,9 @@ __all__ = ["N_ELEMENTS", "AtomStates", "DensityModel"]
 N_ELEMENTS = 119
 """Rows of a table by atomic number, 0 to 118."""
 
+EDGES_AT_A_TIME = {"cpu": 8_000, "cuda": 2_000_000}
+"""Edges from atoms to points that `decode_points` works on at a time, about 0.1 kB × hidden size each."""
+
 AtomStates = Any
 """What `encode` hands to `decode`; opaque to everyone but the model that made it."""
 
@@ -60,7 +63,9 @@ class DensityModel(nn.Module, ABC):
             points: (n_points, 3) Å, also outside the cell.
         """
         which = torch.zeros(len(points), dtype=torch.int64, device=points.device)
-        return self.decode(states, probe_graph(structures, points, which, self.cutoff))
+        probes = probe_graph(structures, points, which, self.cutoff)
+        parts = probes.parts(EDGES_AT_A_TIME.get(points.device.type, EDGES_AT_A_TIME["cpu"]))
+        return torch.cat([self.decode(states, part) for part in parts])
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Fit at once what need not be learned in steps; training calls it once, before its first step.

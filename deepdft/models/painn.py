@@ -1,8 +1,7 @@
 """The equivariant DeepDFT: atoms and probes carry vectors beside scalars (PaiNN).
 
-Scalars s and vectors v of a vertex are kept in one array (n, 4, H): row 0 holds the scalars, rows 1 to 3 the Cartesian
-components of the vectors. Probes read the atom states after each step. What a message takes from its sender is
-computed once per atom; an edge only weighs it by its filter.
+A vertex has scalars s (n, H) and vectors v (n, 3, H), whose rows are Cartesian components. Probes read the atom states
+after each step. What a message takes from its sender is computed once per atom; an edge only weighs it by its filter.
 """
 
 from __future__ import annotations
@@ -14,9 +13,11 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
+from deepdft.nn.equivariant import equivariant_sum
+from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack, two_layers, zero_last_layer
-from deepdft.nn.radial import CosineCutoff, SincBasis, safe_norm
-from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
+from deepdft.nn.radial import CosineCutoff, FilterNetwork, Radial, RadialFeatures, SincBasis, safe_norm
+from deepdft.nn.scatter import with_shared_lonely_probe
 
 __all__ = ["PaiNN", "PaiNNStates"]
 
@@ -29,18 +30,8 @@ class PaiNNStates:
     """(n_atoms, 3) Å."""
     sent: list[Tensor]
     """Per step (n_atoms, 5, H), from `Message.sent` of the states after the step."""
-
-
-@dataclass(frozen=True)
-class EdgeFeatures:
-    """What messages see of an edge."""
-
-    basis: Tensor
-    """(n_edges, n_basis)."""
-    cutoff: Tensor
-    """(n_edges, 1), zero at the cutoff."""
-    direction: Tensor
-    """(n_edges, 3, 1), unit vector r̂ from sender to receiver; zero where both are at one place."""
+    filters: list[Tensor]
+    """Per step (n_knots, 3H): the filters over the knots of `Radial`."""
 
 
 class Message(nn.Module):
@@ -54,19 +45,30 @@ class Message(nn.Module):
         self.filter = nn.Linear(n_basis, 3 * hidden_size)  # for a, b, c
         self.gates = two_layers(hidden_size, hidden_size, 3 * hidden_size, nn.SiLU)
 
-    def sent(self, state: Tensor) -> Tensor:
+    def sent(self, scalar: Tensor, vector: Tensor) -> Tensor:
         """The sender's part (n_atoms, 5, H): b, c s, and three rows a v."""
-        scalar, vector = state[:, 0], state[:, 1:]
         a, b, c = self.gates(scalar).chunk(3, dim=-1)  # each (n_atoms, H)
         return torch.cat([torch.stack([b, c * scalar], dim=1), a[:, None] * vector], dim=1)
 
-    def forward(self, sent: Tensor, edges: EdgeFeatures, sender: Tensor, receiver: Tensor, n_receivers: int) -> Tensor:
-        """Messages summed at their receivers (n_receivers, 4, H)."""
-        a, b, c = (self.filter(edges.basis) * edges.cutoff).chunk(3, dim=-1)  # each (n_edges, H)
-        b_sent, scalar, vector = sent.index_select(0, sender).split([1, 1, 3], dim=1)
-        vector = torch.addcmul(a[:, None] * vector, b[:, None] * b_sent, edges.direction)  # (n_edges, 3, H)
-        messages = torch.cat([c[:, None] * scalar, vector], dim=1)
-        return sum_over_neighbours(messages, receiver, n_receivers)
+    def filters(self, edges: RadialFeatures) -> Tensor:
+        """The edge's part of a, b, c (n_edges, 3H)."""
+        return self.filter(edges.basis) * edges.cutoff
+
+    def forward(
+        self, sent: Tensor, filters: Tensor | Tabulated, direction: Tensor, edge_index: Tensor, n_receivers: int
+    ) -> tuple[Tensor, Tensor]:
+        """Messages summed at their receivers: (n_receivers, H) and (n_receivers, 3, H).
+
+        Args:
+            sent: (n_atoms, 5, H).
+            filters: (n_edges, 3H).
+            direction: (n_edges, 3), unit vectors r̂ from sender to receiver; zero where both are at one place.
+            edge_index: (2, n_edges), sender and receiver.
+            n_receivers: number of receivers.
+        """
+        sender, receiver = edge_index
+        summed = equivariant_sum(sent, filters, direction, sender, receiver, n_receivers)  # (n_receivers, 4, H)
+        return summed[:, 0], summed[:, 1:]
 
 
 class Update(nn.Module):
@@ -78,14 +80,13 @@ class Update(nn.Module):
         self.v = nn.Linear(hidden_size, hidden_size, bias=False)
         self.network = two_layers(2 * hidden_size, hidden_size, 3 * hidden_size, nn.SiLU)
 
-    def forward(self, state: Tensor) -> Tensor:
-        """The next states (n, 4, H)."""
-        scalar, vector = state[:, 0], state[:, 1:]
+    def forward(self, scalar: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """The next scalars (n, H) and vectors (n, 3, H)."""
         u, v = self.u(vector), self.v(vector)  # (n, 3, H)
-        length = safe_norm(v.transpose(1, 2))  # (n, H)
+        length = safe_norm(v, dim=1)  # (n, H)
         a_ss, a_sv, a_vv = self.network(torch.cat([scalar, length], dim=-1)).chunk(3, dim=-1)
-        scalar = scalar + a_ss + a_sv * (u * v).sum(dim=1)
-        return torch.cat([scalar[:, None], vector + a_vv[:, None] * u], dim=1)
+        scalar = torch.addcmul(scalar + a_ss, a_sv, (u * v).sum(dim=1))
+        return scalar, torch.addcmul(vector, a_vv[:, None], u)
 
 
 class AtomStep(nn.Module):
@@ -109,12 +110,10 @@ class ProbeStep(nn.Module):
         self.gate = two_layers(hidden_size, 2 * hidden_size, 2 * hidden_size, nn.SiLU)
         self.update = Update(hidden_size)
 
-    def forward(self, state: Tensor, message: Tensor) -> Tensor:
-        """The next probe states (n_probes, 4, H)."""
-        keep = torch.sigmoid(self.gate(message[:, 0]))  # (n_probes, 2H)
-        scalar, vector = keep[:, None].chunk(2, dim=-1)
-        keep = torch.cat([scalar, vector.expand(-1, 3, -1)], dim=1)
-        return self.update(torch.lerp(message, state, keep))
+    def forward(self, scalar: Tensor, vector: Tensor, message: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The next scalars (n_probes, H) and vectors (n_probes, 3, H) of the probes."""
+        keep, keep_vector = torch.sigmoid(self.gate(message[0])).chunk(2, dim=-1)  # each (n_probes, H)
+        return self.update(torch.lerp(message[0], scalar, keep), torch.lerp(message[1], vector, keep_vector[:, None]))
 
 
 class PaiNN(DensityModel):
@@ -142,6 +141,7 @@ class PaiNN(DensityModel):
         self.hidden_size = hidden_size
         self.basis = SincBasis(cutoff, size=n_basis)
         self.cosine_cutoff = CosineCutoff(cutoff)
+        self.radial = Radial(self.basis, self.cosine_cutoff, cutoff)
         self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
         self.atom_steps: Stack[AtomStep] = Stack(AtomStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, n_basis) for _ in range(n_interactions))
@@ -153,32 +153,39 @@ class PaiNN(DensityModel):
 
     def encode(self, atoms: AtomGraph) -> PaiNNStates:
         """Compute the atom states after each step, as far as probes read them."""
-        edges = self._features(atoms.edge_vectors())
-        sender, receiver = atoms.edge_index
-        scalar = self.embedding(atoms.numbers)[:, None]  # (n_atoms, 1, H)
-        state = torch.cat([scalar, scalar.new_zeros(atoms.n_atoms, 3, self.hidden_size)], dim=1)
+        distances, direction = _lengths_and_directions(atoms.edge_vectors())
+        edges = self.radial(distances)
+        scalar = self.embedding(atoms.numbers)  # (n_atoms, H)
+        vector = scalar.new_zeros(atoms.n_atoms, 3, self.hidden_size)
         sent = []
         for atom_step, probe_step in zip(self.atom_steps, self.probe_steps, strict=True):
-            message = atom_step.message(atom_step.message.sent(state), edges, sender, receiver, atoms.n_atoms)
-            state = atom_step.update(state + message)
-            sent.append(probe_step.message.sent(state))
-        return PaiNNStates(atoms.positions, sent)
+            message, own = atom_step.message, atom_step.message.sent(scalar, vector)
+            ds, dv = message(own, message.filters(edges), direction, atoms.edge_index, atoms.n_atoms)
+            scalar, vector = atom_step.update(scalar + ds, vector + dv)
+            sent.append(probe_step.message.sent(scalar, vector))
+        return PaiNNStates(atoms.positions, sent, self.radial.tables(self._networks()))
 
     def decode(self, states: PaiNNStates, probes: ProbeGraph) -> Tensor:
         """Density (n_probes,) in e/Å³."""
-        edges = self._features(probes.edge_vectors(states.positions))
+        distances, direction = _lengths_and_directions(probes.edge_vectors(states.positions))
         sender = probes.edge_index[0]
 
         def density(receiver: Tensor, n_probes: int) -> Tensor:
-            state = edges.basis.new_zeros(n_probes, 4, self.hidden_size)
-            for step, sent in zip(self.probe_steps, states.sent, strict=True):
-                state = step(state, step.message(sent, edges, sender, receiver, n_probes))
-            return self.readout(state[:, 0]).squeeze(-1)
+            edge_index = torch.stack([sender, receiver])
+            scalar, vector = distances.new_zeros(n_probes, self.hidden_size), distances.new_zeros(1, 3, 1)
+            all_filters = self.radial.filters(distances, self._networks(), states.filters)
+            for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
+                message = step.message(sent, filters, direction, edge_index, n_probes)
+                scalar, vector = step(scalar, vector, message)
+            return self.readout(scalar).squeeze(-1)
 
         return with_shared_lonely_probe(density, probes)
 
-    def _features(self, vectors: Tensor) -> EdgeFeatures:
-        """Expand edge vectors (n_edges, 3) in Å."""
-        distances = safe_norm(vectors)
-        direction = (vectors / distances[:, None])[:, :, None]
-        return EdgeFeatures(self.basis(distances), self.cosine_cutoff(distances)[:, None], direction)
+    def _networks(self) -> list[FilterNetwork]:
+        return [step.message.filters for step in self.probe_steps]
+
+
+def _lengths_and_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Of edge vectors (n_edges, 3) in Å: (n_edges,) Å and (n_edges, 3)."""
+    distances = safe_norm(vectors)
+    return distances, vectors / distances[:, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import ase
 import numpy as np
@@ -15,12 +15,13 @@ from deepdft.models.base import AtomStates, DensityModel
 
 __all__ = ["EncodedStructure", "check_points", "periodicity"]
 
-EDGES_PER_SLICE = {"cpu": 15_000, "cuda": 2_000_000}
-"""Edges from atoms to points that are held at a time, about 0.1 kB × hidden size each.
+EDGES_PER_GRAPH = {"cpu": 100_000, "cuda": 2_000_000}
+"""Edges from atoms to points that are searched for at a time; a model may decode them in smaller parts.
 
-CPU: with SchNet (hidden size 128) on one thread, 10 000 edges gave 24 000 points/s on a QM9 molecule and 6700 on
-NMC, 100 000 edges 17 000 and 3900: the smaller ones stay in the cache.
+CPU: a point takes 0.9 µs in graphs of this size and 1.8 µs in ones of 15 000 edges.
 """
+EDGES_PER_SLICE = {"cpu": 15_000, "cuda": 2_000_000}
+"""The same where all edges go through the model at once, as for derivatives: about 0.1 kB × hidden size each."""
 SMALLEST_SLICE, LARGEST_SLICE = 256, 200_000
 
 
@@ -80,20 +81,19 @@ class EncodedStructure:
         ).to(parameter.device)
         with torch.no_grad():
             self.states: AtomStates = model.encode(atom_graph(self.structures, model.cutoff))
-        self.graph_size = self._graph_size()
-        """Points to make edges for at a time, so that memory stays bounded."""
-        self.slice_size = model.points_at_a_time or self.graph_size
+        per_point = self._edges_per_point()
+        self.graph_size = _slice_size(EDGES_PER_SLICE, per_point, parameter.device)
+        """Points whose edges may go through the model at once, so that memory stays bounded."""
+        self.slice_size = model.points_at_a_time or _slice_size(EDGES_PER_GRAPH, per_point, parameter.device)
         """Points to ask for at a time."""
 
-    def _graph_size(self) -> int:
-        """From the atoms' own surroundings, where a point has the most edges."""
+    def _edges_per_point(self) -> float:
+        """In the atoms' own surroundings, where a point has the most."""
         positions = self.structures.positions
         chosen = positions[torch.linspace(0, len(positions) - 1, min(len(positions), 64)).long()]
         structure = torch.zeros(len(chosen), dtype=torch.int64, device=positions.device)
         edges = probe_graph(self.structures, chosen, structure, self.model.cutoff).edge_index
-        per_point = max(1.0, edges.shape[1] / len(chosen))
-        most = EDGES_PER_SLICE.get(positions.device.type, EDGES_PER_SLICE["cpu"])
-        return int(np.clip(most / per_point, SMALLEST_SLICE, LARGEST_SLICE))
+        return max(1.0, edges.shape[1] / len(chosen))
 
     @torch.no_grad()
     def density(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -120,3 +120,8 @@ class EncodedStructure:
     def _decode(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         positions = torch.as_tensor(points).to(self.structures.positions)
         return self.model.decode_points(self.states, self.structures, positions).cpu().numpy()
+
+
+def _slice_size(most_edges: Mapping[str, int], edges_per_point: float, device: torch.device) -> int:
+    most = most_edges.get(device.type, most_edges["cpu"])
+    return int(np.clip(most / edges_per_point, SMALLEST_SLICE, LARGEST_SLICE))

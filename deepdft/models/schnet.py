@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
-from deepdft.nn.mlp import Stack, two_layers, zero_last_layer
+from deepdft.nn.interpolation import Tabulated
+from deepdft.nn.mlp import Softplus, Stack, side_by_side, two_layers, zero_last_layer
 from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
-from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
+from deepdft.nn.scatter import filtered_sum, with_shared_lonely_probe
 
 __all__ = ["SchNet", "SchNetStates"]
 
@@ -41,16 +42,18 @@ class Message(nn.Module):
         super().__init__()
         self.sent = nn.Linear(hidden_size, hidden_size, bias=False)  # W1
         self.filter = nn.Sequential(  # g(W3 g(W2 e))
-            two_layers(n_basis, hidden_size, hidden_size, nn.Softplus), nn.Softplus()
+            two_layers(n_basis, hidden_size, hidden_size, Softplus), Softplus()
         )
 
     def filters(self, edges: RadialFeatures) -> Tensor:
         """c(d) g(W3 g(W2 e)) of each edge (n_edges, H)."""
         return self.filter(edges.basis) * edges.cutoff
 
-    def forward(self, sent: Tensor, filters: Tensor, sender: Tensor, receiver: Tensor, n_receivers: int) -> Tensor:
+    def forward(
+        self, sent: Tensor, filters: Tensor | Tabulated, sender: Tensor, receiver: Tensor, n_receivers: int
+    ) -> Tensor:
         """Messages summed at their receivers (n_receivers, H), from W1 h of all senders (n_atoms, H)."""
-        return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, n_receivers)
+        return filtered_sum(sent, filters, sender, receiver, n_receivers)
 
 
 class AtomStep(nn.Module):
@@ -59,7 +62,7 @@ class AtomStep(nn.Module):
     def __init__(self, hidden_size: int, n_basis: int) -> None:
         super().__init__()
         self.message = Message(hidden_size, n_basis)
-        self.update = two_layers(hidden_size, hidden_size, hidden_size, nn.Softplus)  # W5 g(W4 m)
+        self.update = two_layers(hidden_size, hidden_size, hidden_size, Softplus)  # W5 g(W4 m)
 
 
 class ProbeStep(nn.Module):
@@ -68,13 +71,13 @@ class ProbeStep(nn.Module):
     def __init__(self, hidden_size: int, n_basis: int) -> None:
         super().__init__()
         self.message = Message(hidden_size, n_basis)
-        self.gate = two_layers(hidden_size, hidden_size, hidden_size, nn.Softplus)  # W7 g(W6 m)
-        self.update = two_layers(hidden_size, hidden_size, hidden_size, nn.Softplus)  # W9 g(W8 m)
+        self.gate = two_layers(hidden_size, hidden_size, hidden_size, Softplus)  # W7 g(W6 m)
+        self.update = two_layers(hidden_size, hidden_size, hidden_size, Softplus)  # W9 g(W8 m)
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
         """The next probe states (n_probes, H)."""
-        keep = torch.sigmoid(self.gate(message))
-        return torch.lerp(self.update(message), state, keep)
+        gate, update = side_by_side(self.gate, self.update, message)
+        return torch.lerp(update, state, torch.sigmoid(gate))
 
 
 class SchNet(DensityModel):
@@ -105,7 +108,7 @@ class SchNet(DensityModel):
         self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
         self.atom_steps: Stack[AtomStep] = Stack(AtomStep(hidden_size, basis.size) for _ in range(n_interactions - 1))
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, basis.size) for _ in range(n_interactions))
-        self.readout = two_layers(hidden_size, hidden_size, 1, nn.Softplus)
+        self.readout = two_layers(hidden_size, hidden_size, 1, Softplus)
         with torch.no_grad():  # begin near the density of empty space, where most points lie
             for parameter in self.readout[-1].parameters():
                 parameter.mul_(0.1)

@@ -13,9 +13,10 @@ from torch.nn.functional import linear
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.models.schnet import SchNetStates
+from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import ShiftedSoftplus, Stack, two_layers, zero_last_layer
 from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
-from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
+from deepdft.nn.scatter import cache_sized, filtered_sum, sum_over_neighbours, with_shared_lonely_probe
 
 __all__ = ["SchNetReleased"]
 
@@ -41,10 +42,34 @@ class Message(nn.Module):
         """c(d) (W4 g(W3 e + b3) + b4) of each edge (n_edges, H)."""
         return self.filter(edges.basis) * edges.cutoff
 
-    def forward(self, sent: Tensor, state: Tensor, filters: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
-        """Messages summed at their receivers, whose states are given (n_receivers, H)."""
-        pairs = sent.index_select(0, sender) + self.received(state).index_select(0, receiver)  # (n_edges, 2H)
-        return sum_over_neighbours(self.output(pairs) * filters, receiver, len(state))
+    def forward(
+        self, sent: Tensor, state: Tensor, filters: Tensor | Tabulated, edge_index: Tensor, n_receivers: int
+    ) -> Tensor:
+        """Messages summed at their receivers (n_receivers, H).
+
+        Args:
+            sent: (n_atoms, 2H), from `sent`.
+            state: of the receivers (n_receivers, H), or (1, H) if all are alike.
+            filters: (n_edges, H).
+            edge_index: (2, n_edges), sender and receiver.
+            n_receivers: number of receivers.
+        """
+        received = self.received(state)
+        if len(received) == 1:  # a message takes no more from its receiver than its filter: one network per sender
+            return filtered_sum(self.output(sent + received), filters, edge_index[0], edge_index[1], n_receivers)
+        if torch.is_grad_enabled():  # all at once; below, without derivatives, in cache-sized pieces
+            values = filters.values() if isinstance(filters, Tabulated) else filters
+            return sum_over_neighbours(self._pairs(sent, received, edge_index) * values, edge_index[1], n_receivers)
+        total = sent.new_zeros(n_receivers, state.shape[1])
+        for piece in cache_sized(edge_index.shape[1], sent.device, numbers_per_edge=2):
+            messages = self._pairs(sent, received, edge_index[:, piece]).mul_(filters[piece])
+            total.index_add_(0, edge_index[1, piece], messages)
+        return total
+
+    def _pairs(self, sent: Tensor, received: Tensor, edge_index: Tensor) -> Tensor:
+        """W2 g(W1 [h_sender, h_receiver] + b1) + b2 of edges (n_edges, H)."""
+        sender, receiver = edge_index
+        return self.output(sent.index_select(0, sender).add_(received.index_select(0, receiver)))
 
 
 class AtomStep(nn.Module):
@@ -66,7 +91,7 @@ class ProbeStep(nn.Module):
         self.update = two_layers(hidden_size, hidden_size, hidden_size, ShiftedSoftplus)
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
-        """The next probe states (n_probes, H)."""
+        """The next probe states (n_probes, H), from states (n_probes, H), or (1, H) if all are alike."""
         return torch.lerp(self.update(message), state, torch.sigmoid(self.gate(state)))
 
 
@@ -108,12 +133,11 @@ class SchNetReleased(DensityModel):
     def encode(self, atoms: AtomGraph) -> SchNetStates:
         """Compute the atom states after each step, as far as probes read them."""
         edges = self.radial(safe_norm(atoms.edge_vectors()))
-        sender, receiver = atoms.edge_index
         state = self.embedding(atoms.numbers)  # (n_atoms, H)
         sent = []
         for atom_step, probe_step in zip(self.atom_steps, self.probe_steps, strict=True):
             message = atom_step.message
-            summed = message(message.sent(state), state, message.filters(edges), sender, receiver)
+            summed = message(message.sent(state), state, message.filters(edges), atoms.edge_index, atoms.n_atoms)
             state = state + atom_step.update(summed)
             sent.append(probe_step.message.sent(state))
         return SchNetStates(atoms.positions, sent, self.radial.tables(self._networks()))
@@ -124,10 +148,11 @@ class SchNetReleased(DensityModel):
         sender = probes.edge_index[0]
 
         def density(receiver: Tensor, n_probes: int) -> Tensor:
-            state = distances.new_zeros(n_probes, self.hidden_size)
+            edge_index = torch.stack([sender, receiver])
+            state = distances.new_zeros(1, self.hidden_size)  # at first all are alike
             all_filters = self.radial.filters(distances, self._networks(), states.filters)
             for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
-                state = step(state, step.message(sent, state, filters, sender, receiver))
+                state = step(state, step.message(sent, state, filters, edge_index, n_probes))
             return self.readout(state).squeeze(-1)
 
         return with_shared_lonely_probe(density, probes)

@@ -1,74 +1,96 @@
-"""Cubic interpolation in tables over equally spaced knots, as a product with a sparse matrix."""
+"""Quintic interpolation in tables over equally spaced knots, as weighted sums of rows."""
 
 from __future__ import annotations
 
-import warnings
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag
 
-__all__ = ["Interpolation"]
+__all__ = ["Interpolation", "Tabulated"]
 
-with warnings.catch_warnings():  # torch says once that sparse tensors are in beta: let it be now
-    warnings.simplefilter("ignore")
-    torch.eye(1).to_sparse_csr()
-
-KNOTS = 4  # that a cubic passes through
+KNOTS = 6  # that a polynomial of fifth order passes through
 
 
 class Interpolation:
     """Interpolates tables (n_knots, size) at given places; differentiable with respect to the tables alone.
 
-    The cubic through the four nearest knots errs by at most 0.024 h⁴ |f''''|, with h the spacing.
+    The quintic through the six nearest knots errs by at most 0.0049 h⁶ |f⁽⁶⁾|, with h the spacing.
 
     Args:
-        places: (n,) in units of the spacing: knot i lies at i. Each has a knot below and two above, or the other way.
+        places: (n,) in units of the spacing: knot i lies at i. Each has two knots below it and three above, or the
+            other way.
         n_knots: rows of the tables.
     """
 
     def __init__(self, places: Tensor, n_knots: int) -> None:
-        first = (places.floor() - 1).clamp(0, n_knots - KNOTS)
-        x = places - first  # from the first of the four knots, 1 … 2
-        a, b, c = x - 1, x - 2, x - 3
-        weights = torch.stack([a * b * c / -6, x * b * c / 2, x * a * c / -2, x * a * b / 6], dim=1)
+        first = (places.floor() - 2).clamp(0, n_knots - KNOTS)
+        x = places - first  # from the first of the six knots, 2 … 3
+        a, b, c, d, e, f = (x - knot for knot in range(KNOTS))
+        ab, cd, ef = a * b, c * d, e * f
+        # Lagrange's polynomials
+        weights = [b * cd * ef / -120, a * cd * ef / 24, ab * d * ef / -12, ab * c * ef / 12]
+        weights += [ab * cd * f / -24, ab * cd * e / 120]
         self.n_knots = n_knots
-        self.knots = first.long()[:, None] + torch.arange(KNOTS, device=places.device)
-        self.weights = weights
+        self.knots = first.long()[:, None] + torch.arange(KNOTS, device=places.device)  # (n, 6)
+        self.weights = torch.stack(weights, dim=1)  # (n, 6)
 
     def __call__(self, table: Tensor) -> Tensor:
         """The values (n, size) of a table (n_knots, size) at the places."""
-        return _Product.apply(table, self)
+        return _Values.apply(table, self)
+
+    def values(self, table: Tensor, places: slice = slice(None)) -> Tensor:
+        """The same at some of the places, without derivatives."""
+        # a bag of six rows with weights: three times as fast on the CPU as the product with a sparse matrix
+        weights = self.weights[places].to(table.dtype)
+        # detached: a bag whose table wants a derivative also counts rows for it
+        return embedding_bag(self.knots[places], table.detach(), mode="sum", per_sample_weights=weights)
+
+    def transposed(self, gradient: Tensor) -> Tensor:
+        """Derivative (n_knots, size) by the table, from the one by the values (n, size): a bag of places per knot."""
+        places, weights, first = self._by_knot
+        return embedding_bag(places, gradient, first, mode="sum", per_sample_weights=weights.to(gradient.dtype))
 
     @cached_property
-    def matrix(self) -> Tensor:
-        """(n, n_knots) in compressed sparse rows."""
-        n = len(self.knots)
-        ends = torch.arange(0, KNOTS * n + 1, KNOTS, device=self.knots.device)
-        return _csr(ends, self.knots.reshape(-1), self.weights.reshape(-1), (n, self.n_knots))
-
-    @cached_property
-    def transposed(self) -> Tensor:
-        """(n_knots, n) in compressed sparse rows."""
-        knots, order = self.knots.reshape(-1).sort()
-        ends = torch.searchsorted(knots, torch.arange(self.n_knots + 1, device=knots.device))
-        shape = (self.n_knots, len(self.knots))
-        return _csr(ends, order // KNOTS, self.weights.reshape(-1)[order], shape)
+    def _by_knot(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Places and weights (6 n,) sorted by knot, and where each knot begins."""
+        knots, order = self.knots.flatten().sort()
+        first = torch.searchsorted(knots, torch.arange(self.n_knots, device=knots.device))
+        return order // KNOTS, self.weights.flatten()[order], first
 
 
-def _csr(ends: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    return torch.sparse_csr_tensor(ends, columns, values, shape, check_invariants=False)
+class Tabulated:
+    """A function of n distances that is looked up in a table only where it is used.
+
+    Args:
+        table: (n_knots, size).
+        at: the distances among the knots.
+    """
+
+    def __init__(self, table: Tensor, at: Interpolation) -> None:
+        self.table, self.at = table, at
+
+    def values(self) -> Tensor:
+        """(n, size)."""
+        return self.at(self.table)
+
+    def __getitem__(self, piece: slice) -> Tensor:
+        """The values of some of the distances (n_piece, size), without derivatives."""
+        return self.at.values(self.table, piece)
 
 
-class _Product(torch.autograd.Function):
-    """Sparse matrix times table. torch's own derivative transposes the matrix anew for each table."""
+class _Values(torch.autograd.Function):
+    """torch's own derivative of a bag counts the rows anew for each table, and adds row by row."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, interpolation: Interpolation) -> Tensor:
         ctx.interpolation = interpolation
-        return interpolation.matrix @ table
+        return interpolation.values(table)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.interpolation.transposed @ gradient.contiguous(), None
+        return ctx.interpolation.transposed(gradient.contiguous()), None

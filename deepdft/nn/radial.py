@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from deepdft.nn.interpolation import Interpolation
+from deepdft.nn.interpolation import Interpolation, Tabulated
 
 __all__ = [
     "CosineCutoff",
@@ -23,13 +23,13 @@ __all__ = [
 ]
 
 
-def safe_norm(vectors: Tensor) -> Tensor:
-    """Lengths (…,) of vectors (…, 3), with finite derivatives of any order where a length is zero.
+def safe_norm(vectors: Tensor, dim: int = -1) -> Tensor:
+    """Lengths of vectors whose components are along a dimension: (…, 3) → (…,).
 
-    A probe may sit on an atom. The square root is taken 1e-6 Å away from zero, which changes a length d by less
-    than 1e-12 Å² / 2d.
+    Derivatives of any order are finite where a length is zero: a probe may sit on an atom. The square root is taken
+    1e-6 Å away from zero, which changes a length d by less than 1e-12 Å² / 2d.
     """
-    return (vectors.square().sum(dim=-1) + 1e-12).sqrt()
+    return (vectors.square().sum(dim=dim) + 1e-12).sqrt()
 
 
 class GaussianBasis(nn.Module):
@@ -75,6 +75,7 @@ class SincBasis(nn.Module):
     def __init__(self, cutoff: float, *, size: int) -> None:
         super().__init__()
         self.size = size
+        self.width = 0.5 * cutoff / size  # Å, a quarter of the shortest wavelength
         # sinc(n d / d_cut) π n / d_cut, with the normalised sinc: defined at d = 0
         self.register_buffer("frequencies", torch.arange(1, size + 1) / cutoff, persistent=False)
 
@@ -135,14 +136,14 @@ class Radial(nn.Module):
 
     knots: Tensor
 
-    def __init__(self, basis: GaussianBasis, soft_cutoff: nn.Module, cutoff: float) -> None:
+    def __init__(self, basis: GaussianBasis | SincBasis, soft_cutoff: nn.Module, cutoff: float) -> None:
         super().__init__()
         self.basis = basis
         self.soft_cutoff = soft_cutoff
-        n_knots = math.ceil(20.0 * cutoff / basis.width)  # an error below 1e-6 of the range of a filter
+        n_knots = math.ceil(8.0 * cutoff / basis.width)  # an error below 1e-6 of the range of a filter
         self.spacing = cutoff / n_knots
-        # from one knot below zero to two above the cutoff
-        self.register_buffer("knots", self.spacing * (torch.arange(n_knots + 4) - 1.0), persistent=False)
+        # from two knots below zero to three above the cutoff
+        self.register_buffer("knots", self.spacing * (torch.arange(n_knots + 6) - 2.0), persistent=False)
 
     def forward(self, distances: Tensor) -> RadialFeatures:
         """Distances (n,) in Å → their features."""
@@ -155,14 +156,14 @@ class Radial(nn.Module):
 
     def filters(
         self, distances: Tensor, networks: Sequence[FilterNetwork], tables: Sequence[Tensor]
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Tensor | Tabulated]:
         """The values (n, size) of each filter network at distances (n,) in Å.
 
-        They are interpolated in the tables, unless derivatives with respect to the distances are wanted.
+        They are looked up in the tables, unless derivatives with respect to the distances are wanted.
         """
         if torch.is_grad_enabled() and distances.requires_grad:
             features = self(distances)
             yield from (network(features) for network in networks)
         else:
-            interpolation = Interpolation(distances / self.spacing + 1.0, len(self.knots))
-            yield from (interpolation(table) for table in tables)
+            interpolation = Interpolation(distances / self.spacing + 2.0, len(self.knots))
+            yield from (Tabulated(table, interpolation) for table in tables)

@@ -1,0 +1,85 @@
+"""Where the time of a training step and of a prediction goes, and what share of the machine's peak that is."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from deepdft.data.datamodule import DensityDataModule
+from deepdft.density import DensityGrid
+from deepdft.graph.batch import Batch
+from deepdft.graph.neighbors import atom_graph, probe_graph
+from deepdft.models.base import DensityModel
+from deepdft.models.query import EncodedStructure
+
+Clock = Callable[[], float]
+
+
+def median_seconds(part: Callable[[], object], repeats: int, clock: Clock) -> float:
+    part()
+    times = []
+    for _ in range(repeats):
+        began = clock()
+        part()
+        times.append(clock() - began)
+    return statistics.median(times)
+
+
+def matmul_peak(clock: Clock, repeats: int = 9) -> float:
+    """FLOP/s of a product of two square matrices of 1024, on the threads torch has."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    return 2 * 1024**3 / median_seconds(lambda: a @ b, repeats, clock)
+
+
+def loading(data: DensityDataModule, repeats: int, clock: Clock) -> dict[str, float]:
+    """Seconds to read and sample the structures of one step."""
+    stream = iter(data.train_dataloader())
+    return {"read and sample": median_seconds(lambda: next(stream), repeats, clock)}
+
+
+def training_parts(model: DensityModel, batch: Batch, repeats: int, clock: Clock) -> dict[str, float]:
+    """Median seconds of each part of one step."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0, fused=True)
+    steps: list[list[float]] = []
+    for _ in range(repeats + 1):
+        optimizer.zero_grad()
+        marks = [clock()]
+        atoms = atom_graph(batch.structures, model.cutoff)
+        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.cutoff)
+        marks.append(clock())
+        states = model.encode(atoms)
+        marks.append(clock())
+        loss = (model.decode(states, probes) - batch.targets).square().mean()
+        marks.append(clock())
+        loss.backward()
+        marks.append(clock())
+        optimizer.step()
+        steps.append([*marks, clock()])
+    seconds = np.median(np.diff(steps[1:]), axis=0).tolist()
+    return dict(zip(("graph", "encode", "decode", "backward", "optimiser"), seconds, strict=True))
+
+
+def prediction_parts(
+    model: DensityModel, density: DensityGrid, points: np.ndarray, repeats: int, clock: Clock
+) -> dict[str, float]:
+    """Seconds to encode the atoms, and to search the edges of the points and decode them."""
+    encoded = EncodedStructure(model, density.atoms, pbc=False)
+    parts = {
+        "encode": median_seconds(lambda: EncodedStructure(model, density.atoms, pbc=False), repeats, clock),
+        "graph and decode": median_seconds(lambda: encoded.density(points), repeats, clock),
+    }
+    if model.points_at_a_time is None:  # a model with edges
+        slices = [points[start : start + encoded.slice_size] for start in encoded.starts(len(points))]
+        parts["graph"] = median_seconds(lambda: [encoded.probes(part) for part in slices], repeats, clock)
+    return parts
+
+
+def flops(work: Callable[[], object]) -> int:
+    """FLOPs of the matrix products in it, twice the number of multiplications."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()

@@ -1,0 +1,22 @@
+"""Query points in parts of about so many edges."""
+
+import torch
+
+from deepdft.graph.batch import ProbeGraph
+
+
+def test_parts_are_consecutive_probes_with_all_their_edges() -> None:
+    receiver = torch.tensor([1, 1, 1, 2, 4, 4, 4, 4, 4, 7])
+    sender = torch.arange(10)
+    shift = torch.rand(10, 3)
+    probes = ProbeGraph(torch.rand(9, 3), torch.zeros(9).long(), torch.stack([sender, receiver]), shift)
+    parts = probes.parts(2)
+    assert len(parts) > 2
+    assert torch.equal(torch.cat([part.positions for part in parts]), probes.positions)
+    assert torch.equal(torch.cat([part.edge_shift for part in parts]), shift)
+    first = 0
+    for part in parts:
+        of_part = (receiver >= first) & (receiver < first + part.n_probes)
+        assert torch.equal(part.edge_index, torch.stack([sender[of_part], receiver[of_part] - first]))
+        first += part.n_probes
+    assert probes.parts(10) == [probes]

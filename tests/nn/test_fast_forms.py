@@ -1,0 +1,81 @@
+"""Fast forms agree with the plain ones, derivatives included: soft-plus, networks side by side, messages in pieces."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import deepdft.nn.scatter
+from deepdft.nn.equivariant import equivariant_sum
+from deepdft.nn.interpolation import Interpolation, Tabulated
+from deepdft.nn.mlp import Softplus, side_by_side, softplus, two_layers
+from deepdft.nn.scatter import filtered_sum
+
+N_KNOTS, N_EDGES, N_ATOMS, N_PROBES, H = 20, 30, 4, 6, 3
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deepdft.nn.scatter, "EDGES_IN_CACHE", 16)  # several pieces, the last not full
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.fixture
+def edges() -> tuple[Interpolation, Tensor, Tensor]:
+    """Where the filters are looked up, senders and receivers; the last receiver has no edge."""
+    torch.manual_seed(0)
+    at = Interpolation(2.0 + 15.0 * torch.rand(N_EDGES, dtype=torch.float64), N_KNOTS)
+    receiver = torch.randint(N_PROBES - 1, (N_EDGES,)).sort().values
+    return at, torch.randint(N_ATOMS, (N_EDGES,)), receiver
+
+
+@pytest.mark.parametrize("largest", [5.0, 60.0, 300.0])
+def test_soft_plus_is_torch_s_up_to_the_rounding_of_one(largest: float) -> None:
+    x = torch.linspace(-largest, largest, 1001, requires_grad=True)
+    expected = functional.softplus(x.double())
+    assert ((softplus(x) - expected).abs() <= 1.3e-7 * (1.0 + expected)).all()
+    (slope,) = torch.autograd.grad(softplus(x).sum(), x)
+    assert (slope - torch.sigmoid(x)).abs().max() < 2e-7
+
+
+def test_soft_plus_has_the_derivatives_of_its_values_also_the_second() -> None:
+    x = random(40)
+    assert torch.autograd.gradcheck(softplus, x)
+    assert torch.autograd.gradgradcheck(softplus, x)
+    assert softplus(torch.empty(0, 3)).shape == (0, 3)
+
+
+def test_networks_side_by_side_are_each_network_alone() -> None:
+    torch.manual_seed(0)
+    first, second = (two_layers(5, 7, n_out, Softplus).double() for n_out in (2, 3))
+    x = random(11, 5)
+    for found, network in zip(side_by_side(first, second, x), (first, second), strict=True):
+        torch.testing.assert_close(found, network(x), rtol=0.0, atol=1e-14)
+
+
+def test_filtered_sums_in_pieces_are_those_of_all_edges(edges: tuple[Interpolation, Tensor, Tensor]) -> None:
+    at, sender, receiver = edges
+
+    def fast(sent: Tensor, table: Tensor) -> Tensor:
+        return filtered_sum(sent, Tabulated(table, at), sender, receiver, N_PROBES)
+
+    sent, table = random(N_ATOMS, H), random(N_KNOTS, H)
+    plain = filtered_sum(sent, at(table), sender, receiver, N_PROBES)
+    torch.testing.assert_close(fast(sent, table), plain, rtol=0.0, atol=1e-13)
+    assert torch.autograd.gradcheck(fast, (sent, table))
+
+
+def test_equivariant_sums_in_pieces_are_those_of_all_edges(edges: tuple[Interpolation, Tensor, Tensor]) -> None:
+    at, sender, receiver = edges
+    direction = torch.randn(N_EDGES, 3, dtype=torch.float64)
+
+    def fast(sent: Tensor, table: Tensor) -> Tensor:
+        return equivariant_sum(sent, Tabulated(table, at), direction, sender, receiver, N_PROBES)
+
+    sent, table = random(N_ATOMS, 5, H), random(N_KNOTS, 3 * H)
+    plain = equivariant_sum(sent, at(table), direction, sender, receiver, N_PROBES)
+    torch.testing.assert_close(fast(sent, table), plain, rtol=0.0, atol=1e-13)
+    assert torch.autograd.gradcheck(fast, (sent, table))
