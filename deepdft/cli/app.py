@@ -91,7 +91,8 @@ def hydra_command(
 def one_line_errors(function: Callable[[], Any]) -> Callable[[], Any]:
     """Decorate an entry point: errors that are the user's to mend become one line on stderr and exit status 1.
 
-    Ctrl-C ends with status 130, a closed pipe with 141. DEEPDFT_DEBUG=1 or HYDRA_FULL_ERROR=1 in the environment show tracebacks.
+    Ctrl-C ends with status 130, a closed pipe with 141. DEEPDFT_DEBUG=1 or HYDRA_FULL_ERROR=1 in the environment show
+    tracebacks.
     """
 
     @functools.wraps(function)

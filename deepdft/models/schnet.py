@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.nn.interpolation import Tabulated
-from deepdft.nn.mlp import Softplus, Stack, side_by_side, two_layers, zero_last_layer
+from deepdft.nn.mlp import ShiftedSoftplus, Softplus, Stack, side_by_side, two_layers, zero_last_layer
 from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
 from deepdft.nn.scatter import filtered_sum, with_shared_lonely_probe
 
@@ -38,11 +38,11 @@ class SchNetStates:
 class Message(nn.Module):
     """M(h_w, e_vw) = (W1 h_w) ⊙ c(d_vw) g(W3 g(W2 e_vw)), summed over the senders w (Eq. 1 and 3)."""
 
-    def __init__(self, hidden_size: int, n_basis: int) -> None:
+    def __init__(self, hidden_size: int, n_basis: int, g: type[nn.Module]) -> None:
         super().__init__()
         self.sent = nn.Linear(hidden_size, hidden_size, bias=False)  # W1
         self.filter = nn.Sequential(  # g(W3 g(W2 e))
-            two_layers(n_basis, hidden_size, hidden_size, Softplus), Softplus()
+            two_layers(n_basis, hidden_size, hidden_size, g), g()
         )
 
     def filters(self, edges: RadialFeatures) -> Tensor:
@@ -59,20 +59,20 @@ class Message(nn.Module):
 class AtomStep(nn.Module):
     """One interaction step of the atoms: h ← h + W5 g(W4 m) (Eq. 4)."""
 
-    def __init__(self, hidden_size: int, n_basis: int) -> None:
+    def __init__(self, hidden_size: int, n_basis: int, g: type[nn.Module]) -> None:
         super().__init__()
-        self.message = Message(hidden_size, n_basis)
-        self.update = two_layers(hidden_size, hidden_size, hidden_size, Softplus)  # W5 g(W4 m)
+        self.message = Message(hidden_size, n_basis, g)
+        self.update = two_layers(hidden_size, hidden_size, hidden_size, g)  # W5 g(W4 m)
 
 
 class ProbeStep(nn.Module):
     """One interaction step of the probes: h ← F ⊙ h + (1 - F) ⊙ W9 g(W8 m), F = sigmoid(W7 g(W6 m)) (Eq. 5 and 6)."""
 
-    def __init__(self, hidden_size: int, n_basis: int) -> None:
+    def __init__(self, hidden_size: int, n_basis: int, g: type[nn.Module]) -> None:
         super().__init__()
-        self.message = Message(hidden_size, n_basis)
-        self.gate = two_layers(hidden_size, hidden_size, hidden_size, Softplus)  # W7 g(W6 m)
-        self.update = two_layers(hidden_size, hidden_size, hidden_size, Softplus)  # W9 g(W8 m)
+        self.message = Message(hidden_size, n_basis, g)
+        self.gate = two_layers(hidden_size, hidden_size, hidden_size, g)  # W7 g(W6 m)
+        self.update = two_layers(hidden_size, hidden_size, hidden_size, g)  # W9 g(W8 m)
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
         """The next probe states (n_probes, H)."""
@@ -88,6 +88,7 @@ class SchNet(DensityModel):
         n_interactions: T, number of interaction steps.
         cutoff: length below which atoms and probes are joined to atoms, Å.
         gaussian_width: Δ, distance and width of the Gaussians that expand distances, Å.
+        shifted: whether g is soft-plus minus ln 2, as in the released code, instead of the paper's soft-plus.
 
     Source: Jørgensen & Bhowmik 2020 (arXiv 2011.03346), Eq. 1 to 6.
     """
@@ -99,6 +100,7 @@ class SchNet(DensityModel):
         n_interactions: int = 6,
         cutoff: float = 4.0,
         gaussian_width: float = 0.1,
+        shifted: bool = False,
     ) -> None:
         super().__init__(cutoff=cutoff)
         self.hidden_size = hidden_size
@@ -106,9 +108,11 @@ class SchNet(DensityModel):
         self.radial = Radial(basis, soft_cutoff, cutoff)
         self.cutoff_value = soft_cutoff(torch.tensor(cutoff)).item()  # 5.5e-4, by the paper's design
         self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
-        self.atom_steps: Stack[AtomStep] = Stack(AtomStep(hidden_size, basis.size) for _ in range(n_interactions - 1))
-        self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, basis.size) for _ in range(n_interactions))
-        self.readout = two_layers(hidden_size, hidden_size, 1, Softplus)
+        g = ShiftedSoftplus if shifted else Softplus
+        sizes = hidden_size, basis.size
+        self.atom_steps: Stack[AtomStep] = Stack(AtomStep(*sizes, g) for _ in range(n_interactions - 1))
+        self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(*sizes, g) for _ in range(n_interactions))
+        self.readout = two_layers(hidden_size, hidden_size, 1, g)
         with torch.no_grad():  # begin near the density of empty space, where most points lie
             for parameter in self.readout[-1].parameters():
                 parameter.mul_(0.1)

@@ -219,7 +219,8 @@ def test_configs_lie_in_the_installed_package_or_beside_it(user: Path, monkeypat
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = [sys.executable, "-m", "deepdft.cli.generate", "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.close()  # before the first word
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 141

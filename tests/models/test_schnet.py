@@ -16,6 +16,11 @@ class TestSchNet(ModelContract):
         return SchNet(hidden_size=12, n_interactions=3)
 
 
+class TestShiftedSchNet(ModelContract):
+    def make_model(self) -> SchNet:
+        return SchNet(hidden_size=12, n_interactions=2, shifted=True)
+
+
 def linear(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
     return x @ layer.weight.T + (0.0 if layer.bias is None else layer.bias)
 

@@ -1,0 +1,88 @@
+"""What limits the orbital model, its basis or the network? Coefficients of single molecules, fitted directly.
+
+    python experiments/model_comparison/basis_limit.py STORE RUN [N_MOLECULES]
+
+For test molecules of a store the coefficients of all orbitals are optimised on the molecule's own density, with the
+basis and the loss of a trained run (deepdft-train model=orbital) but no network. What remains is the limit of the basis
+(or of this optimisation). Writes basis_limit.json beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deepdft import Predictor, metrics
+from deepdft.data.splits import load_split
+from deepdft.data.store import DensityStore
+from deepdft.density import DensityGrid
+from deepdft.graph.neighbors import atom_graph, structures_from_atoms
+from deepdft.models.orbital import Orbital, OrbitalStates
+
+HERE = Path(__file__).parent
+STEPS, POINTS, RATE = 3000, 2000, 1e-2
+
+
+def fitted(model: Orbital, density: DensityGrid) -> np.ndarray:
+    """The density (nx, ny, nz) of coefficients that are optimised on it."""
+    structures = structures_from_atoms([density.atoms], pbc=False, dtype=torch.float32)
+    with torch.no_grad():  # the atoms alone: what the model adds to them is what is fitted
+        start = model.encode(atom_graph(structures, model.cutoff)).coefficients
+    rng = np.random.default_rng(0)
+    n_atoms, n_radial, n_functions, n_columns = start.shape
+    amplitudes = torch.zeros(n_atoms, n_functions, n_radial, n_columns)
+    half = (n_columns - 1) // 2
+    amplitudes[..., 1 : 1 + half] = 0.1 * torch.from_numpy(rng.normal(size=(n_atoms, n_functions, n_radial, half)))
+    amplitudes[..., 1 + half :] = amplitudes[..., 1 : 1 + half]
+    amplitudes.requires_grad_(True)
+    atoms_alone = torch.zeros_like(start)
+    atoms_alone[:, :, 0, 0] = model.baseline.weights(structures.numbers).detach()
+
+    def states() -> OrbitalStates:
+        return OrbitalStates(structures.positions, model.basis.mixed(amplitudes) + atoms_alone)
+
+    optimizer = torch.optim.Adam([amplitudes], lr=RATE)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    exact, points = density.values.ravel(), density.points()
+    preferred = np.sqrt(np.abs(exact).astype(np.float64))
+    probability = 0.5 / len(exact) + 0.5 * preferred / preferred.sum()
+    for _ in range(STEPS):
+        chosen = rng.choice(len(exact), POINTS, p=probability / probability.sum())
+        weights = torch.from_numpy(1 / (len(exact) * probability[chosen])).float()
+        predicted = model.decode_points(states(), structures, torch.from_numpy(points[chosen]).float())
+        loss = (weights * (predicted - torch.from_numpy(exact[chosen])).abs()).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        decay.step()
+    with torch.no_grad():
+        found = model.decode_points(states(), structures, torch.from_numpy(points).float())
+    return found.numpy().reshape(density.shape)
+
+
+def main(folder: Path, run: Path, count: int) -> None:
+    torch.set_num_threads(1)
+    store = DensityStore(folder)
+    predictor = Predictor.from_checkpoint(run)
+    assert isinstance(predictor.model, Orbital)
+    rows = {}
+    for position in load_split(None, store).test[:count]:
+        density = store.density(position)
+        network = predictor.encode(density.atoms).density(density.points()).reshape(density.shape)
+        rows[store.names[position]] = {
+            "formula": store.formulas[position],
+            "network": round(float(metrics.eps_mae(network, density.values)), 4),
+            "coefficients fitted": round(float(metrics.eps_mae(fitted(predictor.model, density), density.values)), 4),
+        }
+        print(store.names[position], rows[store.names[position]], flush=True)
+        (HERE / "basis_limit.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) == 4 else 3)

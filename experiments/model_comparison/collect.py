@@ -1,0 +1,118 @@
+"""Tables and pictures of what run.py has done: results.json, results.md, and the PNG files beside this one.
+
+python experiments/model_comparison/collect.py [runs/model_comparison]
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from models import EFFICIENCY, MODELS, SETS
+
+from deepdft.plotting import learning_curves, save
+
+HERE = Path(__file__).parent
+TITLES = {
+    "qm9_small": "first molecules of QM9",
+    "qm9": "random molecules of QM9",
+    "ec": "liquid ethylene carbonate",
+    "nmc": "layered Li(Ni,Mn,Co)O₂",
+}
+
+
+def finished(work: Path) -> dict[str, dict[str, Any]]:
+    """Name → record with the errors on the test structures."""
+    found = {}
+    for path in sorted(work.glob("*/*/record.json")):
+        record = json.loads(path.read_text())
+        summary = json.loads((path.parent / "test" / "summary.json").read_text())
+        record |= {key: {name: round(value, 4) for name, value in summary[key].items()} for key in MEASURES}
+        record["n_parameters"] = json.loads((path.parent / "train" / "run.json").read_text())["n_parameters"]
+        record["curve"] = curve(path.parent / "train", record)
+        found[record.pop("name")] = record
+    return found
+
+
+MEASURES = ("eps_mae", "eps_mae_scaled")
+
+
+def curve(run: Path, record: dict[str, Any]) -> list[tuple[float, float]]:
+    """Minutes of training and ε_mae of the validation structures; validation takes its share of the time."""
+    with (run / "metrics.csv").open() as file:
+        rows = [(int(row["step"]) + 1, float(row["val/eps_mae"])) for row in csv.DictReader(file) if row["val/eps_mae"]]
+    return [(round(step / record["steps"] * record["seconds"] / 60, 3), round(error, 4)) for step, error in rows]
+
+
+def row(name: str, record: dict[str, Any]) -> str:
+    error = record["eps_mae"]
+    cells = [f"{error[key]:.2f}" for key in ("mean", "median", "max")]
+    cells += [f"{record['eps_mae_scaled']['mean']:.2f}", str(record["steps"]), f"{record['cpu_seconds'] / 60:.1f}"]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+HEAD = "| | mean | median | max | mean, scaled | steps | minutes |\n|---|---|---|---|---|---|---|"
+
+
+def tables(records: dict[str, dict[str, Any]]) -> str:
+    text = []
+    for store in SETS:
+        equal_time = {model: records.get(f"sets/{store}-{model}") for model in MODELS}
+        lines = [row(model, record) for model, record in equal_time.items() if record]
+        lines += [
+            row(f"{model}, equal steps", records[f"equal_steps/{store}-{model}"])
+            for model in MODELS
+            if f"equal_steps/{store}-{model}" in records
+        ]
+        if lines:
+            text += [f"## {store}: {TITLES[store]}", "", HEAD, *lines, ""]
+    for part in ("settings", "efficiency", "ablations"):
+        mine = {name.removeprefix(f"{part}/"): r for name, r in records.items() if name.startswith(f"{part}/")}
+        lines = [row(name, r) for name, r in sorted(mine.items(), key=lambda item: item[1]["eps_mae"]["mean"])]
+        if lines:
+            text += [f"## {part}", "", HEAD, *lines, ""]
+    return "\n".join(text)
+
+
+def pictures(records: dict[str, dict[str, Any]]) -> None:
+    for store in SETS:
+        curves = {
+            model: tuple(zip(*records[f"sets/{store}-{model}"]["curve"], strict=True))
+            for model in MODELS
+            if f"sets/{store}-{model}" in records
+        }
+        if curves:
+            figure = learning_curves(
+                curves, x_label="minutes of training, one thread", title=f"{store}: validation structures"
+            )
+            save(figure, HERE / f"learning_{store}.png")
+    curves = {}
+    for model in EFFICIENCY:
+        points = [
+            (count, records[name]["eps_mae"]["mean"])
+            for count in (10, 20, 40)
+            if (name := f"efficiency/{model}-{count}") in records
+        ]
+        if f"sets/qm9_small-{model}" in records:
+            points.append((77, records[f"sets/qm9_small-{model}"]["eps_mae"]["mean"]))
+        if points:
+            curves[model] = tuple(zip(*points, strict=True))
+    if curves:
+        save(learning_curves(curves, x_label="training molecules"), HERE / "data_efficiency.png")
+
+
+def main(work: Path) -> None:
+    records = finished(work)
+    (HERE / "results.json").write_text(json.dumps(records, indent=1) + "\n")
+    (HERE / "results.md").write_text(tables(records))
+    pictures(records)
+    print(tables(records))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1] if len(sys.argv) == 2 else "runs/model_comparison"))

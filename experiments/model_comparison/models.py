@@ -1,0 +1,56 @@
+"""What is compared: data groups, models with their settings, and what is changed in ablations."""
+
+SETS = {  # store → data group and more
+    "qm9_small": ["qm9"],
+    "qm9": ["qm9"],
+    "ec": ["ethylene_carbonate", "data.split={validation: 1, test: 2, seed: 0}"],
+    "nmc": ["nmc", "data.split={validation: 2, test: 3, seed: 0}"],
+}
+TRAINING = [
+    "loss=l1",
+    "optimizer=adam",
+    "scheduler=warmup_cosine",
+    "trainer.gradient_clip_val=1.0",
+    "data.density_share=0.5",
+]
+SCHNET = [*TRAINING, "model=schnet", "model.hidden_size=64", "model.n_interactions=3"]
+PAINN = [*TRAINING, "model=painn", "model.hidden_size=64", "model.n_interactions=3"]
+
+SETTINGS = {
+    "schnet": [*SCHNET, "optimizer.lr=2e-3"],
+    "schnet-shifted": [*SCHNET, "optimizer.lr=2e-3", "model.shifted=true"],
+    "schnet-shifted-lr-5e-3": [*SCHNET, "optimizer.lr=5e-3", "model.shifted=true"],
+    "schnet-shifted-fitted": [*SCHNET, "optimizer.lr=2e-3", "model.shifted=true", "model.baseline=fitted"],
+    "schnet-shifted-paper-size": [*TRAINING, "model=schnet", "optimizer.lr=1e-3", "model.shifted=true"],
+    "painn": [*PAINN, "optimizer.lr=2e-3"],
+    "painn-fitted": [*PAINN, "optimizer.lr=2e-3", "model.baseline=fitted"],
+    "painn-lr-5e-3": [*PAINN, "optimizer.lr=5e-3"],
+    "painn-paper-size": [*TRAINING, "model=painn", "optimizer.lr=1e-3"],
+}
+MODELS = {
+    "orbital": [*TRAINING, "model=orbital", "optimizer.lr=2e-3", "scheduler.warmup=0.02"],
+    "schnet": SETTINGS["schnet-shifted-fitted"],
+    "painn": SETTINGS["painn-fitted"],
+}
+EFFICIENCY = ("orbital", "painn")
+
+ABLATIONS = {
+    key: [*MODELS["orbital"], *changes]
+    for key, changes in {
+        "none": [],
+        "seed-1": ["seed=1"],
+        "no-squares": ["model.n_orbitals=0"],
+        "positive": ["model.residual=false"],
+        "mse": ["loss=mse"],
+        "uniform-points": ["data.density_share=0"],
+        "L-1": ["model.max_order=1"],
+        "L-2": ["model.max_order=2"],
+        "L-4": ["model.max_order=4"],
+        "K-12": ["model.n_orbitals=12"],
+        "K-96": ["model.n_orbitals=96"],
+        "radial-6": ["model.n_radial=6"],
+        "radial-16": ["model.n_radial=16"],
+        "cutoff-4": ["model.cutoff=4"],
+        "cutoff-6": ["model.cutoff=6"],
+    }.items()
+}

@@ -1,0 +1,180 @@
+"""Compare models at equal wall-clock and at equal steps, on the same stores, one thread each.
+
+    python experiments/model_comparison/run.py STORES PART [--minutes 8] [--work runs/model_comparison]
+
+STORES holds the stores qm9_small, qm9, ec and nmc as deepdft-generate made them (README.md); PART is one of
+
+    settings     a small sweep for SchNet and PaiNN on qm9_small, from which `models.py` takes the best
+    sets         all models on all stores, at equal time and at equal steps
+    efficiency   10, 20, 40 and all 77 training molecules of qm9_small
+    ablations    the orbital model with one thing changed, 1000 steps on qm9_small
+
+Steps per second of each model are measured first, so that its learning rate has decayed when the time is over. What is
+done is not done again; several processes share a part, each run is made by one of them. `collect.py` makes the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import ABLATIONS, EFFICIENCY, MODELS, SETS, SETTINGS
+
+CALIBRATION = 150  # steps
+VALIDATIONS = 10
+COMMON = [
+    "trainer=cpu",
+    "callbacks=ema",
+    "callbacks.picture=null",
+    "callbacks.progress=null",
+    "trainer.enable_progress_bar=false",
+    "data.num_workers=0",
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluation on the test structures."""
+
+    name: str
+    store: Path
+    overrides: Sequence[str]
+    minutes: float | None = None
+    steps: int | None = None
+
+    def __call__(self, work: Path) -> None:
+        """Do it, unless it has been done or another process is at it."""
+        folder = work / self.name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not _claim(folder):
+            return
+        # the first process to come finds the rate; with a limit in steps there is nothing to find
+        rate = None if self.steps else self._rate(folder)
+        steps = self.steps or max(200, round(rate * 60 * self.minutes))
+        began, cpu = time.monotonic(), os.times()
+        self._train(folder / "train", steps, max(1, steps // VALIDATIONS))
+        seconds, cpu_seconds = time.monotonic() - began, os.times().children_user - cpu.children_user
+        _command("evaluate", f"checkpoint={folder / 'train'}", *self._data(), f"output={folder / 'test'}", "device=cpu")
+        record = {
+            "name": self.name,
+            "store": self.store.name,
+            "overrides": list(self.overrides),
+            "steps": steps,
+            "seconds": round(seconds),
+            "cpu_seconds": round(cpu_seconds),
+            "steps_per_second_calibrated": rate,
+        }
+        (folder / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+        print(f"{self.name}: {steps} steps, {seconds:.0f} s", flush=True)
+
+    def _data(self) -> list[str]:
+        group, *more = SETS[self.store.name]
+        return [f"data={group}", f"data.root={self.store}", *more]
+
+    def _train(self, run: Path, steps: int, every: int) -> None:
+        limits = [f"trainer.max_steps={steps}", f"trainer.val_check_interval={every}"]
+        mine = [part for part in self.overrides if part.startswith("data.")]
+        others = [part for part in self.overrides if not part.startswith("data.")]
+        _command("train", *others, *COMMON, *self._data(), *mine, *limits, f"hydra.run.dir={run}")
+
+    def _rate(self, folder: Path) -> float:
+        """Training steps per second, without validations: the median of what a short run logs."""
+        run = folder / "calibration"
+        self._train(run, CALIBRATION, CALIBRATION)
+        with (run / "metrics.csv").open() as file:
+            rates = [row["throughput/steps_per_second"] for row in csv.DictReader(file)]
+        return statistics.median(float(rate) for rate in rates if rate)
+
+
+def _claim(folder: Path) -> bool:
+    """Make the folder; False if another process has."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _command(name: str, *overrides: str) -> None:
+    subprocess.run([sys.executable, "-m", f"deepdft.cli.{name}", *overrides], check=True)
+
+
+def fewer(store: Path, count: int, work: Path) -> str:
+    """A split file with only the first `count` training structures of a store's own split."""
+    split = json.loads((store / "split.json").read_text())
+    path = work / f"split_{count}.json"
+    work.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(split | {"train": split["train"][:count]}))
+    return str(path.resolve())
+
+
+def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
+    small = stores / "qm9_small"
+    if part == "settings":
+        return [Run(f"settings/{key}", small, value, minutes=minutes) for key, value in SETTINGS.items()]
+    if part == "ablations":
+        return [Run(f"ablations/{key}", small, value, steps=1000) for key, value in ABLATIONS.items()]
+    if part == "efficiency":
+        return [
+            Run(
+                f"efficiency/{model}-{count}",
+                small,
+                [*MODELS[model], f"data.split={fewer(small, count, work)}"],
+                minutes=minutes,
+            )
+            for model in EFFICIENCY
+            for count in (10, 20, 40)
+        ]
+    found = []
+    for name in SETS:
+        if (stores / name / "index.json").is_file():
+            found += [Run(f"sets/{name}-{key}", stores / name, value, minutes=minutes) for key, value in MODELS.items()]
+    return found
+
+
+def equal_steps(stores: Path, work: Path) -> list[Run]:
+    """Where all models of a store have run: the faster ones again, for as many steps as the slowest had."""
+    found = []
+    for name in SETS:
+        records = {key: work / f"sets/{name}-{key}" / "record.json" for key in MODELS}
+        if not all(record.is_file() for record in records.values()):
+            continue
+        steps = {key: json.loads(record.read_text())["steps"] for key, record in records.items()}
+        fewest = min(steps.values())
+        found += [
+            Run(f"equal_steps/{name}-{key}", stores / name, MODELS[key], steps=fewest)
+            for key in MODELS
+            if steps[key] > fewest
+        ]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stores", type=Path)
+    parser.add_argument("part", choices=("settings", "sets", "equal_steps", "efficiency", "ablations"))
+    parser.add_argument("--minutes", type=float, default=8.0, help="of training for each run")
+    parser.add_argument("--work", type=Path, default=Path("runs/model_comparison"))
+    parser.add_argument("--only", default="", help="runs whose names contain this")
+    options = parser.parse_args()
+    stores = options.stores.resolve()
+    if options.part == "equal_steps":
+        todo = equal_steps(stores, options.work)
+    else:
+        todo = runs(options.part, stores, options.minutes, options.work)
+    for run in todo:
+        if options.only in run.name:
+            run(options.work)
+
+
+if __name__ == "__main__":
+    main()
