@@ -103,16 +103,25 @@ def one_line_errors(function: Callable[[], Any]) -> Callable[[], Any]:
             how = str(interrupt) or "run the same command again"
             print(f"interrupted; to go on: {how}", file=sys.stderr)
             sys.exit(130)
-        except BrokenPipeError:  # the reader of `… | head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush succeeds
-            sys.exit(141)  # as a program that the signal ends
         except EXPECTED as error:
             if os.environ.get("DEEPDFT_DEBUG") or os.environ.get(FULL_ERROR):
                 raise
+            if isinstance(error, BrokenPipeError) and _nobody_listens():
+                sys.exit(141)  # as a program that the signal ends
             print(f"error: {one_line(error)}", file=sys.stderr)
             sys.exit(1)
 
     return guarded
+
+
+def _nobody_listens() -> bool:
+    """Whether the pipe that broke is our output: the reader of `… | head` has seen enough."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush succeeds
+        return True
+    return False
 
 
 def one_line(error: BaseException) -> str:

@@ -56,7 +56,8 @@ def main(cfg: DictConfig) -> None:
     for index, box in enumerate(boxes):
         output = numbered(Path(cfg.output), index, len(boxes))
         output.parent.mkdir(parents=True, exist_ok=True)
-        comment = f"density of {cfg.structure} predicted by {path}"
+        scaled = "" if cfg.n_electrons is None else f", scaled to {cfg.n_electrons} electrons"
+        comment = f"density of {cfg.structure} predicted by {path}{scaled}"
         _predict(predictor, box, output, comment=comment, n_electrons=cfg.n_electrons)
         if cfg.picture:
             _draw(predictor, box, beside(output, ".png"))
@@ -83,6 +84,8 @@ def _check(cfg: DictConfig) -> None:
     if not isinstance(cfg.fields, ListConfig):
         raise ValueError(f"fields={cfg.fields}: expected a list, as fields=[iri,dori]")
     check_names(cfg.fields)
+    if cfg.n_electrons is not None and cfg.fields:
+        raise ValueError("n_electrons scales the density, not fields= derived from it: predict them apart")
 
 
 def numbered(output: Path, index: int, count: int) -> Path:

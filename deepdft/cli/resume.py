@@ -21,8 +21,8 @@ __all__ = [
 _FIXED = ("data", "model", "optimizer", "loss", "seed", "init")
 """Sections a resumed run must not change: the split, the draws, the weights or the optimizer's state hang on them."""
 
-_FREE = ("data.root", "data.num_workers")
-"""Keys in those sections that change nothing."""
+_FREE = ("data.root", "data.num_workers", "optimizer.fused")
+"""Keys in those sections that change nothing (but the last digits)."""
 
 _ENDING = ("trainer", "callbacks")
 """Sections that say when a run ends."""
@@ -69,12 +69,13 @@ def refuse_changes(stored: Mapping[str, Any], now: Mapping[str, Any], run_dir: P
     """Compare two resolved configs.
 
     Raises:
-        ValueError: if a key that a resumed run must keep has another value now.
+        ValueError: if a key that a resumed run must keep has another value now. A run that was begun before there was
+            a key had what it switches on switched off.
     """
     changes = [
         f"{key}: {before!r} → {after!r}"
         for key, before, after in changed_keys(stored, now)
-        if key.split(".")[0] in _FIXED and key not in _FREE
+        if key.split(".")[0] in _FIXED and key not in _FREE and not (before is None and after is False)
     ]
     if changes:
         raise ValueError(

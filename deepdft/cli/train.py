@@ -181,7 +181,8 @@ def _load_weights(model: DensityModel, config: dict[str, Any], path: str) -> Non
     try:
         model.load_state_dict(start.model.state_dict())
     except RuntimeError as error:
-        wanted = " ".join(f"model.{key}={value}" for key, value in start.config.items() if key != "_target_")
+        settings = {key: "null" if value is None else value for key, value in start.config.items()}
+        wanted = " ".join(f"model.{key}={value}" for key, value in settings.items() if key != "_target_")
         raise ValueError(
             f"init={path}: holds a {start.config['_target_']}, which is not the model that is configured; "
             f"choose its model group and {wanted}"

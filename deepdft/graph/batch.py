@@ -135,6 +135,7 @@ class ProbeGraph(_Tensors):
         if n_edges <= most_edges:
             return [self]
         inner = receiver[most_edges::most_edges].unique_consecutive()  # the first probe of each part but the first
+        inner = inner[inner > 0]
         first_edges = torch.searchsorted(receiver, inner).tolist()
         probes, edges = [0, *inner.tolist(), self.n_probes], [0, *first_edges, n_edges]
         return [

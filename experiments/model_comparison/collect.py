@@ -54,7 +54,7 @@ def row(name: str, record: dict[str, Any]) -> str:
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
-HEAD = "| | mean | median | max | mean, scaled | steps | minutes |\n|---|---|---|---|---|---|---|"
+HEAD = "| | mean | median | max | mean, scaled | steps | CPU minutes |\n|---|---|---|---|---|---|---|"
 
 
 def tables(records: dict[str, dict[str, Any]]) -> str:

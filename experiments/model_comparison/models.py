@@ -3,8 +3,8 @@
 SETS = {  # store → data group and more
     "qm9_small": ["qm9"],
     "qm9": ["qm9"],
-    "ec": ["ethylene_carbonate", "data.split={validation: 1, test: 2, seed: 0}"],
-    "nmc": ["nmc", "data.split={validation: 2, test: 3, seed: 0}"],
+    "ec": ["ethylene_carbonate"],
+    "nmc": ["nmc"],
 }
 TRAINING = [
     "loss=l1",

@@ -5,7 +5,8 @@
 STORES holds the stores qm9_small, qm9, ec and nmc as deepdft-generate made them (README.md); PART is one of
 
     settings     a small sweep for SchNet and PaiNN on qm9_small, from which `models.py` takes the best
-    sets         all models on all stores, at equal time and at equal steps
+    sets         all models on all stores, at equal time
+    equal_steps  after `sets`: the faster models again, for as many steps as the slowest had
     efficiency   10, 20, 40 and all 77 training molecules of qm9_small
     ablations    the orbital model with one thing changed, 1000 steps on qm9_small
 
@@ -19,6 +20,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -56,8 +58,15 @@ class Run:
         folder = work / self.name
         folder.parent.mkdir(parents=True, exist_ok=True)
         if not _claim(folder):
+            print(f"{self.name}: done, or another process is at it", flush=True)
             return
-        # the first process to come finds the rate; with a limit in steps there is nothing to find
+        try:
+            self._run(folder)
+        except BaseException:  # Ctrl-C too: what was begun is begun anew the next time
+            shutil.rmtree(folder)
+            raise
+
+    def _run(self, folder: Path) -> None:
         rate = None if self.steps else self._rate(folder)
         steps = self.steps or max(200, round(rate * 60 * self.minutes))
         began, cpu = time.monotonic(), os.times()

@@ -1,17 +1,20 @@
 """Query points in parts of about so many edges."""
 
+import pytest
 import torch
 
 from deepdft.graph.batch import ProbeGraph
 
 
-def test_parts_are_consecutive_probes_with_all_their_edges() -> None:
-    receiver = torch.tensor([1, 1, 1, 2, 4, 4, 4, 4, 4, 7])
+@pytest.mark.parametrize("receivers", [[1, 1, 1, 2, 4, 4, 4, 4, 4, 7], [0, 0, 0, 2, 4, 4, 4, 4, 4, 8]])
+def test_parts_are_consecutive_probes_with_all_their_edges(receivers: list[int]) -> None:
+    receiver = torch.tensor(receivers)
     sender = torch.arange(10)
     shift = torch.rand(10, 3)
     probes = ProbeGraph(torch.rand(9, 3), torch.zeros(9).long(), torch.stack([sender, receiver]), shift)
     parts = probes.parts(2)
     assert len(parts) > 2
+    assert all(part.n_probes > 0 for part in parts)
     assert torch.equal(torch.cat([part.positions for part in parts]), probes.positions)
     assert torch.equal(torch.cat([part.edge_shift for part in parts]), shift)
     first = 0

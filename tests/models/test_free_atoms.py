@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 import torch
 from ase.data import chemical_symbols
+from omegaconf import OmegaConf
 from scipy.interpolate import BarycentricInterpolator
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from deepdft import bundled
+from deepdft.cli.app import config_directory
 from deepdft.models.free_atoms import FreeAtoms
 from deepdft.testing.contract import ModelContract, densities
 
@@ -82,3 +85,12 @@ def test_a_cutoff_beyond_the_table_is_refused() -> None:
 def test_nothing_is_trained() -> None:
     assert not any(parameter.requires_grad for parameter in FreeAtoms().parameters())
     assert torch.equal(FreeAtoms().state_dict()["table"], FreeAtoms().table)
+
+
+def test_averaging_of_weights_leaves_elements_what_they_are() -> None:
+    settings = OmegaConf.load(config_directory() / "callbacks" / "ema.yaml").ema
+    model = FreeAtoms()
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9995), use_buffers=settings.use_buffers)
+    for _ in range(10):
+        averaged.update_parameters(model)
+    assert torch.equal(averaged.module.row_of, model.row_of)
