@@ -1,4 +1,4 @@
-"""The demo: train on the bundled molecules, evaluate the held-out ones, predict one; then a short table.
+"""The demo: train on bundled molecules, evaluate held-out ones, beside DFT's own spread too, predict one; then a table.
 
 Run it as `make demo`. Further Hydra overrides go to the training:
 `python experiments/demo/run.py trainer.max_steps=500`.
@@ -51,20 +51,31 @@ def main(overrides: list[str]) -> None:
 
     command("deepdft-train", "experiment=demo", f"hydra.run.dir={RUN}/train", *overrides)
     command("deepdft-evaluate", f"checkpoint={RUN}/train", "data=qm9_demo", f"hydra.run.dir={RUN}/evaluate")
+    command(
+        *("deepdft-evaluate", "evaluation=xc_ensemble", "data=qm9_demo_xc"),
+        *(f"checkpoint={RUN}/train", f"hydra.run.dir={RUN}/spread"),
+    )
     store.atoms(shown).write(RUN / "molecule.xyz", plain=True)
     molecule = [f"structure={RUN}/molecule.xyz", f"output={RUN}/molecule.cube"]
     command("deepdft-predict", f"checkpoint={RUN}/train", *molecule)
 
-    summary = json.loads((RUN / "evaluate/summary.json").read_text())
+    summary, spread = (json.loads((RUN / name / "summary.json").read_text()) for name in ("evaluate", "spread"))
     table = Table(title=f"Error of the density on {len(split.test)} molecules the model has not seen")
     table.add_column("prediction")
     table.add_column("ε_mae, mean", justify="right")
     table.add_row("nothing (zero everywhere)", "100.0 %")
     table.add_row("one radial function per element, fitted", f"{baseline(data):.1f} %")
     table.add_row(f"learned orbitals ({len(split.train)} molecules)", f"{summary['eps_mae']['mean']:.1f} %")
+    table.add_section()
+    table.add_row(
+        f"DFT itself: ε_mad of {len(spread['functionals'])} functionals, {spread['n_structures']} molecules",
+        f"{spread['eps_mad']['mean']:.1f} %",
+    )
+    table.add_row("the learned orbitals on these", f"{spread['eps_mae']['mean']:.1f} %")
     console.print(table)
     console.print(f"Learning curve   {RUN}/train/metrics.csv")
     console.print(f"Errors           {RUN}/evaluate/errors.csv, {RUN}/evaluate/histogram.png")
+    console.print(f"Beside DFT       {RUN}/spread/errors.csv, {RUN}/spread/histogram.png")
     console.print(f"Density of {store.formulas[shown]}  {RUN}/molecule.cube, {RUN}/molecule.png")
     console.print(f"All in {(time.monotonic() - began) / 60:.1f} minutes.")
 

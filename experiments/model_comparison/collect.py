@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models import EFFICIENCY, MODELS, SETS
+from PIL import Image
 
 from deepdft.plotting import learning_curves, save
 
@@ -104,8 +105,16 @@ def pictures(records: dict[str, dict[str, Any]]) -> None:
         save(learning_curves(curves, x_label="training molecules"), HERE / "data_efficiency.png")
 
 
+def worst(work: Path) -> None:
+    """Where the orbital model is wrong in the worst test molecule; 128 colours are enough."""
+    picture = work / "sets" / "qm9_small-orbital" / "test" / "worst.png"
+    if picture.is_file():
+        Image.open(picture).convert("RGB").quantize(128).save(HERE / "worst.png", optimize=True)
+
+
 def main(work: Path) -> None:
     records = finished(work)
+    worst(work)
     (HERE / "results.json").write_text(json.dumps(records, indent=1) + "\n")
     (HERE / "results.md").write_text(tables(records))
     pictures(records)

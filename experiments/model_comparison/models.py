@@ -24,12 +24,13 @@ SETTINGS = {
     "schnet-shifted-paper-size": [*TRAINING, "model=schnet", "optimizer.lr=1e-3", "model.shifted=true"],
     "painn": [*PAINN, "optimizer.lr=2e-3"],
     "painn-fitted": [*PAINN, "optimizer.lr=2e-3", "model.baseline=fitted"],
+    "painn-superposition": [*PAINN, "optimizer.lr=2e-3", "model.baseline=superposition"],
     "painn-lr-5e-3": [*PAINN, "optimizer.lr=5e-3"],
     "painn-paper-size": [*TRAINING, "model=painn", "optimizer.lr=1e-3"],
 }
 MODELS = {
     "orbital": [*TRAINING, "model=orbital", "optimizer.lr=2e-3", "scheduler.warmup=0.02"],
-    "schnet": SETTINGS["schnet-shifted-fitted"],
+    "schnet": SETTINGS["schnet-shifted-lr-5e-3"],
     "painn": SETTINGS["painn-fitted"],
 }
 EFFICIENCY = ("orbital", "painn")
