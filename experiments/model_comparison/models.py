@@ -31,7 +31,7 @@ SETTINGS = {
 MODELS = {
     "orbital": [*TRAINING, "model=orbital", "optimizer.lr=2e-3", "scheduler.warmup=0.02"],
     "schnet": SETTINGS["schnet-shifted-lr-5e-3"],
-    "painn": SETTINGS["painn-fitted"],
+    "painn": SETTINGS["painn-superposition"],
 }
 EFFICIENCY = ("orbital", "painn")
 
