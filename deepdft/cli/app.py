@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,13 +116,13 @@ def one_line_errors(function: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _nobody_listens() -> bool:
-    """Whether the pipe that broke is our output: the reader of `… | head` has seen enough."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush succeeds
-        return True
-    return False
+    """Whether our output goes into a pipe that its reader has closed: `… | head` has seen enough."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush succeeds
+    return True
 
 
 def one_line(error: BaseException) -> str:

@@ -224,3 +224,14 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         process.stdout.close()  # before the first word
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 141
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    @one_line_errors
+    def broken() -> None:
+        raise BrokenPipeError(32, "Broken pipe")  # of a worker, or of the service of a logger
+
+    with pytest.raises(SystemExit) as stop:
+        broken()
+    assert stop.value.code == 1
+    assert capfd.readouterr().err == "error: [Errno 32] Broken pipe\n"
