@@ -99,7 +99,7 @@ def pictures(records: dict[str, dict[str, Any]]) -> None:
         ]
         if f"sets/qm9_small-{model}" in records:
             points.append((77, records[f"sets/qm9_small-{model}"]["eps_mae"]["mean"]))
-        if points:
+        if len(points) > 1:
             curves[model] = tuple(zip(*points, strict=True))
     if curves:
         save(learning_curves(curves, x_label="training molecules"), HERE / "data_efficiency.png")
