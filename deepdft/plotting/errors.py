@@ -243,7 +243,7 @@ def learning_curves(
     axes.yaxis.set_minor_formatter(NullFormatter())
     first, last = axes.get_xlim()
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if last / first > 1000 else (1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 500, 2k, 1M
+    axes.xaxis.set_major_formatter(ScalarFormatter() if first < 1 else EngFormatter(sep=""))  # 0.5; 500, 2k, 1M
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.legend(frameon=False)
