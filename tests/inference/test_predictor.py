@@ -72,7 +72,7 @@ def test_no_points_give_no_values(gaussians):
 
 
 def test_slices_joined_are_the_whole_and_atoms_are_encoded_once(gaussians, monkeypatch):
-    monkeypatch.setattr("deepdft.models.query.EDGES_PER_SLICE", {"cpu": 1})
+    monkeypatch.setattr("deepdft.models.query.EDGES_PER_GRAPH", {"cpu": 1})
     predictor = Predictor(gaussians)
     box = make_box(molecule("H2O"), shape=(10, 11, 12))
     told = []
