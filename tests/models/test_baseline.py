@@ -119,6 +119,16 @@ def test_a_model_is_prepared_with_what_the_baseline_leaves_as_numbers_of_order_o
     assert torch.allclose(inner.batches[0].targets, rest / model.scale, atol=1e-5)
 
 
+def test_the_density_is_the_atoms_plus_the_scaled_rest() -> None:
+    model, batch = trained("schnet", "superposition"), batch_of_free_atoms()
+    assert isinstance(model, OnBaseline)
+    probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.cutoff)
+    atoms = atom_graph(batch.structures, model.cutoff)
+    expected = batch.targets + 0.5 * model.model(atoms, probes)
+    assert torch.allclose(model(atoms, probes), expected, atol=1e-6)
+    assert (expected - batch.targets).abs().max() > 1e-3
+
+
 def test_an_unknown_baseline_is_refused() -> None:
     with pytest.raises(ValueError, match=r"model\.baseline=atoms: expected superposition, fitted or null"):
         build_model(config("schnet", "atoms"))
