@@ -15,7 +15,7 @@ from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.interpolation import Tabulated
-from deepdft.nn.mlp import Stack, two_layers, zero_last_layer
+from deepdft.nn.mlp import Stack, blend, two_layers, zero_last_layer
 from deepdft.nn.radial import CosineCutoff, FilterNetwork, Radial, RadialFeatures, SincBasis, safe_norm
 from deepdft.nn.scatter import with_shared_lonely_probe
 
@@ -112,8 +112,8 @@ class ProbeStep(nn.Module):
 
     def forward(self, scalar: Tensor, vector: Tensor, message: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The next scalars (n_probes, H) and vectors (n_probes, 3, H) of the probes."""
-        keep, keep_vector = torch.sigmoid(self.gate(message[0])).chunk(2, dim=-1)  # each (n_probes, H)
-        return self.update(torch.lerp(message[0], scalar, keep), torch.lerp(message[1], vector, keep_vector[:, None]))
+        gate, gate_vector = self.gate(message[0]).chunk(2, dim=-1)  # each (n_probes, H)
+        return self.update(blend(gate, scalar, message[0]), blend(gate_vector[:, None], vector, message[1]))
 
 
 class PaiNN(DensityModel):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.nn.interpolation import Tabulated
-from deepdft.nn.mlp import ShiftedSoftplus, Softplus, Stack, side_by_side, two_layers, zero_last_layer
+from deepdft.nn.mlp import ShiftedSoftplus, Softplus, Stack, blend, side_by_side, two_layers, zero_last_layer
 from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
 from deepdft.nn.scatter import filtered_sum, with_shared_lonely_probe
 
@@ -77,7 +77,7 @@ class ProbeStep(nn.Module):
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
         """The next probe states (n_probes, H)."""
         gate, update = side_by_side(self.gate, self.update, message)
-        return torch.lerp(update, state, torch.sigmoid(gate))
+        return blend(gate, state, update)
 
 
 class SchNet(DensityModel):

@@ -14,7 +14,7 @@ from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.models.schnet import SchNetStates
 from deepdft.nn.interpolation import Tabulated
-from deepdft.nn.mlp import ShiftedSoftplus, Stack, two_layers, zero_last_layer
+from deepdft.nn.mlp import ShiftedSoftplus, Stack, blend, two_layers, zero_last_layer
 from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
 from deepdft.nn.scatter import cache_sized, filtered_sum, sum_over_neighbours, with_shared_lonely_probe
 
@@ -92,7 +92,7 @@ class ProbeStep(nn.Module):
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
         """The next probe states (n_probes, H), from states (n_probes, H), or (1, H) if all are alike."""
-        return torch.lerp(self.update(message), state, torch.sigmoid(self.gate(state)))
+        return blend(self.gate(state), state, self.update(message))
 
 
 class SchNetReleased(DensityModel):

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ShiftedSoftplus", "Softplus", "Stack", "side_by_side", "softplus", "two_layers", "zero_last_layer"]
+__all__ = [
+    "ShiftedSoftplus",
+    "Softplus",
+    "Stack",
+    "blend",
+    "side_by_side",
+    "softplus",
+    "two_layers",
+    "zero_last_layer",
+]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -86,6 +95,11 @@ def side_by_side(first: nn.Sequential, second: nn.Sequential, x: Tensor) -> tupl
     hidden = first[1](functional.linear(x, weight, bias))  # (n, 2 n_hidden)
     of_first, of_second = hidden.split([layer.out_features for layer in first_layers], dim=1)
     return first[2](of_first), second[2](of_second)
+
+
+def blend(gate: Tensor, state: Tensor, update: Tensor) -> Tensor:
+    """F ⊙ state + (1 - F) ⊙ update, with F = sigmoid(gate); in the state's precision, also if networks have a lower."""
+    return torch.lerp(update.to(state.dtype), state, torch.sigmoid(gate).to(state.dtype))
 
 
 @torch.no_grad()

@@ -108,7 +108,8 @@ class OrbitalBasis(nn.Module):
             functions = self._functions(*self._parts(to_probes.mT.contiguous()), shell)
             of_atoms = coefficients[:, shell.radials].flatten(1, 2)  # (n_atoms, n_functions, n_orbitals)
             values = torch.bmm(functions.mT, of_atoms.index_select(0, atom))
-            orbitals = orbitals.index_add(0, receiver.index_select(0, edge.flatten()), values.flatten(0, 1))
+            values = values.flatten(0, 1).to(orbitals.dtype)  # products may have been made in half precision
+            orbitals = orbitals.index_add(0, receiver.index_select(0, edge.flatten()), values)
         return orbitals[:-1]
 
     def everywhere(self, coefficients: Tensor, positions: Tensor, points: Tensor) -> Tensor:

@@ -4,7 +4,7 @@
         def make_model(self) -> DensityModel:
             return MyModel(hidden_size=16)
 
-All checks but one run in float64, so a tolerance of 1e-9 of the largest density is a statement about the mathematics,
+All checks but two run in float64, so a tolerance of 1e-9 of the largest density is a statement about the mathematics,
 not about rounding. The structures are a molecule without a cell and cells that break neighbour searches: far below the
 cutoff, skewed, left-handed, and periodic along two axes only.
 """
@@ -230,6 +230,21 @@ class ModelContract(ABC):
         expected = densities(model, [atoms], [points])
         found = densities(model.float(), [atoms], [points]).double()
         assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+    def test_networks_may_run_in_half_precision(self, model: DensityModel, atoms: ase.Atoms) -> None:
+        """`trainer.precision=bf16-mixed` trains: close to single precision, with finite derivatives."""
+        model.float()
+        points, structure = torch.from_numpy(_points(atoms)).float(), torch.zeros(7, dtype=torch.int64)
+        union = structures_from_atoms([atoms])
+        graphs = atom_graph(union, model.cutoff), probe_graph(union, points, structure, model.cutoff)
+        expected = model(*graphs)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model(*graphs).float()
+        assert (found - expected).abs().max() < 0.1 * expected.abs().max()
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if found.requires_grad:
+            for gradient in torch.autograd.grad(found.square().sum(), trained, allow_unused=True):
+                assert gradient is None or torch.isfinite(gradient).all()
 
     @staticmethod
     def _invariant(model: DensityModel, atoms: ase.Atoms, matrix: Array, shift: Array) -> None:
