@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from deepdft.data.store_index import INDEX, read_index
+from deepdft.data.store_source import StoreMember, is_store, store_members
 from deepdft.data.store_writer import Compression, check_labels
 from deepdft.io.archive import Member, members
 from deepdft.io.compression import split_compression
@@ -36,7 +38,7 @@ class Task:
     shard: int
     first: int
     """Position of its first member in the source."""
-    members: list[Member]
+    members: list[Member | StoreMember]
     names: list[str]
 
 
@@ -86,7 +88,7 @@ def make_plan(
     """List the members of all sources, in order, and cut the list into shards.
 
     Args:
-        sources: tars, lists of tars, folders or files.
+        sources: tars, lists of tars, folders or files of densities, or stores.
         label: name of the density.
         compression: how densities are stored.
         shard_size: bytes of source in a shard, at most (a larger member has a shard of its own).
@@ -100,7 +102,9 @@ def make_plan(
     check_labels([label])
     compression = compression or Compression()
     paths = [Path(source) for source in sources]
-    found = [member for path in paths for member in members(path)]
+    found: list[Member | StoreMember] = []
+    for path in paths:
+        found += store_members(path, label) if is_store(path) else members(path)
     if not found:
         raise ValueError("source: the list is empty; give at least one tar, folder or file")
     names = structure_names(found)
@@ -111,7 +115,7 @@ def make_plan(
     return Plan(paths, _cut(found, names, limit), label, compression, identity)
 
 
-def _cut(found: Sequence[Member], names: Sequence[str], limit: float) -> list[Task]:
+def _cut(found: Sequence[Member | StoreMember], names: Sequence[str], limit: float) -> list[Task]:
     """Shards of consecutive members that together have at most `limit` bytes."""
     tasks: list[Task] = []
     filled = 0.0
@@ -125,13 +129,13 @@ def _cut(found: Sequence[Member], names: Sequence[str], limit: float) -> list[Ta
     return tasks
 
 
-def structure_names(found: Sequence[Member]) -> list[str]:
+def structure_names(found: Sequence[Member | StoreMember]) -> list[str]:
     """Names of the structures: member names without suffixes, with the source's name in front where they repeat.
 
     Raises:
         ValueError: if two structures still have the same name.
     """
-    names = [_stem(member.name) for member in found]
+    names = [member.name if isinstance(member, StoreMember) else _stem(member.name) for member in found]
     repeated = {name for name, count in Counter(names).items() if count > 1}
     names = [
         f"{member.source.stem}/{name}" if name in repeated else name for member, name in zip(found, names, strict=True)
@@ -153,7 +157,11 @@ def _stem(name: str) -> str:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    """Name, size and time of a file."""
+    """Name, size and time of a file; of a store what its densities are."""
+    if is_store(path):
+        index = read_index(path / INDEX)
+        known = ("plan", "method", "definition", "parameters", "functionals", "compression")
+        return {"store": path.name} | {key: index[key] for key in known if key in index}
     status = path.stat()
     changed = datetime.datetime.fromtimestamp(status.st_mtime, datetime.UTC)
     return {"file": path.name, "bytes": status.st_size, "modified": changed.isoformat(timespec="seconds")}

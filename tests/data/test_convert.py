@@ -14,6 +14,7 @@ import lz4.frame
 import numpy as np
 import pytest
 
+from deepdft import bundled
 from deepdft.data.convert import DamagedMembersError, convert, store_split
 from deepdft.data.plan import make_plan
 from deepdft.data.store import DensityStore
@@ -80,6 +81,32 @@ def test_members_of_any_kind_are_converted_in_their_order(tmp_path: Path) -> Non
         assert store.n_electrons[i] == pytest.approx(expected.n_electrons, abs=1e-6)
     assert [entry["file"] for entry in store.index["files"]] == ["a.tar"]
     assert store.index["n_members"] == 4
+
+
+def test_stores_are_joined_with_each_other_and_with_files(tmp_path: Path, source: Path) -> None:
+    one = convert(make_plan([source]), tmp_path / "one")
+    (tmp_path / "000003.CHGCAR").write_text(chgcar(40))
+    plan = make_plan([tmp_path / "000003.CHGCAR", one.root], compression=Compression("bitshuffle"), shard_size=SHARD)
+    both = convert(plan, tmp_path / "both", workers=2)
+    assert both.names[:2] == ["000003/000003", "000000"]
+    assert both.names[4] == "one/000003"
+    assert len(both) == 13
+    for i in (0, 3, 11):
+        np.testing.assert_array_equal(both.values(1 + i), one.values(i))
+        assert both.atoms(1 + i) == one.atoms(i)
+    (entry,) = [file for file in both.index["files"] if "store" in file]
+    assert entry["store"] == "one"
+    assert entry["plan"] == one.index["plan"]
+    assert convert(make_plan([one.root], label="PBEsol"), tmp_path / "renamed").labels == ["PBEsol"]
+
+
+def test_of_an_ensemble_one_density_is_taken_by_its_label(tmp_path: Path) -> None:
+    ensemble = DensityStore(bundled.path("qm9_demo_xc"))
+    with pytest.raises(ValueError, match=r"qm9_demo_xc: has the densities PBE, .*; choose one with label=…, not 'HSE'"):
+        make_plan([ensemble.root], label="HSE")
+    store = convert(make_plan([ensemble.root], label="RPBE"), tmp_path / "store")
+    assert store.labels == ["RPBE"]
+    np.testing.assert_array_equal(store.values(1), ensemble.values(1, label="RPBE"))
 
 
 def test_names_that_repeat_are_told_apart_by_their_source(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Structures of a density store as members of a conversion: stores are joined, or compressed in another way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from deepdft.data.store import DensityStore
+from deepdft.data.store_index import INDEX
+from deepdft.density import DensityGrid
+
+__all__ = ["StoreMember", "is_store", "store_members"]
+
+
+@dataclass(frozen=True)
+class StoreMember:
+    """One structure of a store; cheap to pickle."""
+
+    name: str
+    """Of the structure."""
+    source: Path
+    """The store."""
+    position: int
+    """In the store."""
+    size: int
+    """Bytes of its density in single precision."""
+    density: str
+    """Label of the density that is taken."""
+
+    def read(self) -> DensityGrid:
+        """The density."""
+        return _opened(self.source).density(self.position, label=self.density)
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a finished store."""
+    return (path / INDEX).is_file()
+
+
+def store_members(path: Path, label: str) -> list[StoreMember]:
+    """All structures of a store, in its order.
+
+    Args:
+        path: the store.
+        label: of the density to take; a store with only one density need not have this label.
+
+    Raises:
+        ValueError: if the store is damaged, or has several densities of each structure and none of that label.
+    """
+    store = DensityStore(path)
+    if len(store.labels) > 1 and label not in store.labels:
+        raise ValueError(f"{path}: has the densities {', '.join(store.labels)}; choose one with label=…, not {label!r}")
+    taken = label if label in store.labels else store.labels[0]
+    sizes = (4 * store.shapes.prod(axis=1)).tolist()
+    return [
+        StoreMember(name, path, position, size, taken)
+        for position, (name, size) in enumerate(zip(store.names, sizes, strict=True))
+    ]
+
+
+@lru_cache(maxsize=8)
+def _opened(path: Path) -> DensityStore:
+    return DensityStore(path)
