@@ -53,5 +53,11 @@ ABLATIONS = {
         "radial-16": ["model.n_radial=16"],
         "cutoff-4": ["model.cutoff=4"],
         "cutoff-6": ["model.cutoff=6"],
+        "widest-0.15": ["model.smallest_exponent=0.15"],
+        "widest-0.5": ["model.smallest_exponent=0.5"],
+        "narrowest-30": ["model.largest_exponent=30"],
+        "narrowest-300": ["model.largest_exponent=300"],
+        "learned-exponents": ["model._target_=exponents.LearnedExponents"],
+        "element-contractions": ["model._target_=exponents.ElementContractions"],
     }.items()
 }

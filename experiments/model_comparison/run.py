@@ -114,7 +114,9 @@ def _claim(folder: Path) -> bool:
 
 
 def _command(name: str, *overrides: str) -> None:
-    subprocess.run([sys.executable, "-m", f"deepdft.cli.{name}", *overrides], check=True)
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]  # for exponents.py
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    subprocess.run([sys.executable, "-m", f"deepdft.cli.{name}", *overrides], check=True, env=environment)
 
 
 def fewer(store: Path, count: int, work: Path) -> str:
