@@ -7,6 +7,8 @@ reflections.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,8 @@ __all__ = ["OrderEncoder", "PerOrder"]
 N_ELEMENTS = 119  # atomic numbers 0…118
 TYPICAL_NEIGHBOURS = 12.0
 """Messages are divided by its square root, so that sums of them are of order one."""
+EDGES_AT_A_TIME = 16_384
+"""Whose messages exist at once: some 10 kB each."""
 
 
 class PerOrder(nn.Module):
@@ -71,14 +75,16 @@ class Interaction(nn.Module):
     def _messages(self, scalars: Tensor, features: Tensor, edges: _Edges) -> tuple[Tensor, Tensor]:
         """Distance filter × scalar, × Y_lm for the features, and distance gate × feature of the same order."""
         n, L = len(scalars), self.max_order
-        filters = self.filter(edges.basis) * edges.cutoff
-        sent = (self.sent(scalars).index_select(0, edges.sender) * filters).unflatten(-1, (1 + 2 * L, -1))
-        along, kept = (part.index_select(1, self.order_of) for part in sent[:, 1:].split(L, dim=1))
-        message = edges.harmonics * along + features.index_select(0, edges.sender) * kept
-        return (
-            scalars + sum_over_neighbours(sent[:, 0], edges.receiver, n),
-            features + sum_over_neighbours(message, edges.receiver, n),
-        )
+        of_atoms = self.sent(scalars)
+        summed, summed_features = scalars, features
+        for part in edges.parts():
+            filters = self.filter(part.basis) * part.cutoff
+            sent = (of_atoms.index_select(0, part.sender) * filters).unflatten(-1, (1 + 2 * L, -1))
+            along, kept = (orders.index_select(1, self.order_of) for orders in sent[:, 1:].split(L, dim=1))
+            message = part.harmonics * along + features.index_select(0, part.sender) * kept
+            summed = summed + sum_over_neighbours(sent[:, 0], part.receiver, n)
+            summed_features = summed_features + sum_over_neighbours(message, part.receiver, n)
+        return summed, summed_features
 
     def _update(self, scalars: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Two mixtures U v and V v: their products are invariants, and gates let U v through."""
@@ -95,19 +101,21 @@ class Interaction(nn.Module):
         return torch.stack([part.mean(dim=1) for part in products.split(self.mixed.sizes, dim=1)], dim=1)
 
 
-class _Edges:
+class _Edges(NamedTuple):
     """What messages see of the edges between atoms."""
 
-    def __init__(self, atoms: AtomGraph, basis: SincBasis, cutoff: CosineCutoff, max_order: int) -> None:
-        vectors = atoms.edge_vectors()
-        distances = safe_norm(vectors)
-        self.sender, self.receiver = atoms.edge_index
-        self.basis = basis(distances)
-        """(n_edges, n_basis)."""
-        self.cutoff = cutoff(distances)[:, None] / TYPICAL_NEIGHBOURS**0.5
-        """(n_edges, 1)."""
-        self.harmonics = solid_harmonics(vectors / distances[:, None], max_order)[:, 1:, None]
-        """(n_edges, Σ(2l + 1), 1) of orders 1…L."""
+    sender: Tensor
+    receiver: Tensor
+    basis: Tensor
+    """(n_edges, n_basis)."""
+    cutoff: Tensor
+    """(n_edges, 1)."""
+    harmonics: Tensor
+    """(n_edges, Σ(2l + 1), 1) of orders 1…L."""
+
+    def parts(self) -> list[_Edges]:
+        """The edges in parts that are not too many at once."""
+        return [_Edges(*part) for part in zip(*(item.split(EDGES_AT_A_TIME) for item in self), strict=True)]
 
 
 class OrderEncoder(nn.Module):
@@ -135,7 +143,16 @@ class OrderEncoder(nn.Module):
 
     def forward(self, atoms: AtomGraph) -> tuple[Tensor, Tensor]:
         """Scalars (n_atoms, H), features (n_atoms, Σ(2l + 1), H)."""
-        edges = _Edges(atoms, self.basis, self.soft_cutoff, self.max_order)
+        vectors = atoms.edge_vectors()
+        distances = safe_norm(vectors)
+        sender, receiver = atoms.edge_index
+        edges = _Edges(
+            sender,
+            receiver,
+            basis=self.basis(distances),
+            cutoff=self.soft_cutoff(distances)[:, None] / TYPICAL_NEIGHBOURS**0.5,
+            harmonics=solid_harmonics(vectors / distances[:, None], self.max_order)[:, 1:, None],
+        )
         scalars = self.embedding(atoms.numbers)
         features = scalars.new_zeros(atoms.n_atoms, (self.max_order + 1) ** 2 - 1, scalars.shape[1])
         for interaction in self.interactions:

@@ -16,7 +16,7 @@ from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack, blend, two_layers, zero_last_layer
-from deepdft.nn.radial import CosineCutoff, FilterNetwork, Radial, RadialFeatures, SincBasis, safe_norm
+from deepdft.nn.radial import CosineCutoff, Radial, RadialFeatures, SincBasis, filter_networks, safe_norm
 from deepdft.nn.scatter import with_shared_lonely_probe
 
 __all__ = ["PaiNN", "PaiNNStates"]
@@ -154,16 +154,16 @@ class PaiNN(DensityModel):
     def encode(self, atoms: AtomGraph) -> PaiNNStates:
         """Compute the atom states after each step, as far as probes read them."""
         distances, direction = _lengths_and_directions(atoms.edge_vectors())
-        edges = self.radial(distances)
         scalar = self.embedding(atoms.numbers)  # (n_atoms, H)
         vector = scalar.new_zeros(atoms.n_atoms, 3, self.hidden_size)
         sent = []
-        for atom_step, probe_step in zip(self.atom_steps, self.probe_steps, strict=True):
+        all_filters = self.radial.filters(distances, filter_networks(self.atom_steps))
+        for atom_step, probe_step, filters in zip(self.atom_steps, self.probe_steps, all_filters, strict=True):
             message, own = atom_step.message, atom_step.message.sent(scalar, vector)
-            ds, dv = message(own, message.filters(edges), direction, atoms.edge_index, atoms.n_atoms)
+            ds, dv = message(own, filters, direction, atoms.edge_index, atoms.n_atoms)
             scalar, vector = atom_step.update(scalar + ds, vector + dv)
             sent.append(probe_step.message.sent(scalar, vector))
-        return PaiNNStates(atoms.positions, sent, self.radial.tables(self._networks()))
+        return PaiNNStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
     def decode(self, states: PaiNNStates, probes: ProbeGraph) -> Tensor:
         """Density (n_probes,) in e/Å³."""
@@ -173,16 +173,13 @@ class PaiNN(DensityModel):
         def density(receiver: Tensor, n_probes: int) -> Tensor:
             edge_index = torch.stack([sender, receiver])
             scalar, vector = distances.new_zeros(n_probes, self.hidden_size), distances.new_zeros(1, 3, 1)
-            all_filters = self.radial.filters(distances, self._networks(), states.filters)
+            all_filters = self.radial.filters(distances, filter_networks(self.probe_steps), states.filters)
             for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
                 message = step.message(sent, filters, direction, edge_index, n_probes)
                 scalar, vector = step(scalar, vector, message)
             return self.readout(scalar).squeeze(-1)
 
         return with_shared_lonely_probe(density, probes)
-
-    def _networks(self) -> list[FilterNetwork]:
-        return [step.message.filters for step in self.probe_steps]
 
 
 def _lengths_and_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:

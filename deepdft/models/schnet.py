@@ -17,7 +17,7 @@ from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import ShiftedSoftplus, Softplus, Stack, blend, side_by_side, two_layers, zero_last_layer
-from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
+from deepdft.nn.radial import GaussianBasis, Radial, RadialFeatures, SoftCutoff, filter_networks, safe_norm
 from deepdft.nn.scatter import filtered_sum, with_shared_lonely_probe
 
 __all__ = ["SchNet", "SchNetStates"]
@@ -123,17 +123,16 @@ class SchNet(DensityModel):
 
     def encode(self, atoms: AtomGraph) -> SchNetStates:
         """Compute the atom states of all steps, as far as probes read them."""
-        edges = self.radial(safe_norm(atoms.edge_vectors()))
         sender, receiver = atoms.edge_index
+        all_filters = self.radial.filters(safe_norm(atoms.edge_vectors()), filter_networks(self.atom_steps))
         state = self.embedding(atoms.numbers)  # (n_atoms, H)
         states = [state]
-        for step in self.atom_steps:
-            filters = step.message.filters(edges)
+        for step, filters in zip(self.atom_steps, all_filters, strict=True):
             message = step.message(step.message.sent(state), filters, sender, receiver, atoms.n_atoms)
             state = state + step.update(message)
             states.append(state)
         sent = [step.message.sent(state) for step, state in zip(self.probe_steps, states, strict=True)]
-        return SchNetStates(atoms.positions, sent, self.radial.tables(self._networks()))
+        return SchNetStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
     def decode(self, states: SchNetStates, probes: ProbeGraph) -> Tensor:
         """Density (n_probes,) in e/Å³."""
@@ -142,12 +141,9 @@ class SchNet(DensityModel):
 
         def density(receiver: Tensor, n_probes: int) -> Tensor:
             state = distances.new_zeros(n_probes, self.hidden_size)
-            all_filters = self.radial.filters(distances, self._networks(), states.filters)
+            all_filters = self.radial.filters(distances, filter_networks(self.probe_steps), states.filters)
             for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
                 state = step(state, step.message(sent, filters, sender, receiver, n_probes))
             return self.readout(state).squeeze(-1)
 
         return with_shared_lonely_probe(density, probes)
-
-    def _networks(self) -> list[FilterNetwork]:
-        return [step.message.filters for step in self.probe_steps]

@@ -15,7 +15,7 @@ from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.models.schnet import SchNetStates
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import ShiftedSoftplus, Stack, blend, two_layers, zero_last_layer
-from deepdft.nn.radial import FilterNetwork, GaussianBasis, Radial, RadialFeatures, SoftCutoff, safe_norm
+from deepdft.nn.radial import GaussianBasis, Radial, RadialFeatures, SoftCutoff, filter_networks, safe_norm
 from deepdft.nn.scatter import cache_sized, filtered_sum, sum_over_neighbours, with_shared_lonely_probe
 
 __all__ = ["SchNetReleased"]
@@ -132,15 +132,15 @@ class SchNetReleased(DensityModel):
 
     def encode(self, atoms: AtomGraph) -> SchNetStates:
         """Compute the atom states after each step, as far as probes read them."""
-        edges = self.radial(safe_norm(atoms.edge_vectors()))
         state = self.embedding(atoms.numbers)  # (n_atoms, H)
         sent = []
-        for atom_step, probe_step in zip(self.atom_steps, self.probe_steps, strict=True):
+        all_filters = self.radial.filters(safe_norm(atoms.edge_vectors()), filter_networks(self.atom_steps))
+        for atom_step, probe_step, filters in zip(self.atom_steps, self.probe_steps, all_filters, strict=True):
             message = atom_step.message
-            summed = message(message.sent(state), state, message.filters(edges), atoms.edge_index, atoms.n_atoms)
+            summed = message(message.sent(state), state, filters, atoms.edge_index, atoms.n_atoms)
             state = state + atom_step.update(summed)
             sent.append(probe_step.message.sent(state))
-        return SchNetStates(atoms.positions, sent, self.radial.tables(self._networks()))
+        return SchNetStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
     def decode(self, states: SchNetStates, probes: ProbeGraph) -> Tensor:
         """Density (n_probes,) in e/Å³."""
@@ -150,12 +150,9 @@ class SchNetReleased(DensityModel):
         def density(receiver: Tensor, n_probes: int) -> Tensor:
             edge_index = torch.stack([sender, receiver])
             state = distances.new_zeros(1, self.hidden_size)  # at first all are alike
-            all_filters = self.radial.filters(distances, self._networks(), states.filters)
+            all_filters = self.radial.filters(distances, filter_networks(self.probe_steps), states.filters)
             for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
                 state = step(state, step.message(sent, state, filters, edge_index, n_probes))
             return self.readout(state).squeeze(-1)
 
         return with_shared_lonely_probe(density, probes)
-
-    def _networks(self) -> list[FilterNetwork]:
-        return [step.message.filters for step in self.probe_steps]

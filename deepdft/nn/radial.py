@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ __all__ = [
     "RadialFeatures",
     "SincBasis",
     "SoftCutoff",
+    "filter_networks",
     "safe_norm",
 ]
 
@@ -125,6 +127,11 @@ FilterNetwork = Callable[[RadialFeatures], Tensor]
 """Radial features of n distances → (n, size)."""
 
 
+def filter_networks(steps: Iterable[Any]) -> list[FilterNetwork]:
+    """The filter network of each interaction step's messages."""
+    return [step.message.filters for step in steps]
+
+
 class Radial(nn.Module):
     """A basis with its cutoff, and knots between which functions of the distance alone can be interpolated.
 
@@ -155,15 +162,21 @@ class Radial(nn.Module):
         return [network(features) for network in networks]
 
     def filters(
-        self, distances: Tensor, networks: Sequence[FilterNetwork], tables: Sequence[Tensor]
+        self, distances: Tensor, networks: Sequence[FilterNetwork], tables: Sequence[Tensor] | None = None
     ) -> Iterator[Tensor | Tabulated]:
         """The values (n, size) of each filter network at distances (n,) in Å.
 
-        They are looked up in the tables, unless derivatives with respect to the distances are wanted.
+        They are looked up in tables, unless derivatives with respect to the distances are wanted.
+
+        Args:
+            distances: (n,) Å.
+            networks: the filter networks.
+            tables: from `tables` of the same networks; None makes them.
         """
         if torch.is_grad_enabled() and distances.requires_grad:
             features = self(distances)
             yield from (network(features) for network in networks)
         else:
             interpolation = Interpolation(distances / self.spacing + 2.0, len(self.knots))
+            tables = self.tables(networks) if tables is None else tables
             yield from (Tabulated(table, interpolation) for table in tables)

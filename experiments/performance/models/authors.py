@@ -37,10 +37,10 @@ class Theirs:
 
     def __init__(self, checkout: Path) -> None:
         sys.path.insert(0, str(checkout))
-        np.int = int  # of numpy 1, which their dataset.py was written for
+        setattr(np, "int", int)  # noqa: B010  of numpy 1, which their dataset.py was written for
         sys.modules["asap3"] = types.ModuleType("asap3")
-        import dataset  # noqa: PLC0415
-        import densitymodel  # noqa: PLC0415
+        import dataset
+        import densitymodel
 
         sys.modules["asap3"].FullNeighborList = dataset.AseNeigborListWrapper
         self.dataset, self.densitymodel = dataset, densitymodel
