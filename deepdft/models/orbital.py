@@ -29,6 +29,8 @@ __all__ = ["Orbital", "OrbitalStates"]
 
 LARGEST_BLOCK = 1024
 """Points evaluated at once on the CPU."""
+ATOMS_AT_A_TIME = 1024
+"""Whose coefficients are computed at once: some 0.2 MB each, of which a fifth is kept."""
 
 
 @dataclass(frozen=True)
@@ -122,15 +124,20 @@ class Orbital(DensityModel):
 
     def encode(self, atoms: AtomGraph) -> OrbitalStates:
         """Compute the coefficients of all orbitals."""
-        scalars, features = self.encoder(atoms)
+        states = (atoms.numbers, *self.encoder(atoms))
+        parts = zip(*(state.split(ATOMS_AT_A_TIME) for state in states), strict=True)
+        return OrbitalStates(atoms.positions, torch.cat([self._coefficients(*part) for part in parts]))
+
+    def _coefficients(self, numbers: Tensor, scalars: Tensor, features: Tensor) -> Tensor:
+        """Coefficients c of some atoms (n_atoms, n_radial, (L + 1)², n_orbitals)."""
         amplitudes = torch.cat([self.scalar_readout(scalars)[:, None], self.order_readout(features)], dim=1)
         coefficients = self.basis.mixed(amplitudes.unflatten(-1, (self.n_radial, -1)))
         if self.baseline is not None:
             # the superposition of atoms is made of the same functions of order 0: it rides on φ_0
-            atoms_alone = self.baseline.weights(atoms.numbers)[:, :, None, None]
+            atoms_alone = self.baseline.weights(numbers)[:, :, None, None]
             n_orders, n_orbitals = coefficients.shape[-2:]
             coefficients = coefficients + pad(atoms_alone, (0, n_orbitals - 1, 0, n_orders - 1))
-        return OrbitalStates(atoms.positions, coefficients)
+        return coefficients
 
     def decode(self, states: OrbitalStates, probes: ProbeGraph) -> Tensor:
         """Density (n_probes,) in e/Å³."""

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from deepdft.graph.batch import AtomGraph
 from deepdft.nn.mlp import Stack, two_layers
 from deepdft.nn.radial import CosineCutoff, SincBasis, safe_norm
-from deepdft.nn.scatter import sum_over_neighbours
 from deepdft.nn.spherical import orders, solid_harmonics
 
 __all__ = ["OrderEncoder", "PerOrder"]
@@ -23,7 +22,7 @@ __all__ = ["OrderEncoder", "PerOrder"]
 N_ELEMENTS = 119  # atomic numbers 0…118
 TYPICAL_NEIGHBOURS = 12.0
 """Messages are divided by its square root, so that sums of them are of order one."""
-EDGES_AT_A_TIME = 16_384
+EDGES_AT_A_TIME = 1024
 """Whose messages exist at once: some 10 kB each."""
 
 
@@ -74,16 +73,16 @@ class Interaction(nn.Module):
 
     def _messages(self, scalars: Tensor, features: Tensor, edges: _Edges) -> tuple[Tensor, Tensor]:
         """Distance filter × scalar, × Y_lm for the features, and distance gate × feature of the same order."""
-        n, L = len(scalars), self.max_order
+        L = self.max_order
         of_atoms = self.sent(scalars)
-        summed, summed_features = scalars, features
+        summed, summed_features = scalars.clone(), features.clone()
         for part in edges.parts():
             filters = self.filter(part.basis) * part.cutoff
             sent = (of_atoms.index_select(0, part.sender) * filters).unflatten(-1, (1 + 2 * L, -1))
             along, kept = (orders.index_select(1, self.order_of) for orders in sent[:, 1:].split(L, dim=1))
             message = part.harmonics * along + features.index_select(0, part.sender) * kept
-            summed = summed + sum_over_neighbours(sent[:, 0], part.receiver, n)
-            summed_features = summed_features + sum_over_neighbours(message, part.receiver, n)
+            summed.index_add_(0, part.receiver, sent[:, 0])
+            summed_features.index_add_(0, part.receiver, message)
         return summed, summed_features
 
     def _update(self, scalars: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+import deepdft.models.orbital
 import deepdft.models.orbital_encoder
 from deepdft.graph.batch import Batch
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
@@ -179,9 +180,10 @@ def test_an_odd_number_of_orbitals_is_refused() -> None:
         Orbital(n_orbitals=5)
 
 
-def test_messages_between_atoms_in_parts_are_those_of_all_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_atoms_encoded_in_parts_are_those_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model().double()
     atoms = atom_graph(structures_from_atoms(list(STRUCTURES.values()), dtype=torch.float64), model.cutoff)
     whole = model.encode(atoms).coefficients
     monkeypatch.setattr(deepdft.models.orbital_encoder, "EDGES_AT_A_TIME", 7)
+    monkeypatch.setattr(deepdft.models.orbital, "ATOMS_AT_A_TIME", 4)
     torch.testing.assert_close(model.encode(atoms).coefficients, whole, rtol=0.0, atol=1e-12)
