@@ -19,7 +19,8 @@ from deepdft.plotting import learning_curves, save
 HERE = Path(__file__).parent
 TITLES = {
     "qm9_small": "first molecules of QM9",
-    "qm9": "random molecules of QM9",
+    "qm9_large": "random molecules of QM9",
+    "qm9": "random molecules of QM9, not convolved",
     "ec": "liquid ethylene carbonate",
     "nmc": "layered Li(Ni,Mn,Co)O₂",
 }

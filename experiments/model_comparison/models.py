@@ -2,6 +2,7 @@
 
 SETS = {  # store → data group and more
     "qm9_small": ["qm9"],
+    "qm9_large": ["qm9"],
     "qm9": ["qm9"],
     "ec": ["ethylene_carbonate"],
     "nmc": ["nmc"],

@@ -2,7 +2,7 @@
 
     python experiments/model_comparison/run.py STORES PART [--minutes 8] [--work runs/model_comparison]
 
-STORES holds the stores qm9_small, qm9, ec and nmc as deepdft-generate made them (README.md); PART is one of
+STORES holds the stores qm9_small, qm9_large, qm9, ec and nmc as deepdft-generate made them (README.md); PART is one of
 
     settings     a small sweep for SchNet and PaiNN on qm9_small, from which `models.py` takes the best
     sets         all models on all stores, at equal time
