@@ -9,6 +9,7 @@ STORES holds the stores qm9_small, qm9_large, qm9, ec and nmc as deepdft-generat
     equal_steps  after `sets`: the faster models again, for as many steps as the slowest had
     efficiency   10, 20, 40 and all 77 training molecules of qm9_small
     ablations    the orbital model with one thing changed, 1000 steps on qm9_small
+    bundled      the model that comes with the package: orbitals on `both`, qm9_small and qm9_large joined
 
 Steps per second of each model are measured first, so that its learning rate has decayed when the time is over. What is
 done is not done again; several processes share a part, each run is made by one of them. `collect.py` makes the tables.
@@ -86,7 +87,7 @@ class Run:
         print(f"{self.name}: {steps} steps, {seconds:.0f} s", flush=True)
 
     def _data(self) -> list[str]:
-        group, *more = SETS[self.store.name]
+        group, *more = SETS.get(self.store.name, ["qm9"])
         return [f"data={group}", f"data.root={self.store}", *more]
 
     def _train(self, run: Path, steps: int, every: int) -> None:
@@ -132,6 +133,8 @@ def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
     small = stores / "qm9_small"
     if part == "settings":
         return [Run(f"settings/{key}", small, value, minutes=minutes) for key, value in SETTINGS.items()]
+    if part == "bundled":
+        return [Run("bundled/orbital", stores / "both", MODELS["orbital"], minutes=minutes)]
     if part == "ablations":
         return [Run(f"ablations/{key}", small, value, steps=1000) for key, value in ABLATIONS.items()]
     if part == "efficiency":
@@ -172,7 +175,7 @@ def equal_steps(stores: Path, work: Path) -> list[Run]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stores", type=Path)
-    parser.add_argument("part", choices=("settings", "sets", "equal_steps", "efficiency", "ablations"))
+    parser.add_argument("part", choices=("settings", "sets", "equal_steps", "efficiency", "ablations", "bundled"))
     parser.add_argument("--minutes", type=float, default=8.0, help="of training for each run")
     parser.add_argument("--work", type=Path, default=Path("runs/model_comparison"))
     parser.add_argument("--only", default="", help="runs whose names contain this")
