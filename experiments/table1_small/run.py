@@ -2,8 +2,9 @@
 
     python experiments/table1_small/run.py STORES
 
-STORES holds qm9_small, qm9_large, ec and nmc with their splits, as experiments/model_comparison/README.md makes them. The models'
-errors are those of that study (`results.json` there); free and fitted atoms are evaluated here. Writes table.md.
+STORES holds qm9_small, qm9_large, ec and nmc with their splits, as experiments/model_comparison/README.md makes them.
+The models' errors are those of that study (`results.json` there); free and fitted atoms are evaluated here. Writes
+table.md.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from deepdft.models.free_atoms import FreeAtoms
 from deepdft.models.superposition import Superposition
 
 HERE = Path(__file__).parent
-STORES = {"qm9_small": False, "qm9_large": False, "ec": None, "nmc": None}  # with periodic boundaries: False ignored, None as stored
+# with periodic boundaries: False ignored, None as stored
+STORES = {"qm9_small": False, "qm9_large": False, "ec": None, "nmc": None}
 MODELS = ("schnet", "painn", "orbital")
 STEPS = 100  # of 2 structures × 1000 points, that atoms are fitted to
 
