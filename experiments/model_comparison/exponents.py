@@ -1,4 +1,7 @@
-"""The orbital model with exponents that are learned, or own ones for each element: ablations of `run.py` only."""
+"""The orbital model with other radial functions: ablations of `run.py` only.
+
+Exponents that are learned, contractions of each element's own, and Slater-like functions instead of Gaussians.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from deepdft.models.orbital import Orbital
+from deepdft.nn.orbitals import OVERLAP_RIDGE, OrbitalBasis
 
 
 class Exponential(nn.Module):
@@ -58,3 +62,43 @@ class ElementContractions(Orbital):
     def encode(self, atoms: Any) -> Any:
         self.numbers = atoms.numbers
         return super().encode(atoms)
+
+
+class SlaterBasis(OrbitalBasis):
+    """R_n = exp(-ζ_n r) (1 - r²/reach_n²)³ with ζ = (10 α)^½: as far down as the Gaussian of α where both end.
+
+    The cusp is rounded within 0.05 Å; the densities here are convolved with 0.1 Å and have none.
+    """
+
+    ROUNDED = 0.05  # Å
+
+    def become(self) -> SlaterBasis:
+        """Compute the mixing anew, as `OrbitalBasis` does for Gaussians."""
+        r = torch.linspace(0.0, float(self.shells[0].reach), 4001, dtype=torch.float64)
+        squared = r.square()[None, None]
+        radials = [self._functions(squared, torch.ones_like(squared), shell)[0] for shell in self.shells]
+        for order in range(self.max_order + 1):
+            functions = torch.cat(radials).T * r[:, None] ** order  # (n_points, n_radial)
+            norms = torch.linalg.norm(r[:, None] * functions, dim=0)
+            normalised = r[:, None] * functions / norms
+            values, vectors = torch.linalg.eigh(normalised.T @ normalised)
+            inverse_root = (vectors / (values + OVERLAP_RIDGE).sqrt()) @ vectors.T
+            at_equal_maxima = norms / functions.amax(dim=0)
+            self.mixing[order] = inverse_root / norms[:, None] * (at_equal_maxima * at_equal_maxima.mean()).sqrt()
+        return self
+
+    def _functions(self, squared: Tensor, harmonics: Tensor, shell: Any) -> Tensor:
+        end = (1.0 - squared / shell.reach**2).clamp(min=0.0) ** 3
+        distance = (squared + self.ROUNDED**2).sqrt() - self.ROUNDED
+        radial = torch.exp(-(10.0 * self.exponents[shell.radials, None]).sqrt() * distance) * end
+        return (radial[:, :, None] * harmonics[:, None]).flatten(1, 2)
+
+
+class Slater(Orbital):
+    """Slater-like functions, for the atoms below the orbitals too."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for basis in (self.basis, self.baseline.basis):
+            basis.__class__ = SlaterBasis
+            basis.become()

@@ -59,6 +59,7 @@ ABLATIONS = {
         "narrowest-30": ["model.largest_exponent=30"],
         "narrowest-300": ["model.largest_exponent=300"],
         "learned-exponents": ["model._target_=exponents.LearnedExponents"],
+        "slater": ["model._target_=exponents.Slater"],
         "element-contractions": ["model._target_=exponents.ElementContractions"],
     }.items()
 }
