@@ -149,10 +149,8 @@ class Orbital(DensityModel):
             return super().decode_points(states, structures, points)
         density = points.new_zeros(len(points))
         for block in compact_blocks(structures, points, self.cutoff, largest=LARGEST_BLOCK):
-            coefficients = states.coefficients.index_select(0, block.atom)
-            density[block.index] = self._density(
-                self.basis.everywhere(coefficients, block.atom_positions, block.points)
-            )
+            orbitals = self.basis.everywhere(states.coefficients, block.atom, block.atom_positions, block.points)
+            density[block.index] = self._density(orbitals)
         return density
 
     def _density(self, orbitals: Tensor) -> Tensor:

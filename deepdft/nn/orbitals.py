@@ -112,28 +112,29 @@ class OrbitalBasis(nn.Module):
             orbitals = orbitals.index_add(0, receiver.index_select(0, edge.flatten()), values)
         return orbitals[:-1]
 
-    def everywhere(self, coefficients: Tensor, positions: Tensor, points: Tensor) -> Tensor:
+    def everywhere(self, coefficients: Tensor, atom: Tensor, positions: Tensor, points: Tensor) -> Tensor:
         """The same for points close together: every atom at every point, without edges, in one product per shell.
 
         Args:
             coefficients: (n_atoms, n_radial, (L + 1)², n_orbitals).
-            positions: (n_atoms, 3) of the atoms, Å.
+            atom: (n_near,) int64, which atoms are near the points; images of one atom are told apart by position.
+            positions: (n_near, 3) of these, Å.
             points: (n_points, 3) Å.
 
         Returns:
             (n_points, n_orbitals).
         """
-        vectors = points.T - positions[:, :, None]  # (n_atoms, 3, n_points)
+        vectors = points.T - positions[:, :, None]  # (n_near, 3, n_points)
+        nearest, order = vectors.square().sum(dim=1).amin(dim=1).sort()
+        atom, vectors = atom[order], vectors.index_select(0, order)  # each shell takes the first of them
         squared, harmonics = self._parts(vectors)
-        nearest = squared.amin(dim=(1, 2))  # (n_atoms,)
         orbitals = points.new_zeros(coefficients.shape[-1], len(points))
         for shell in self.shells:
-            within = (nearest < shell.reach**2).nonzero().squeeze(-1)
-            if len(within) == 0:
+            n_within = int(torch.searchsorted(nearest, shell.reach**2))
+            if n_within == 0:
                 break  # the shells that follow end closer
-            of_near = squared.index_select(0, within), harmonics.index_select(0, within)
-            functions = self._functions(*of_near, shell).flatten(0, 1)
-            of_atoms = coefficients[:, shell.radials].index_select(0, within).flatten(0, 2)
+            functions = self._functions(squared[:n_within], harmonics[:n_within], shell).flatten(0, 1)
+            of_atoms = coefficients[:, shell.radials].index_select(0, atom[:n_within]).flatten(0, 2)
             # points along rows: a third faster than the transposed product
             orbitals = torch.addmm(orbitals, of_atoms.T, functions)
         return orbitals.T
