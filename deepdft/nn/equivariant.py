@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from deepdft.nn.interpolation import Interpolation, Tabulated
-from deepdft.nn.pairs import PairSums, pair_sums
 from deepdft.nn.scatter import cache_sized, sum_over_neighbours
 
 __all__ = ["equivariant_sum"]
@@ -33,8 +32,6 @@ def equivariant_sum(
     """
     if isinstance(filters, Tabulated):
         sent = sent.to(filters.table.dtype)  # sums are not made in the lower precision that networks may have
-        if (pairs := pair_sums(filters, sender, receiver, n_receivers)) is not None:
-            return _sum_of_pairs(pairs, sent, filters.table, direction)
         return _EquivariantSum.apply(
             sent, filters.table, direction, filters.at, torch.stack([sender, receiver]), n_receivers
         )
@@ -47,14 +44,6 @@ def _messages(sent: Tensor, filters: Tensor, direction: Tensor) -> Tensor:
     a, b, c = filters.unflatten(1, (3, -1)).split(1, dim=1)  # each (n_edges, 1, H)
     of_b, of_c, of_a = sent.split([1, 1, 3], dim=1)
     return torch.cat([c * of_c, torch.addcmul(a * of_a, b * of_b, direction[:, :, None])], dim=1)
-
-
-def _sum_of_pairs(pairs: PairSums, sent: Tensor, table: Tensor, direction: Tensor) -> Tensor:
-    """`equivariant_sum` without derivatives."""
-    (of_b, of_c, *of_a), (a, b, c) = sent.unbind(dim=1), table.chunk(3, dim=1)
-    along = pairs(of_b, b, direction.unbind(dim=1))
-    vector = [pairs(of_ai, a)[0].add_(along_i) for of_ai, along_i in zip(of_a, along, strict=True)]
-    return torch.stack([*pairs(of_c, c), *vector], dim=1)
 
 
 class _EquivariantSum(torch.autograd.Function):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
-__all__ = ["KNOTS", "Interpolation", "Tabulated"]
+__all__ = ["Interpolation", "Tabulated"]
 
 KNOTS = 6  # that a polynomial of fifth order passes through
 

@@ -11,7 +11,6 @@ from torch.autograd.function import once_differentiable
 
 from deepdft.graph.batch import ProbeGraph
 from deepdft.nn.interpolation import Interpolation, Tabulated
-from deepdft.nn.pairs import pair_sums
 
 __all__ = ["filtered_sum", "sum_over_neighbours", "with_shared_lonely_probe"]
 
@@ -45,8 +44,6 @@ def filtered_sum(
     """
     if isinstance(filters, Tabulated):
         sent = sent.to(filters.table.dtype)  # sums are not made in the lower precision that networks may have
-        if (pairs := pair_sums(filters, sender, receiver, n_receivers)) is not None:
-            return pairs(sent, filters.table)[0]
         return _FilteredSum.apply(sent, filters.table, filters.at, torch.stack([sender, receiver]), n_receivers)
     return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, n_receivers)
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import deepdft.nn.pairs
 from deepdft.graph.batch import ProbeGraph
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.models.base import DensityModel
@@ -29,19 +28,6 @@ def loss_and_gradients(model: DensityModel, *, exact: bool) -> tuple[Tensor, lis
     probes = ProbeGraph(points.requires_grad_(exact), which, probes.edge_index, probes.edge_shift)
     density = model(atom_graph(structures, model.cutoff), probes)
     return density, list(torch.autograd.grad(density.square().sum(), list(model.parameters())))
-
-
-def test_predictions_by_pairs_of_sender_and_knot_agree(model: DensityModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    structures = structures_from_atoms(list(STRUCTURES.values()), dtype=torch.float64)
-    which = torch.arange(len(STRUCTURES)).repeat_interleave(40)
-    points = 6.0 * torch.rand(len(which), 3, dtype=torch.float64) - 1.0
-    graphs = atom_graph(structures, model.cutoff), probe_graph(structures, points, which, model.cutoff)
-    with torch.no_grad():
-        monkeypatch.setattr(deepdft.nn.pairs, "PAIRS_PER_EDGE", 0)
-        expected = model(*graphs)
-        monkeypatch.setattr(deepdft.nn.pairs, "PAIRS_PER_EDGE", 1000)
-        found = model(*graphs)
-    assert 0.0 < (found - expected).abs().max() < 1e-12 * expected.abs().max()
 
 
 def test_density_and_gradients_of_weights_agree(model: DensityModel) -> None:

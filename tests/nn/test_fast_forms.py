@@ -5,12 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import deepdft.nn.pairs
 import deepdft.nn.scatter
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.interpolation import Interpolation, Tabulated
 from deepdft.nn.mlp import Softplus, side_by_side, softplus, two_layers
-from deepdft.nn.pairs import pair_sums
 from deepdft.nn.scatter import filtered_sum
 
 N_KNOTS, N_EDGES, N_ATOMS, N_PROBES, H = 20, 30, 4, 6, 3
@@ -81,31 +79,3 @@ def test_equivariant_sums_in_pieces_are_those_of_all_edges(edges: tuple[Interpol
     plain = equivariant_sum(sent, at(table), direction, sender, receiver, N_PROBES)
     torch.testing.assert_close(fast(sent, table), plain, rtol=0.0, atol=1e-13)
     assert torch.autograd.gradcheck(fast, (sent, table))
-
-
-@pytest.fixture(params=[0, 1000], ids=["edges", "pairs"])
-def allowed_pairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(deepdft.nn.pairs, "PAIRS_PER_EDGE", request.param)
-    return request.param
-
-
-def test_without_derivatives_sums_by_pairs_or_edges_are_those_with(
-    edges: tuple[Interpolation, Tensor, Tensor], allowed_pairs: int
-) -> None:
-    at, sender, receiver = edges
-    sender = sender + 2 * (sender > 1)  # atoms 2 and 3 send nothing
-    direction = torch.randn(N_EDGES, 3, dtype=torch.float64)
-    filters, wide_filters = Tabulated(random(N_KNOTS, H), at), Tabulated(random(N_KNOTS, 3 * H), at)
-    sent, wide = random(N_ATOMS + 2, H), random(N_ATOMS + 2, 5, H)
-
-    def both() -> tuple[Tensor, Tensor]:
-        scalars = filtered_sum(sent, filters, sender, receiver, N_PROBES)
-        return scalars, equivariant_sum(wide, wide_filters, direction, sender, receiver, N_PROBES)
-
-    expected = both()
-    with torch.no_grad():
-        assert (pair_sums(filters, sender, receiver, N_PROBES) is None) == (allowed_pairs == 0)
-        for found, one in zip(both(), expected, strict=True):
-            torch.testing.assert_close(found, one, rtol=0.0, atol=1e-13)
-            assert not found.requires_grad
-            assert torch.equal(found[-1], torch.zeros_like(found[-1]))  # without an edge
