@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import molecule
+from hypothesis import settings
 
 from deepdft.data.store_index import write_index
 from deepdft.data.store_writer import ShardWriter
@@ -14,6 +15,10 @@ from deepdft.density import DensityGrid, grid_points
 
 # Ctrl-C is tested, also where whoever started the tests ignores it (a shell does for what runs in the background)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# the same examples each time: a change is not refused for what it has not touched
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 SPLIT = {"train": ["CH4", "NH3", "H2O", "HF", "CO"], "validation": ["N2", "H2", "CO2"], "test": ["C2H2", "HCN"]}
 

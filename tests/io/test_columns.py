@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deepdft.io.columns import parse_columns
@@ -22,10 +22,12 @@ FORMS = [" {:18.11E}", " {:17.10E}", " {:12.5E}", "  {: .13E}"]
 
 
 @settings(max_examples=150, deadline=None)
+@example(" {:18.11E}", 6, 29208)  # reaches 1e33
 @given(st.sampled_from(FORMS), st.integers(5, 43), st.integers(0, 10**6))
 def test_columns_are_read_as_python_reads_them(form, n, seed):
     rng = np.random.default_rng(seed)
-    words = [form.format(x) for x in rng.lognormal(0, 20, n) * rng.choice([1, -1, 0], n)]
+    magnitudes = rng.lognormal(0, 20, n).clip(max=1e29)  # larger ones are refused as damaged
+    words = [form.format(x) for x in magnitudes * rng.choice([1, -1, 0], n)]
     values, end = parse_columns(lines_of(words), n)
     assert values.size == n // 5 * 5
     assert end == len(lines_of(words[: values.size]))
