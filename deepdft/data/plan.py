@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from deepdft.data.store_index import INDEX, read_index
+from deepdft.data.store import DensityStore
 from deepdft.data.store_source import StoreMember, is_store, store_members
 from deepdft.data.store_writer import Compression, check_labels
 from deepdft.io.archive import Member, members
@@ -67,7 +67,7 @@ class Plan:
                 sizes[member.source] += member.size
                 counts[member.source] += 1
         # a folder of files has a source for each structure: only folders and archives are listed
-        containers = {source: source for source in self.sources if not source.is_dir()}
+        containers = {source: source for source in self.sources if is_store(source) or not source.is_dir()}
         containers |= {source: source for source, count in counts.items() if count > 1}
         return {
             "plan": self.identity,
@@ -108,7 +108,13 @@ def make_plan(
     if not found:
         raise ValueError("source: the list is empty; give at least one tar, folder or file")
     names = structure_names(found)
-    settings = {"label": label, "compression": compression.as_dict(), "shard_size": float(shard_size)}
+    settings: dict[str, Any] = {
+        "label": label,
+        "compression": compression.as_dict(),
+        "shard_size": float(shard_size),
+    }
+    if stores := [DensityStore(path).fingerprint for path in paths if is_store(path)]:
+        settings["stores"] = stores  # two stores of equal names and sizes may hold other densities
     listing = [[name, member.source.name, member.size] for name, member in zip(names, found, strict=True)]
     identity = hashlib.sha256(json.dumps([settings, listing]).encode()).hexdigest()
     limit = min(float(shard_size), max(SMALL_SHARD, sum(member.size for member in found) / FEWEST_SHARDS))
@@ -159,9 +165,10 @@ def _stem(name: str) -> str:
 def _describe(path: Path) -> dict[str, Any]:
     """Name, size and time of a file; of a store what its densities are."""
     if is_store(path):
-        index = read_index(path / INDEX)
-        known = ("plan", "method", "definition", "parameters", "functionals", "compression")
-        return {"store": path.name} | {key: index[key] for key in known if key in index}
+        store = DensityStore(path)
+        known = ("method", "definition", "parameters", "functionals", "compression")
+        described = {key: store.index[key] for key in known if key in store.index}
+        return {"store": path.name, "fingerprint": store.fingerprint} | described
     status = path.stat()
     changed = datetime.datetime.fromtimestamp(status.st_mtime, datetime.UTC)
     return {"file": path.name, "bytes": status.st_size, "modified": changed.isoformat(timespec="seconds")}

@@ -43,18 +43,17 @@ def store_members(path: Path, label: str) -> list[StoreMember]:
 
     Args:
         path: the store.
-        label: of the density to take; a store with only one density need not have this label.
+        label: of the density to take.
 
     Raises:
-        ValueError: if the store is damaged, or has several densities of each structure and none of that label.
+        ValueError: if the store is damaged, or has no density of that label: what is called PBE shall be PBE.
     """
     store = DensityStore(path)
-    if len(store.labels) > 1 and label not in store.labels:
-        raise ValueError(f"{path}: has the densities {', '.join(store.labels)}; choose one with label=…, not {label!r}")
-    taken = label if label in store.labels else store.labels[0]
+    if label not in store.labels:
+        raise ValueError(f"{path}: its densities are {', '.join(store.labels)}, not {label!r}; choose one with label=…")
     sizes = (4 * store.shapes.prod(axis=1)).tolist()
     return [
-        StoreMember(name, path, position, size, taken)
+        StoreMember(name, path, position, size, label)
         for position, (name, size) in enumerate(zip(store.names, sizes, strict=True))
     ]
 

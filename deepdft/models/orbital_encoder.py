@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph
+from deepdft.models.base import N_ELEMENTS
 from deepdft.nn.mlp import Stack, two_layers
 from deepdft.nn.radial import CosineCutoff, SincBasis, safe_norm
 from deepdft.nn.spherical import orders, solid_harmonics
 
 __all__ = ["OrderEncoder", "PerOrder"]
 
-N_ELEMENTS = 119  # atomic numbers 0…118
 TYPICAL_NEIGHBOURS = 12.0
 """Messages are divided by its square root, so that sums of them are of order one."""
 EDGES_AT_A_TIME = 1024

@@ -31,7 +31,6 @@ def equivariant_sum(
         n_receivers: number of receivers.
     """
     if isinstance(filters, Tabulated):
-        sent = sent.to(filters.table.dtype)  # sums are not made in the lower precision that networks may have
         return _EquivariantSum.apply(
             sent, filters.table, direction, filters.at, torch.stack([sender, receiver]), n_receivers
         )

@@ -98,7 +98,13 @@ def side_by_side(first: nn.Sequential, second: nn.Sequential, x: Tensor) -> tupl
 
 
 def blend(gate: Tensor, state: Tensor, update: Tensor) -> Tensor:
-    """F ⊙ state + (1 - F) ⊙ update, with F = sigmoid(gate); in the state's precision, also if networks have a lower."""
+    """F ⊙ state + (1 - F) ⊙ update, with F = sigmoid(gate); in the state's precision, also if networks have a lower.
+
+    Args:
+        gate: (n, …, H), or what broadcasts to it, like the others.
+        state: of the same shape.
+        update: of the same shape.
+    """
     return torch.lerp(update.to(state.dtype), state, torch.sigmoid(gate).to(state.dtype))
 
 

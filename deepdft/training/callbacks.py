@@ -98,6 +98,7 @@ class DensityPicture(pl.Callback):
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         if not trainer.is_global_zero or not (loggers or trainer.should_stop):
             return
+        # Lightning sets `datamodule` without declaring it, and any attribute of a module may be a tensor to mypy
         data: DensityDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not data.split.validation:
             return

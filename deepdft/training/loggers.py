@@ -38,6 +38,7 @@ class MetricsCSV(CSVLogger):
             with warnings.catch_warnings():  # Lightning's writer begins a file anew, and says so
                 warnings.filterwarnings("ignore", message=".*exists and is not empty", category=UserWarning)
                 self._experiment = ExperimentWriter(log_dir=self.log_dir)
+            # Lightning declares numbers; what the file held is text, and is written back as it was
             self._experiment.metrics = rows  # type: ignore[assignment]
         return self._experiment
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from deepdft.models.base import N_ELEMENTS
 from deepdft.models.orbital import Orbital
 from deepdft.nn.orbitals import OVERLAP_RIDGE, OrbitalBasis
 
@@ -49,7 +50,7 @@ class ElementContractions(Orbital):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         n, orders = self.n_radial, self.basis.max_order + 1
-        self.contractions = nn.Parameter(torch.eye(n).repeat(119, orders, 1, 1))
+        self.contractions = nn.Parameter(torch.eye(n).repeat(N_ELEMENTS, orders, 1, 1))
         self.numbers: Tensor | None = None
         plain = self.basis.mixed
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import zlib
 from pathlib import Path
@@ -96,17 +97,28 @@ def test_stores_are_joined_with_each_other_and_with_files(tmp_path: Path, source
         assert both.atoms(1 + i) == one.atoms(i)
     (entry,) = [file for file in both.index["files"] if "store" in file]
     assert entry["store"] == "one"
-    assert entry["plan"] == one.index["plan"]
-    assert convert(make_plan([one.root], label="PBEsol"), tmp_path / "renamed").labels == ["PBEsol"]
+    assert entry["fingerprint"] == one.fingerprint
 
 
 def test_of_an_ensemble_one_density_is_taken_by_its_label(tmp_path: Path) -> None:
     ensemble = DensityStore(bundled.path("qm9_demo_xc"))
-    with pytest.raises(ValueError, match=r"qm9_demo_xc: has the densities PBE, .*; choose one with label=…, not 'HSE'"):
+    with pytest.raises(ValueError, match=r"qm9_demo_xc: its densities are PBE, .*, not 'HSE'; choose one with label=…"):
         make_plan([ensemble.root], label="HSE")
     store = convert(make_plan([ensemble.root], label="RPBE"), tmp_path / "store")
     assert store.labels == ["RPBE"]
     np.testing.assert_array_equal(store.values(1), ensemble.values(1, label="RPBE"))
+    with pytest.raises(ValueError, match=r"store: its densities are RPBE, not 'PBE'"):  # nor is it renamed
+        make_plan([store.root])
+
+
+def test_a_store_that_was_made_anew_is_another_source(tmp_path: Path) -> None:
+    plans = []
+    for seed in (0, 1):
+        (tmp_path / "0.CHGCAR").write_text(chgcar(seed))
+        shutil.rmtree(tmp_path / "store", ignore_errors=True)
+        plans.append(make_plan([convert(make_plan([tmp_path / "0.CHGCAR"]), tmp_path / "store").root]))
+        assert plans[-1].provenance()["files"][0]["store"] == "store"
+    assert plans[0].identity != plans[1].identity
 
 
 def test_names_that_repeat_are_told_apart_by_their_source(tmp_path: Path) -> None:
