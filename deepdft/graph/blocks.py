@@ -1,13 +1,14 @@
 """Points of one structure in compact blocks, each with the atom images that can reach it: no search per point.
 
 Where many points lie close together, as on a grid, nearly the same atoms are near all points of a block, and a model
-may evaluate every atom of the block at every point of it.
+may evaluate every atom of the block at every point of it. Blocks come in groups, for what is done faster for many.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,29 +16,56 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepdft.graph.batch import Structures
-from deepdft.graph.images import Array, complete_cell, periodic_images, wrap_shifts
+from deepdft.graph.images import Array, Images, complete_cell, periodic_images, wrap_shifts
 
-__all__ = ["Block", "compact_blocks"]
+__all__ = ["Block", "Blocks", "compact_blocks"]
 
-BLOCK_WIDTH = 2.0
+LARGEST_WIDTH = 2.5
 """Å; wider blocks have more atoms that reach only some of their points."""
+SMALLEST_EXTENT = 0.5
+"""Å, of a list of points along an axis, to tell how densely they lie."""
+GROUP = 64
+"""Blocks of a group; some tens of thousands of points."""
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Points close together and the atom images that may be within the cutoff of some of them."""
+    """Where a block is among those of its group."""
+
+    points: slice
+    near: slice
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A group of blocks, one after the other: their points, and the images of atoms that may reach some of them."""
 
     index: Tensor
     """(n_points,) int64, which points these are."""
     points: Tensor
-    """(n_points, 3) Å from the middle of the block."""
+    """(n_points, 3) Å from the middle of the own block."""
     atom: Tensor
     """(n_near,) int64, the atom that an image repeats."""
     atom_positions: Tensor
     """(n_near, 3) Å of the images, from the middle of the block."""
+    distance: Array
+    """(n_near,) Å, from the image to the box around the block's points; ascending within a block."""
+    first_point: NDArray[np.int64]
+    """(n_blocks + 1,)"""
+    first_near: NDArray[np.int64]
+    """(n_blocks + 1,)"""
+
+    def __iter__(self) -> Iterator[Block]:
+        for points, near in zip(pairwise(self.first_point), pairwise(self.first_near), strict=True):
+            yield Block(slice(*points), slice(*near))
+
+    def counts_within(self, reach: float) -> NDArray[np.int64]:
+        """How many of each block's images (n_blocks,), the first ones, are closer than this (Å) to its points' box."""
+        before = np.concatenate([[0], np.cumsum(self.distance < reach)])
+        return np.diff(before[self.first_near])
 
 
-def compact_blocks(structures: Structures, points: Tensor, cutoff: float, *, largest: int) -> Iterator[Block]:
+def compact_blocks(structures: Structures, points: Tensor, cutoff: float, *, largest: int) -> Iterator[Blocks]:
     """Cut points into blocks.
 
     Args:
@@ -53,29 +81,57 @@ def compact_blocks(structures: Structures, points: Tensor, cutoff: float, *, lar
     inside = points.double().numpy()
     if pbc.any():
         inside = inside + wrap_shifts(inside, complete, pbc)
-    for index in _together(inside, largest):
-        own = inside[index]
-        low, high = own.min(axis=0), own.max(axis=0)
-        outside = np.maximum(low - images.positions, images.positions - high).clip(min=0.0)  # Å from the block's box
-        near = np.flatnonzero((outside**2).sum(axis=1) < cutoff**2)
-        middle = (low + high) / 2
-        yield Block(
-            torch.from_numpy(index),
-            torch.from_numpy(own - middle).to(points.dtype),
-            torch.from_numpy(images.atom[near]),
-            torch.from_numpy(images.positions[near] - middle).to(points.dtype),
-        )
+    index, first = _together(inside, largest)
+    for start in range(0, len(first) - 1, GROUP):
+        bounds = first[start : start + GROUP + 1]
+        own = index[bounds[0] : bounds[-1]]
+        yield _group(own, inside[own], bounds - bounds[0], images, cutoff, points.dtype)
 
 
-def _together(points: Array, largest: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of the points in each cube of the block's width, at most `largest` at a time."""
+def _group(
+    index: NDArray[np.int64],
+    points: Array,
+    first: NDArray[np.int64],
+    images: Images,
+    cutoff: float,
+    dtype: torch.dtype,
+) -> Blocks:
+    low, high = np.minimum.reduceat(points, first[:-1]), np.maximum.reduceat(points, first[:-1])
+    middle = (low + high) / 2
+    candidates = np.flatnonzero(_from_box(low.min(axis=0), high.max(axis=0), images.positions) < cutoff)
+    distances = _from_box(low[:, None], high[:, None], images.positions[candidates])  # (n_blocks, n_candidates)
+    block, candidate = np.nonzero(distances < cutoff)
+    distance = distances[block, candidate]
+    order = np.lexsort((distance, block))
+    block, near = block[order], candidates[candidate[order]]
+    return Blocks(
+        index=torch.from_numpy(index),
+        points=torch.from_numpy(points - np.repeat(middle, np.diff(first), axis=0)).to(dtype),
+        atom=torch.from_numpy(images.atom[near]),
+        atom_positions=torch.from_numpy(images.positions[near] - middle[block]).to(dtype),
+        distance=distance[order],
+        first_point=first,
+        first_near=np.searchsorted(block, np.arange(len(first))),
+    )
+
+
+def _from_box(low: Array, high: Array, positions: Array) -> Array:
+    """Distances of positions from boxes, zero inside."""
+    outside = np.maximum(low - positions, positions - high).clip(min=0.0)
+    return np.sqrt((outside**2).sum(axis=-1))
+
+
+def _together(points: Array, largest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the points in each cube of some width, at most `largest` at a time, and where each begins."""
     if len(points) == 0:
-        return
-    cubes = ((points - points.min(axis=0)) / BLOCK_WIDTH).astype(np.int64)
+        return np.empty(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    low = points.min(axis=0)
+    volume = (points.max(axis=0) - low).clip(min=SMALLEST_EXTENT).prod()
+    width = min(LARGEST_WIDTH, np.cbrt(0.8 * largest * volume / len(points)))  # most cubes are not too full
+    cubes = ((points - low) / width).astype(np.int64)
     shape = cubes.max(axis=0) + 1
     keys = np.ravel_multi_index(tuple(cubes.T), tuple(shape))
     order = np.argsort(keys.astype(np.int16) if shape.prod() < 2**15 else keys, kind="stable")  # radix sort of int16
     ends = np.flatnonzero(np.diff(keys[order])) + 1
-    for start, end in zip([0, *ends], [*ends, len(order)], strict=True):
-        for first in range(start, end, largest):
-            yield order[first : min(first + largest, end)]
+    first = [np.arange(start, end, largest) for start, end in pairwise([0, *ends, len(order)])]
+    return order, np.append(np.concatenate(first), len(order))

@@ -27,8 +27,8 @@ from deepdft.nn.orbitals import OrbitalBasis
 
 __all__ = ["Orbital", "OrbitalStates"]
 
-LARGEST_BLOCK = 1024
-"""Points evaluated at once on the CPU."""
+NUMBERS_IN_CACHE = 500_000
+"""Sums over atoms at the points of a block, which decide how many points these are (measured: fastest)."""
 ATOMS_AT_A_TIME = 1024
 """Whose coefficients are computed at once: some 0.2 MB each, of which a fifth is kept."""
 
@@ -147,10 +147,11 @@ class Orbital(DensityModel):
         """The same without edges; on the CPU, where compact blocks of points fit into the cache."""
         if points.device.type != "cpu":
             return super().decode_points(states, structures, points)
+        largest = max(64, NUMBERS_IN_CACHE // states.coefficients[0, 0].numel())
         density = points.new_zeros(len(points))
-        for block in compact_blocks(structures, points, self.cutoff, largest=LARGEST_BLOCK):
-            orbitals = self.basis.everywhere(states.coefficients, block.atom, block.atom_positions, block.points)
-            density[block.index] = self._density(orbitals)
+        for group in compact_blocks(structures, points, self.cutoff, largest=largest):
+            blocks = self.basis.in_blocks(states.coefficients, group)
+            density[group.index] = torch.cat([self._density(orbitals) for orbitals in blocks])
         return density
 
     def _density(self, orbitals: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ of the edges are: functions that end at about the same distance share a shell, a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepdft.graph.batch import ProbeGraph
-from deepdft.nn.spherical import orders, solid_harmonics
+from deepdft.graph.blocks import Blocks
+from deepdft.nn.spherical import orders, solid_harmonics, translated_harmonics
 
 __all__ = ["OrbitalBasis"]
 
@@ -24,6 +26,8 @@ DECAY_AT_REACH = 10.0
 """α reach²: a Gaussian has fallen to e⁻¹⁰ where it is cut, unless the model's cutoff comes first."""
 SHELL_RATIO = 2.0
 """Radial functions whose reaches differ by less than this share a shell."""
+NARROW = 1.0
+"""Å; harmonics about an atom as sums of those about a place some Å away are not exact enough within such a reach."""
 LARGEST_BLOCK = 128
 """Edges of a block (measured on the CPU: 32 and 256 are slower)."""
 OVERLAP_RIDGE = 1e-3
@@ -105,49 +109,69 @@ class OrbitalBasis(nn.Module):
             atom, edge = _blocks(sender.index_select(0, within), len(coefficients))
             edge = torch.cat([within, within.new_full((1,), len(squared))])[edge]  # (n_blocks, size)
             to_probes = vectors.index_select(0, edge.flatten()).unflatten(0, edge.shape)  # (n_blocks, size, 3)
-            functions = self._functions(*self._parts(to_probes.mT.contiguous()), shell)
+            functions = self._functions(to_probes.mT.contiguous(), shell)
             of_atoms = coefficients[:, shell.radials].flatten(1, 2)  # (n_atoms, n_functions, n_orbitals)
             values = torch.bmm(functions.mT, of_atoms.index_select(0, atom))
             values = values.flatten(0, 1).to(orbitals.dtype)  # products may have been made in half precision
             orbitals = orbitals.index_add(0, receiver.index_select(0, edge.flatten()), values)
         return orbitals[:-1]
 
-    def everywhere(self, coefficients: Tensor, atom: Tensor, positions: Tensor, points: Tensor) -> Tensor:
-        """The same for points close together: every atom at every point, without edges, in one product per shell.
+    def in_blocks(self, coefficients: Tensor, blocks: Blocks) -> Iterator[Tensor]:
+        """The same for points close together: every atom at every point, without edges.
+
+        Solid harmonics about an atom are sums of those about the middle of the block, S_i(r - a) = Σ_j T_ij(a) S_j(r).
+        So c is turned into coefficients of the latter, summed over atoms by one product with the radial functions at
+        all points, and the harmonics are left to be evaluated once for all atoms.
 
         Args:
             coefficients: (n_atoms, n_radial, (L + 1)², n_orbitals).
-            atom: (n_near,) int64, which atoms are near the points; images of one atom are told apart by position.
-            positions: (n_near, 3) of these, Å.
-            points: (n_points, 3) Å.
+            blocks: the points.
 
-        Returns:
-            (n_points, n_orbitals).
+        Yields:
+            (n_points, n_orbitals) of block after block.
         """
-        vectors = points.T - positions[:, :, None]  # (n_near, 3, n_points)
-        nearest, order = vectors.square().sum(dim=1).amin(dim=1).sort()
-        atom, vectors = atom[order], vectors.index_select(0, order)  # each shell takes the first of them
-        squared, harmonics = self._parts(vectors)
-        orbitals = points.new_zeros(coefficients.shape[-1], len(points))
-        for shell in self.shells:
-            n_within = int(torch.searchsorted(nearest, shell.reach**2))
-            if n_within == 0:
-                break  # the shells that follow end closer
-            functions = self._functions(squared[:n_within], harmonics[:n_within], shell).flatten(0, 1)
-            of_atoms = coefficients[:, shell.radials].index_select(0, atom[:n_within]).flatten(0, 2)
-            # points along rows: a third faster than the transposed product
-            orbitals = torch.addmm(orbitals, of_atoms.T, functions)
-        return orbitals.T
+        n_functions, n_orbitals = coefficients.shape[-2:]
+        harmonics = solid_harmonics(blocks.points.T, self.max_order, dim=0)  # (n_functions, n_points)
+        turned = translated_harmonics(blocks.atom_positions, self.max_order).mT[:, None]
+        counts = np.stack([blocks.counts_within(shell.reach) for shell in self.shells], axis=1).tolist()
+        for block, within in zip(blocks, counts, strict=True):
+            atom, positions = blocks.atom[block.near], blocks.atom_positions[block.near]
+            points = blocks.points[block.points].T  # along rows: a third faster than the transposed products
+            squared = _squared_distances(positions, points)
+            sums = points.new_zeros(n_functions * n_orbitals, points.shape[1])
+            narrow = points.new_zeros(n_orbitals, points.shape[1])
+            for shell, n_within in zip(self.shells, within, strict=True):
+                if n_within == 0:
+                    break  # the shells that follow end closer
+                of_atoms = coefficients[:, shell.radials].index_select(0, atom[:n_within])
+                if shell.reach < NARROW:
+                    functions = self._functions(points - positions[:n_within, :, None], shell)
+                    narrow = torch.addmm(narrow, of_atoms.flatten(0, 2).T, functions.flatten(0, 1))
+                else:
+                    radial = self._radial(squared[:n_within, None], shell).flatten(0, 1)
+                    of_middle = (
+                        turned[block.near][:n_within] @ of_atoms
+                    )  # (n_within, n_radial, n_functions, n_orbitals)
+                    sums = torch.addmm(sums, of_middle.flatten(2).flatten(0, 1).T, radial)
+            sums = sums.unflatten(0, (n_functions, n_orbitals))
+            yield ((sums * harmonics[:, None, block.points]).sum(dim=0) + narrow).T
 
-    def _parts(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """r² (n_blocks, 1, size) and S_lm (n_blocks, (L + 1)², size) at vectors (n_blocks, 3, size) from the atoms."""
-        return vectors.square().sum(dim=1, keepdim=True), solid_harmonics(vectors, self.max_order, dim=1)
-
-    def _functions(self, squared: Tensor, harmonics: Tensor, shell: _Shell) -> Tensor:
-        """R_n S_lm of a shell: (n_blocks, n_functions, size)."""
-        end = (1.0 - squared / shell.reach**2).clamp(min=0.0) ** 3
-        radial = torch.exp(-self.exponents[shell.radials, None] * squared) * end
+    def _functions(self, vectors: Tensor, shell: _Shell) -> Tensor:
+        """R_n S_lm of a shell (n_blocks, n_functions, size) at vectors (n_blocks, 3, size) from the atoms."""
+        radial = self._radial(vectors.square().sum(dim=1, keepdim=True), shell)
+        harmonics = solid_harmonics(vectors, self.max_order, dim=1)
         return (radial[:, :, None] * harmonics[:, None]).flatten(1, 2)
+
+    def _radial(self, squared: Tensor, shell: _Shell) -> Tensor:
+        """R_n of a shell (n, n_radial, size), from r² (n, 1, size)."""
+        end = (1.0 - squared / shell.reach**2).clamp(min=0.0) ** 3
+        return torch.exp(-self.exponents[shell.radials, None] * squared) * end
+
+
+def _squared_distances(positions: Tensor, points: Tensor) -> Tensor:
+    """r² (n_positions, n_points) of points (3, n_points), from differences, which are exact where r is small."""
+    x, y, z = ((coordinate - own[:, None]).square() for coordinate, own in zip(points, positions.T, strict=True))
+    return x + y + z
 
 
 def _blocks(atom_of_edge: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:

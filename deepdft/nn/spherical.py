@@ -7,11 +7,12 @@ Normalised so that the mean over the sphere of Y_i Y_j is δ_ij: Y_00 = 1, and �
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
 
-__all__ = ["MAX_ORDER", "orders", "solid_harmonics"]
+__all__ = ["MAX_ORDER", "orders", "solid_harmonics", "translated_harmonics"]
 
 MAX_ORDER = 4
 """The largest l that is written out."""
@@ -62,6 +63,34 @@ def solid_harmonics(vectors: Tensor, max_order: int, *, dim: int = -1) -> Tensor
         functions += [cos2.square() - 4 * sin2.square()]
     norms = torch.tensor(_NORMS[: len(functions)], dtype=x.dtype, device=x.device)
     return torch.stack(functions, dim=dim) * norms.view(-1, *[1] * (vectors.ndim - 1 - dim % vectors.ndim))
+
+
+def translated_harmonics(positions: Tensor, max_order: int) -> Tensor:
+    """T with S_i(r - a) = Σ_j T_ij(a) S_j(r) at every r: solid harmonics about a, from those about the origin.
+
+    Shifted harmonic polynomials are harmonic, so they are sums of the others, found from their values at as many
+    places as there are functions.
+
+    Args:
+        positions: (n, 3), a.
+        max_order: L, at most 4.
+
+    Returns:
+        (n, (L + 1)², (L + 1)²), of the positions' type; computed in double precision.
+    """
+    places, inverse = _places(max_order)
+    places, inverse = places.to(positions.device), inverse.to(positions.device)
+    shifted = solid_harmonics(places - positions.double()[:, :, None], max_order, dim=1)
+    return (shifted @ inverse).to(positions.dtype)
+
+
+@cache
+def _places(max_order: int) -> tuple[Tensor, Tensor]:
+    """Places (3, (L + 1)²) of lengths about one, and the inverse of the harmonics there."""
+    size = (max_order + 1) ** 2
+    drawn = torch.randn(3, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    places = drawn / drawn.norm(dim=0) * torch.linspace(0.6, 1.5, size, dtype=torch.float64)
+    return places, torch.linalg.inv(solid_harmonics(places, max_order, dim=0))
 
 
 _NORMS = [

@@ -63,3 +63,14 @@ ABLATIONS = {
         "element-contractions": ["model._target_=exponents.ElementContractions"],
     }.items()
 }
+
+LIGHTER_STEPS = 6160  # what eight minutes were for the default
+LIGHTER = {
+    key: [*MODELS["orbital"], *changes]
+    for key, changes in {
+        "K-12": ["model.n_orbitals=12"],
+        "K-24": ["model.n_orbitals=24"],
+        "K-12-cutoff-4": ["model.n_orbitals=12", "model.cutoff=4"],
+        "radial-8-K-12": ["model.n_orbitals=12", "model.n_radial=8"],
+    }.items()
+}

@@ -9,6 +9,8 @@ STORES holds the stores qm9_small, qm9_large, qm9, ec and nmc as deepdft-generat
     equal_steps  after `sets`: the faster models again, for as many steps as the slowest had
     efficiency   10, 20, 40 and all 77 training molecules of qm9_small
     ablations    the orbital model with one thing changed, 1000 steps on qm9_small
+    lighter      what made it cheaper at no cost there, as many steps as it has in `sets`
+    long         all models on qm9_small again, meant for --minutes 60: half an hour of two cores
     bundled      the model that comes with the package: orbitals on `both`, qm9_small and qm9_large joined
 
 Steps per second of each model are measured first, so that its learning rate has decayed when the time is over. What is
@@ -29,9 +31,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from models import ABLATIONS, EFFICIENCY, MODELS, SETS, SETTINGS
+from models import ABLATIONS, EFFICIENCY, LIGHTER, LIGHTER_STEPS, MODELS, SETS, SETTINGS
 
+PARTS = ("settings", "sets", "equal_steps", "efficiency", "ablations", "lighter", "long", "bundled")
 CALIBRATION = 150  # steps
 VALIDATIONS = 10
 COMMON = [
@@ -44,6 +48,13 @@ COMMON = [
 ]
 
 
+class Length(NamedTuple):
+    """Of a training, one of the two."""
+
+    minutes: float | None = None
+    steps: int | None = None
+
+
 @dataclass(frozen=True)
 class Run:
     """One training and its evaluation on the test structures."""
@@ -51,8 +62,7 @@ class Run:
     name: str
     store: Path
     overrides: Sequence[str]
-    minutes: float | None = None
-    steps: int | None = None
+    length: Length
 
     def __call__(self, work: Path) -> None:
         """Do it, unless it has been done or another process is at it."""
@@ -68,8 +78,8 @@ class Run:
             raise
 
     def _run(self, folder: Path) -> None:
-        rate = None if self.steps else self._rate(folder)
-        steps = self.steps or max(200, round(rate * 60 * self.minutes))
+        rate = None if self.length.steps else self._rate(folder)
+        steps = self.length.steps or max(200, round(rate * 60 * self.length.minutes))
         began, cpu = time.monotonic(), os.times()
         self._train(folder / "train", steps, max(1, steps // VALIDATIONS))
         seconds, cpu_seconds = time.monotonic() - began, os.times().children_user - cpu.children_user
@@ -132,19 +142,24 @@ def fewer(store: Path, count: int, work: Path) -> str:
 
 def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
     small = stores / "qm9_small"
-    if part == "settings":
-        return [Run(f"settings/{key}", small, value, minutes=minutes) for key, value in SETTINGS.items()]
+    on_small = {
+        "settings": (SETTINGS, Length(minutes=minutes)),
+        "ablations": (ABLATIONS, Length(steps=1000)),
+        "lighter": (LIGHTER, Length(steps=LIGHTER_STEPS)),
+        "long": (MODELS, Length(minutes=minutes)),
+    }
+    if part in on_small:
+        variants, length = on_small[part]
+        return [Run(f"{part}/{key}", small, value, length) for key, value in variants.items()]
     if part == "bundled":
-        return [Run("bundled/orbital", stores / "both", MODELS["orbital"], minutes=minutes)]
-    if part == "ablations":
-        return [Run(f"ablations/{key}", small, value, steps=1000) for key, value in ABLATIONS.items()]
+        return [Run("bundled/orbital", stores / "both", MODELS["orbital"], Length(minutes=minutes))]
     if part == "efficiency":
         return [
             Run(
                 f"efficiency/{model}-{count}",
                 small,
                 [*MODELS[model], f"data.split={fewer(small, count, work)}"],
-                minutes=minutes,
+                Length(minutes=minutes),
             )
             for model in EFFICIENCY
             for count in (10, 20, 40)
@@ -152,7 +167,10 @@ def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
     found = []
     for name in SETS:
         if (stores / name / "index.json").is_file():
-            found += [Run(f"sets/{name}-{key}", stores / name, value, minutes=minutes) for key, value in MODELS.items()]
+            found += [
+                Run(f"sets/{name}-{key}", stores / name, value, Length(minutes=minutes))
+                for key, value in MODELS.items()
+            ]
     return found
 
 
@@ -166,7 +184,7 @@ def equal_steps(stores: Path, work: Path) -> list[Run]:
         steps = {key: json.loads(record.read_text())["steps"] for key, record in records.items()}
         fewest = min(steps.values())
         found += [
-            Run(f"equal_steps/{name}-{key}", stores / name, MODELS[key], steps=fewest)
+            Run(f"equal_steps/{name}-{key}", stores / name, MODELS[key], Length(steps=fewest))
             for key in MODELS
             if steps[key] > fewest
         ]
@@ -176,7 +194,7 @@ def equal_steps(stores: Path, work: Path) -> list[Run]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stores", type=Path)
-    parser.add_argument("part", choices=("settings", "sets", "equal_steps", "efficiency", "ablations", "bundled"))
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("--minutes", type=float, default=8.0, help="of training for each run")
     parser.add_argument("--work", type=Path, default=Path("runs/model_comparison"))
     parser.add_argument("--only", default="", help="runs whose names contain this")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import eval_legendre
 
-from deepdft.nn.spherical import orders, solid_harmonics
+from deepdft.nn.spherical import orders, solid_harmonics, translated_harmonics
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -53,3 +53,13 @@ def test_solid_ones_are_homogeneous_and_harmonic(order: int) -> None:
 def test_an_order_that_is_not_written_out_is_refused() -> None:
     with pytest.raises(ValueError, match="orders 0 to 4, got 5"):
         solid_harmonics(torch.zeros(1, 3), 5)
+
+
+@pytest.mark.parametrize("order", range(5))
+def test_harmonics_about_one_place_are_sums_of_those_about_another(order: int) -> None:
+    torch.manual_seed(0)
+    positions, x = 4.0 * torch.randn(6, 3, dtype=torch.float64), torch.randn(9, 3, dtype=torch.float64)
+    found = translated_harmonics(positions, order) @ solid_harmonics(x.T, order, dim=0)  # (6, functions, 9)
+    expected = solid_harmonics(x.T - positions[:, :, None], order, dim=1)
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-11 * expected.abs().max().item())
+    assert translated_harmonics(positions.float(), order).dtype == torch.float32
