@@ -16,7 +16,7 @@ from deepdft.models.schnet import SchNetStates
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import ShiftedSoftplus, Stack, blend, two_layers, zero_last_layer
 from deepdft.nn.radial import GaussianBasis, Radial, RadialFeatures, SoftCutoff, filter_networks, safe_norm
-from deepdft.nn.scatter import cache_sized, filtered_sum, sum_over_neighbours, with_shared_lonely_probe
+from deepdft.nn.scatter import filtered_sum, with_shared_lonely_probe
 
 __all__ = ["SchNetReleased"]
 
@@ -57,14 +57,8 @@ class Message(nn.Module):
         received = self.received(state)
         if len(received) == 1:  # a message takes no more from its receiver than its filter: one network per sender
             return filtered_sum(self.output(sent + received), filters, edge_index[0], edge_index[1], n_receivers)
-        if torch.is_grad_enabled():  # all at once; below, without derivatives, in cache-sized pieces
-            values = filters.values() if isinstance(filters, Tabulated) else filters
-            return sum_over_neighbours(self._pairs(sent, received, edge_index) * values, edge_index[1], n_receivers)
-        total = sent.new_zeros(n_receivers, state.shape[1])
-        for piece in cache_sized(edge_index.shape[1], sent.device, numbers_per_edge=2):
-            messages = self._pairs(sent, received, edge_index[:, piece]).mul_(filters[piece])
-            total.index_add_(0, edge_index[1, piece], messages)
-        return total
+        each = torch.arange(edge_index.shape[1], device=sent.device)  # messages are their own senders
+        return filtered_sum(self._pairs(sent, received, edge_index), filters, each, edge_index[1], n_receivers)
 
     def _pairs(self, sent: Tensor, received: Tensor, edge_index: Tensor) -> Tensor:
         """W2 g(W1 [h_sender, h_receiver] + b1) + b2 of edges (n_edges, H)."""

@@ -8,13 +8,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from deepdft.nn import edge_kernels
 from deepdft.nn.interpolation import Interpolation, Tabulated
-from deepdft.nn.scatter import cache_sized, sum_over_neighbours
+from deepdft.nn.scatter import sum_over_neighbours
 
 __all__ = ["equivariant_sum"]
-
-NUMBERS_PER_EDGE = 4
-"""How many times as much memory as one of `filtered_sum` such an edge takes (measured: fastest)."""
 
 
 def equivariant_sum(
@@ -31,9 +29,10 @@ def equivariant_sum(
         n_receivers: number of receivers.
     """
     if isinstance(filters, Tabulated):
-        return _EquivariantSum.apply(
-            sent, filters.table, direction, filters.at, torch.stack([sender, receiver]), n_receivers
-        )
+        if sent.device.type == "cpu":
+            own, table = sent.to(filters.at.weights.dtype), filters.table.to(filters.at.weights.dtype)
+            return _EquivariantSum.apply(own, table, direction, filters.at, sender, receiver, n_receivers)
+        filters = filters.values()
     messages = _messages(sent.index_select(0, sender), filters, direction)
     return sum_over_neighbours(messages, receiver, n_receivers)
 
@@ -46,7 +45,7 @@ def _messages(sent: Tensor, filters: Tensor, direction: Tensor) -> Tensor:
 
 
 class _EquivariantSum(torch.autograd.Function):
-    """`equivariant_sum` in cache-sized pieces; nothing is kept per edge, the derivative looks the filters up again."""
+    """`equivariant_sum` on the CPU; nothing is kept per edge, the derivative looks the filters up again."""
 
     @staticmethod
     def forward(  # noqa: PLR0917 (autograd knows no keywords)
@@ -55,30 +54,14 @@ class _EquivariantSum(torch.autograd.Function):
         table: Tensor,
         direction: Tensor,
         at: Interpolation,
-        edge_index: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
         n_receivers: int,
     ) -> Tensor:
-        ctx.save_for_backward(sent, table, direction, edge_index)
-        sender, receiver = edge_index
-        ctx.at = at
-        total = sent.new_zeros(n_receivers, 4, sent.shape[2])
-        for piece in cache_sized(len(sender), sent.device, NUMBERS_PER_EDGE):
-            messages = _messages(sent.index_select(0, sender[piece]), at.values(table, piece), direction[piece])
-            total.index_add_(0, receiver[piece], messages)
-        return total
+        ctx.save_for_backward(sent, table, at.first, at.weights, direction, sender, receiver)
+        return edge_kernels.equivariant_sum(sent, table, at.first, at.weights, direction, sender, receiver, n_receivers)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        sent, table, direction, (sender, receiver) = ctx.saved_tensors
-        by_sent, by_filters = torch.zeros_like(sent), sent.new_empty(len(sender), 3, sent.shape[2])
-        for piece in cache_sized(len(sender), sent.device, NUMBERS_PER_EDGE):
-            of_b, of_c, of_a = sent.index_select(0, sender[piece]).split([1, 1, 3], dim=1)
-            a, b, c = ctx.at.values(table, piece).unflatten(1, (3, -1)).split(1, dim=1)
-            of_scalars, of_vectors = gradient.index_select(0, receiver[piece]).split([1, 3], dim=1)
-            along = (of_vectors * direction[piece, :, None]).sum(dim=1, keepdim=True)  # (n_piece, 1, H)
-            across = (of_vectors * of_a).sum(dim=1, keepdim=True)
-            torch.cat([across, along * of_b, of_scalars * of_c], dim=1, out=by_filters[piece])
-            by_edges = torch.cat([along * b, of_scalars * c, of_vectors * a], dim=1)  # (n_piece, 5, H)
-            by_sent.index_add_(0, sender[piece], by_edges)
-        return by_sent, ctx.at.transposed(by_filters.flatten(1)), None, None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None, None]:
+        return *edge_kernels.equivariant_sum_derivatives(gradient, *ctx.saved_tensors), None, None, None, None, None

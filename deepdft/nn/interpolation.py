@@ -35,19 +35,26 @@ class Interpolation:
         weights = [b * cd * ef / -120, a * cd * ef / 24, ab * d * ef / -12, ab * c * ef / 12]
         weights += [ab * cd * f / -24, ab * cd * e / 120]
         self.n_knots = n_knots
-        self.knots = first.long()[:, None] + torch.arange(KNOTS, device=places.device)  # (n, 6)
-        self.weights = torch.stack(weights, dim=1)  # (n, 6)
+        self.first = first.long()
+        """(n,) of the six knots of each place."""
+        self.weights = torch.stack(weights, dim=1)
+        """(n, 6) of the knots."""
+
+    @cached_property
+    def knots(self) -> Tensor:
+        """(n, 6)."""
+        return self.first[:, None] + torch.arange(KNOTS, device=self.first.device)
 
     def __call__(self, table: Tensor) -> Tensor:
         """The values (n, size) of a table (n_knots, size) at the places."""
         return _Values.apply(table, self)
 
-    def values(self, table: Tensor, places: slice = slice(None)) -> Tensor:
-        """The same at some of the places, without derivatives."""
+    def values(self, table: Tensor) -> Tensor:
+        """The same without derivatives."""
         # a bag of six rows with weights: three times as fast on the CPU as the product with a sparse matrix
-        weights = self.weights[places].to(table.dtype)
         # detached: a bag whose table wants a derivative also counts rows for it
-        return embedding_bag(self.knots[places], table.detach(), mode="sum", per_sample_weights=weights)
+        weights = self.weights.to(table.dtype)
+        return embedding_bag(self.knots, table.detach(), mode="sum", per_sample_weights=weights)
 
     def transposed(self, gradient: Tensor) -> Tensor:
         """Derivative (n_knots, size) by the table, from the one by the values (n, size): a bag of places per knot."""
@@ -63,7 +70,7 @@ class Interpolation:
 
 
 class Tabulated:
-    """A function of n distances that is looked up in a table only where it is used.
+    """A function of n distances that is looked up in a table where it is used.
 
     Args:
         table: (n_knots, size).
@@ -76,10 +83,6 @@ class Tabulated:
     def values(self) -> Tensor:
         """(n, size)."""
         return self.at(self.table)
-
-    def __getitem__(self, piece: slice) -> Tensor:
-        """The values of some of the distances (n_piece, size), without derivatives."""
-        return self.at.values(self.table, piece)
 
 
 class _Values(torch.autograd.Function):

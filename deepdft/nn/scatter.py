@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,12 +10,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from deepdft.graph.batch import ProbeGraph
+from deepdft.nn import edge_kernels
 from deepdft.nn.interpolation import Interpolation, Tabulated
 
 __all__ = ["filtered_sum", "sum_over_neighbours", "with_shared_lonely_probe"]
-
-EDGES_IN_CACHE = 1024
-"""Edges whose messages are made at once on the CPU: 0.5 MB of 128 numbers each (measured: 256 and 4096 are slower)."""
 
 
 def sum_over_neighbours(messages: Tensor, receiver: Tensor, n_receivers: int) -> Tensor:
@@ -43,49 +41,28 @@ def filtered_sum(
         n_receivers: number of receivers.
     """
     if isinstance(filters, Tabulated):
-        sent = sent.to(filters.table.dtype)  # sums are not made in the lower precision that networks may have
-        return _FilteredSum.apply(sent, filters.table, filters.at, torch.stack([sender, receiver]), n_receivers)
+        if sent.device.type == "cpu":
+            # sums are not made in the lower precision that networks may have
+            own, table = sent.to(filters.at.weights.dtype), filters.table.to(filters.at.weights.dtype)
+            return _FilteredSum.apply(own, table, filters.at, sender, receiver, n_receivers)
+        filters = filters.values()
     return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, n_receivers)
 
 
-def cache_sized(n_edges: int, device: torch.device, numbers_per_edge: int = 1) -> Iterator[slice]:
-    """Cut edges into pieces that stay in the cache, one piece on devices without one to speak of.
-
-    Args:
-        n_edges: number of edges.
-        device: where the messages are made.
-        numbers_per_edge: in units of what `filtered_sum` needs.
-    """
-    size = EDGES_IN_CACHE // numbers_per_edge if device.type == "cpu" else max(1, n_edges)
-    return (slice(start, start + size) for start in range(0, n_edges, size))
-
-
 class _FilteredSum(torch.autograd.Function):
-    """`filtered_sum` in cache-sized pieces; nothing is kept per edge, the derivative looks the filters up again."""
+    """`filtered_sum` on the CPU; nothing is kept per edge, the derivative looks the filters up again."""
 
     @staticmethod
-    def forward(
-        ctx: Any, sent: Tensor, table: Tensor, at: Interpolation, edge_index: Tensor, n_receivers: int
+    def forward(  # noqa: PLR0917 (autograd knows no keywords)
+        ctx: Any, sent: Tensor, table: Tensor, at: Interpolation, sender: Tensor, receiver: Tensor, n_receivers: int
     ) -> Tensor:
-        ctx.save_for_backward(sent, table, edge_index)
-        sender, receiver = edge_index
-        ctx.at = at
-        total = sent.new_zeros(n_receivers, sent.shape[1])
-        for piece in cache_sized(len(sender), sent.device):
-            messages = at.values(table, piece).mul_(sent.index_select(0, sender[piece]))
-            total.index_add_(0, receiver[piece], messages)
-        return total
+        ctx.save_for_backward(sent, table, at.first, at.weights, sender, receiver)
+        return edge_kernels.filtered_sum(sent, table, at.first, at.weights, sender, receiver, n_receivers)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        sent, table, (sender, receiver) = ctx.saved_tensors
-        by_sent, by_filters = torch.zeros_like(sent), sent.new_empty(len(sender), sent.shape[1])
-        for piece in cache_sized(len(sender), sent.device):
-            of_edges = gradient.index_select(0, receiver[piece])
-            torch.mul(of_edges, sent.index_select(0, sender[piece]), out=by_filters[piece])
-            by_sent.index_add_(0, sender[piece], of_edges.mul_(ctx.at.values(table, piece)))
-        return by_sent, ctx.at.transposed(by_filters), None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+        return *edge_kernels.filtered_sum_derivatives(gradient, *ctx.saved_tensors), None, None, None, None
 
 
 def with_shared_lonely_probe(decode: Callable[[Tensor, int], Tensor], probes: ProbeGraph) -> Tensor:

@@ -1,11 +1,14 @@
-"""Fast forms agree with the plain ones, derivatives included: soft-plus, networks side by side, messages in pieces."""
+"""Fast forms agree with the plain ones, also in their derivatives: soft-plus, networks side by side, messages."""
+
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-import deepdft.nn.scatter
+import deepdft.nn.edge_kernels
+from deepdft.nn import edge_kernels
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.interpolation import Interpolation, Tabulated
 from deepdft.nn.mlp import Softplus, side_by_side, softplus, two_layers
@@ -14,9 +17,13 @@ from deepdft.nn.scatter import filtered_sum
 N_KNOTS, N_EDGES, N_ATOMS, N_PROBES, H = 20, 30, 4, 6, 3
 
 
-@pytest.fixture(autouse=True)
-def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deepdft.nn.scatter, "EDGES_IN_CACHE", 16)  # several pieces, the last not full
+@pytest.fixture(params=[1, 3], autouse=True)
+def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(deepdft.nn.edge_kernels, "SMALLEST_PIECE", 7)
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
 
 
 def random(*shape: int) -> Tensor:
@@ -56,7 +63,7 @@ def test_networks_side_by_side_are_each_network_alone() -> None:
         torch.testing.assert_close(found, network(x), rtol=0.0, atol=1e-14)
 
 
-def test_filtered_sums_in_pieces_are_those_of_all_edges(edges: tuple[Interpolation, Tensor, Tensor]) -> None:
+def test_filtered_sums_in_one_pass_are_those_of_messages(edges: tuple[Interpolation, Tensor, Tensor]) -> None:
     at, sender, receiver = edges
 
     def fast(sent: Tensor, table: Tensor) -> Tensor:
@@ -68,7 +75,7 @@ def test_filtered_sums_in_pieces_are_those_of_all_edges(edges: tuple[Interpolati
     assert torch.autograd.gradcheck(fast, (sent, table))
 
 
-def test_equivariant_sums_in_pieces_are_those_of_all_edges(edges: tuple[Interpolation, Tensor, Tensor]) -> None:
+def test_equivariant_sums_in_one_pass_are_those_of_messages(edges: tuple[Interpolation, Tensor, Tensor]) -> None:
     at, sender, receiver = edges
     direction = torch.randn(N_EDGES, 3, dtype=torch.float64)
 
@@ -79,3 +86,20 @@ def test_equivariant_sums_in_pieces_are_those_of_all_edges(edges: tuple[Interpol
     plain = equivariant_sum(sent, at(table), direction, sender, receiver, N_PROBES)
     torch.testing.assert_close(fast(sent, table), plain, rtol=0.0, atol=1e-13)
     assert torch.autograd.gradcheck(fast, (sent, table))
+
+
+@pytest.mark.parametrize("n_edges", [0, 1, 29, 30])
+def test_pieces_hold_all_edges_and_share_no_receiver(n_edges: int) -> None:
+    receiver = torch.randint(5, (n_edges,)).sort().values.numpy()
+    pieces = edge_kernels._pieces(receiver)
+    assert [own for piece in pieces for own in receiver[piece].tolist()] == receiver.tolist()
+    owners = [set(receiver[piece].tolist()) for piece in pieces]
+    assert sum(map(len, owners)) == len(set.union(*owners))
+
+
+def test_edges_to_one_receiver_alone_are_one_piece_whatever_the_threads() -> None:
+    at = Interpolation(2.0 + torch.rand(40, dtype=torch.float64), N_KNOTS)
+    sent, table = random(N_ATOMS, H), random(N_KNOTS, H)
+    sender, receiver = torch.randint(N_ATOMS, (40,)), torch.full((40,), 2)
+    found = filtered_sum(sent, Tabulated(table, at), sender, receiver, N_PROBES)
+    torch.testing.assert_close(found, filtered_sum(sent, at(table), sender, receiver, N_PROBES), rtol=0.0, atol=1e-13)
