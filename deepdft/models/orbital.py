@@ -68,7 +68,7 @@ class Orbital(DensityModel):
     def __init__(
         self,
         *,
-        n_orbitals: int = 48,
+        n_orbitals: int = 12,
         n_radial: int = 12,
         max_order: int = 3,
         smallest_exponent: float = 0.25,

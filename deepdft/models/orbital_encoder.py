@@ -7,23 +7,21 @@ reflections.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph
 from deepdft.models.base import N_ELEMENTS
+from deepdft.nn.equivariant import equivariant_sum
+from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack, two_layers
-from deepdft.nn.radial import CosineCutoff, SincBasis, safe_norm
+from deepdft.nn.radial import CosineCutoff, Radial, RadialFeatures, SincBasis, safe_norm
 from deepdft.nn.spherical import orders, solid_harmonics
 
 __all__ = ["OrderEncoder", "PerOrder"]
 
 TYPICAL_NEIGHBOURS = 12.0
 """Messages are divided by its square root, so that sums of them are of order one."""
-EDGES_AT_A_TIME = 1024
-"""Whose messages exist at once: some 10 kB each."""
 
 
 class PerOrder(nn.Module):
@@ -66,24 +64,23 @@ class Interaction(nn.Module):
         self.update = two_layers((1 + max_order) * hidden_size, hidden_size, (1 + 2 * max_order) * hidden_size, nn.SiLU)
         self.register_buffer("order_of", torch.tensor(orders(max_order)[1:]) - 1, persistent=False)
 
-    def forward(self, scalars: Tensor, features: Tensor, edges: _Edges) -> tuple[Tensor, Tensor]:
-        """The next scalars (n_atoms, H) and features (n_atoms, Σ(2l + 1), H)."""
-        scalars, features = self._messages(scalars, features, edges)
-        return self._update(scalars, features)
+    def filters(self, edges: RadialFeatures) -> Tensor:
+        """The edge's part of messages (n_edges, (1 + 2L) H)."""
+        return self.filter(edges.basis) * (edges.cutoff / TYPICAL_NEIGHBOURS**0.5)
 
-    def _messages(self, scalars: Tensor, features: Tensor, edges: _Edges) -> tuple[Tensor, Tensor]:
-        """Distance filter × scalar, × Y_lm for the features, and distance gate × feature of the same order."""
-        L = self.max_order
-        of_atoms = self.sent(scalars)
-        summed, summed_features = scalars.clone(), features.clone()
-        for part in edges.parts():
-            filters = self.filter(part.basis) * part.cutoff
-            sent = (of_atoms.index_select(0, part.sender) * filters).unflatten(-1, (1 + 2 * L, -1))
-            along, kept = (orders.index_select(1, self.order_of) for orders in sent[:, 1:].split(L, dim=1))
-            message = part.harmonics * along + features.index_select(0, part.sender) * kept
-            summed.index_add_(0, part.receiver, sent[:, 0])
-            summed_features.index_add_(0, part.receiver, message)
-        return summed, summed_features
+    def forward(
+        self, scalars: Tensor, features: Tensor, filters: Tensor | Tabulated, harmonics: Tensor, edge_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The next scalars (n_atoms, H) and features (n_atoms, Σ(2l + 1), H)."""
+        sent, (sender, receiver) = self._sent(scalars, features), edge_index
+        summed = equivariant_sum(sent, filters, harmonics, sender, receiver, len(scalars))
+        return self._update(scalars + summed[:, 0], features + summed[:, 1:])
+
+    def _sent(self, scalars: Tensor, features: Tensor) -> Tensor:
+        """The sender's part: a scalar, one per order to go along the edge, and its features through gates."""
+        of_atoms = self.sent(scalars).unflatten(-1, (1 + 2 * self.max_order, -1))
+        own, gates = of_atoms.split([1 + self.max_order, self.max_order], dim=1)
+        return torch.cat([own, gates.index_select(1, self.order_of) * features], dim=1)
 
     def _update(self, scalars: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Two mixtures U v and V v: their products are invariants, and gates let U v through."""
@@ -98,23 +95,6 @@ class Interaction(nn.Module):
     def _per_order(self, products: Tensor) -> Tensor:
         """Mean over m: (n_atoms, Σ(2l + 1), H) → (n_atoms, L, H)."""
         return torch.stack([part.mean(dim=1) for part in products.split(self.mixed.sizes, dim=1)], dim=1)
-
-
-class _Edges(NamedTuple):
-    """What messages see of the edges between atoms."""
-
-    sender: Tensor
-    receiver: Tensor
-    basis: Tensor
-    """(n_edges, n_basis)."""
-    cutoff: Tensor
-    """(n_edges, 1)."""
-    harmonics: Tensor
-    """(n_edges, Σ(2l + 1), 1) of orders 1…L."""
-
-    def parts(self) -> list[_Edges]:
-        """The edges in parts that are not too many at once."""
-        return [_Edges(*part) for part in zip(*(item.split(EDGES_AT_A_TIME) for item in self), strict=True)]
 
 
 class OrderEncoder(nn.Module):
@@ -133,8 +113,7 @@ class OrderEncoder(nn.Module):
     def __init__(self, *, hidden_size: int, max_order: int, n_interactions: int, cutoff: float, n_basis: int) -> None:
         super().__init__()
         self.max_order = max_order
-        self.basis = SincBasis(cutoff, size=n_basis)
-        self.soft_cutoff = CosineCutoff(cutoff)
+        self.radial = Radial(SincBasis(cutoff, size=n_basis), CosineCutoff(cutoff), cutoff)
         self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
         self.interactions: Stack[Interaction] = Stack(
             Interaction(hidden_size, max_order, n_basis) for _ in range(n_interactions)
@@ -144,16 +123,10 @@ class OrderEncoder(nn.Module):
         """Scalars (n_atoms, H), features (n_atoms, Σ(2l + 1), H)."""
         vectors = atoms.edge_vectors()
         distances = safe_norm(vectors)
-        sender, receiver = atoms.edge_index
-        edges = _Edges(
-            sender,
-            receiver,
-            basis=self.basis(distances),
-            cutoff=self.soft_cutoff(distances)[:, None] / TYPICAL_NEIGHBOURS**0.5,
-            harmonics=solid_harmonics(vectors / distances[:, None], self.max_order)[:, 1:, None],
-        )
+        harmonics = solid_harmonics(vectors / distances[:, None], self.max_order)[:, 1:]
+        all_filters = self.radial.filters(distances, [interaction.filters for interaction in self.interactions])
         scalars = self.embedding(atoms.numbers)
-        features = scalars.new_zeros(atoms.n_atoms, (self.max_order + 1) ** 2 - 1, scalars.shape[1])
-        for interaction in self.interactions:
-            scalars, features = interaction(scalars, features, edges)
+        features = scalars.new_zeros(atoms.n_atoms, harmonics.shape[1], scalars.shape[1])
+        for interaction, filters in zip(self.interactions, all_filters, strict=True):
+            scalars, features = interaction(scalars, features, filters, harmonics, atoms.edge_index)
         return scalars, features

@@ -46,13 +46,14 @@ class Message(nn.Module):
         self.gates = two_layers(hidden_size, hidden_size, 3 * hidden_size, nn.SiLU)
 
     def sent(self, scalar: Tensor, vector: Tensor) -> Tensor:
-        """The sender's part (n_atoms, 5, H): b, c s, and three rows a v."""
+        """The sender's part (n_atoms, 5, H): c s, b, and three rows a v."""
         a, b, c = self.gates(scalar).chunk(3, dim=-1)  # each (n_atoms, H)
-        return torch.cat([torch.stack([b, c * scalar], dim=1), a[:, None] * vector], dim=1)
+        return torch.cat([torch.stack([c * scalar, b], dim=1), a[:, None] * vector], dim=1)
 
     def filters(self, edges: RadialFeatures) -> Tensor:
-        """The edge's part of a, b, c (n_edges, 3H)."""
-        return self.filter(edges.basis) * edges.cutoff
+        """The edge's part of c, b, a (n_edges, 3H)."""
+        a, b, c = (self.filter(edges.basis) * edges.cutoff).chunk(3, dim=-1)
+        return torch.cat([c, b, a], dim=-1)
 
     def forward(
         self, sent: Tensor, filters: Tensor | Tabulated, direction: Tensor, edge_index: Tensor, n_receivers: int

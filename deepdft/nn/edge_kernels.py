@@ -62,27 +62,30 @@ def filtered_sum_derivatives(
 def equivariant_sum(
     sent: Tensor,
     table: Tensor,
+    order_of: Tensor,
     first: Tensor,
     weights: Tensor,
-    direction: Tensor,
+    harmonics: Tensor,
     sender: Tensor,
     receiver: Tensor,
     n_receivers: int,
 ) -> Tensor:
-    """Σ_w c ⊙ C_w (row 0), and Σ_w a ⊙ A_w + b ⊙ B_w r̂_vw (rows 1 to 3) at each receiver v: (n_receivers, 4, H).
+    """`nn.equivariant.equivariant_sum` with filters from a table (n_knots, (1 + 2L) H): (n_receivers, 1 + M, H).
 
     Args:
-        sent: (n_senders, 5, H), rows B, C, and three of A.
-        table: (n_knots, 3H) for a, b, c.
+        sent: (n_senders, 1 + L + M, H).
+        table: (n_knots, (1 + 2L) H).
+        order_of: (M,) int64, l - 1 of each harmonic.
         first: (n_edges,) int64, the first of the knots.
         weights: (n_edges, 6) of the knots.
-        direction: (n_edges, 3), r̂.
+        harmonics: (n_edges, M).
         sender: (n_edges,) int64.
         receiver: (n_edges,) int64, ascending.
         n_receivers: number of receivers.
     """
-    total = sent.new_zeros(n_receivers, 4, sent.shape[2])
-    _over_edges(_add_equivariant_sum, [sent, table], [first, weights, direction, sender, receiver], [total])
+    total = sent.new_zeros(n_receivers, 1 + harmonics.shape[1], sent.shape[2])
+    edges = [first, weights, harmonics, sender, receiver]
+    _over_edges(_add_equivariant_sum, [sent, table, order_of], edges, [total])
     return total
 
 
@@ -90,15 +93,15 @@ def equivariant_sum_derivatives(
     gradient: Tensor,
     sent: Tensor,
     table: Tensor,
+    order_of: Tensor,
     first: Tensor,
     weights: Tensor,
-    direction: Tensor,
+    harmonics: Tensor,
     sender: Tensor,
     receiver: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Derivatives by `sent` and `table`, from the one by the sums (n_receivers, 4, H)."""
-    edges = [first, weights, direction, sender, receiver]
-    shared = [gradient, sent, table]
+    """Derivatives by `sent` and `table`, from the one by the sums (n_receivers, 1 + M, H)."""
+    shared, edges = [gradient, sent, table, order_of], [first, weights, harmonics, sender, receiver]
     by_sent, by_table = _over_edges_apart(_add_equivariant_sum_derivatives, shared, edges, [sent, table])
     return by_sent, by_table
 
@@ -223,25 +226,29 @@ def _add_filtered_sum_derivatives(
 def _add_equivariant_sum(
     sent: Reals,
     table: Reals,
+    order_of: Indices,
     first: Indices,
     weights: Reals,
-    direction: Reals,
+    harmonics: Reals,
     sender: Indices,
     receiver: Indices,
     total: Reals,
 ) -> None:
-    size = sent.shape[2]
-    filters = np.empty(3 * size, table.dtype)
-    a, b, c = filters[:size], filters[size : 2 * size], filters[2 * size :]
+    size, n_orders = sent.shape[2], sent.shape[1] - 1 - len(order_of)
+    filters = np.empty((1 + 2 * n_orders, size), table.dtype)
+    scalar, along, kept = filters[0], filters[1 : 1 + n_orders], filters[1 + n_orders :]
     for edge in range(len(first)):
-        _look_up(table, first[edge], weights[edge], filters)
+        _look_up(table, first[edge], weights[edge], filters.reshape(-1))
         own, of_sender = total[receiver[edge]], sent[sender[edge]]
         for h in range(size):
-            own[0, h] += c[h] * of_sender[1, h]
-        for axis in range(3):
-            along = direction[edge, axis]
+            own[0, h] += scalar[h] * of_sender[0, h]
+        for order in range(n_orders):
             for h in range(size):
-                own[1 + axis, h] += a[h] * of_sender[2 + axis, h] + along * (b[h] * of_sender[0, h])
+                along[order, h] *= of_sender[1 + order, h]
+        for m in range(len(order_of)):
+            order, harmonic = order_of[m], harmonics[edge, m]
+            for h in range(size):
+                own[1 + m, h] += kept[order, h] * of_sender[1 + n_orders + m, h] + harmonic * along[order, h]
 
 
 @_compiled
@@ -249,35 +256,43 @@ def _add_equivariant_sum_derivatives(
     gradient: Reals,
     sent: Reals,
     table: Reals,
+    order_of: Indices,
     first: Indices,
     weights: Reals,
-    direction: Reals,
+    harmonics: Reals,
     sender: Indices,
     receiver: Indices,
     by_sent: Reals,
     by_table: Reals,
 ) -> None:
-    size = sent.shape[2]
-    filters, by_filters, along = np.empty((3, 3 * size), table.dtype)
-    a, b, c = filters[:size], filters[size : 2 * size], filters[2 * size :]
-    by_a, by_b, by_c = by_filters[:size], by_filters[size : 2 * size], by_filters[2 * size :]
+    size, n_orders = sent.shape[2], sent.shape[1] - 1 - len(order_of)
+    filters = np.empty((1 + 2 * n_orders, size), table.dtype)
+    by_filters = np.empty_like(filters)
     for edge in range(len(first)):
-        _look_up(table, first[edge], weights[edge], filters)
-        x, y, z = direction[edge]
+        _look_up(table, first[edge], weights[edge], filters.reshape(-1))
         own, of_sender, by_sender = gradient[receiver[edge]], sent[sender[edge]], by_sent[sender[edge]]
+        by_filters[:] = 0.0
         for h in range(size):
-            along[h] = x * own[1, h] + y * own[2, h] + z * own[3, h]
+            by_filters[0, h] = own[0, h] * of_sender[0, h]
         for h in range(size):
-            by_a[h] = own[1, h] * of_sender[2, h] + own[2, h] * of_sender[3, h] + own[3, h] * of_sender[4, h]
-        for h in range(size):
-            by_b[h] = along[h] * of_sender[0, h]
-        for h in range(size):
-            by_c[h] = own[0, h] * of_sender[1, h]
-        for h in range(size):
-            by_sender[0, h] += along[h] * b[h]
-        for h in range(size):
-            by_sender[1, h] += own[0, h] * c[h]
-        for axis in range(3):
+            by_sender[0, h] += own[0, h] * filters[0, h]
+        for m in range(len(order_of)):
+            along, kept, harmonic = 1 + order_of[m], 1 + n_orders + order_of[m], harmonics[edge, m]
             for h in range(size):
-                by_sender[2 + axis, h] += own[1 + axis, h] * a[h]
-        _spread(by_filters, first[edge], weights[edge], by_table)
+                by_filters[along, h] += harmonic * own[1 + m, h]  # not yet times what the sender sends
+            for h in range(size):
+                by_filters[kept, h] += own[1 + m, h] * of_sender[1 + n_orders + m, h]
+            for h in range(size):
+                by_sender[1 + n_orders + m, h] += own[1 + m, h] * filters[kept, h]
+        _by_products(filters[1 : 1 + n_orders], of_sender[1:], by_filters[1:], by_sender[1:])
+        _spread(by_filters.reshape(-1), first[edge], weights[edge], by_table)
+
+
+@_compiled
+def _by_products(filters: Reals, sent: Reals, by_products: Reals, by_sent: Reals) -> None:
+    """The derivatives by both factors; the one by filters takes the place of the one by products."""
+    for order in range(len(filters)):
+        for h in range(filters.shape[1]):
+            by_sent[order, h] += by_products[order, h] * filters[order, h]
+        for h in range(filters.shape[1]):
+            by_products[order, h] *= sent[order, h]

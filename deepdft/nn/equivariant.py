@@ -1,4 +1,4 @@
-"""Messages of scalars and vectors, summed over neighbours."""
+"""Messages of features that rotate as spherical harmonics do, summed over neighbours."""
 
 from __future__ import annotations
 
@@ -10,38 +10,51 @@ from torch.autograd.function import once_differentiable
 
 from deepdft.nn import edge_kernels
 from deepdft.nn.interpolation import Interpolation, Tabulated
-from deepdft.nn.scatter import sum_over_neighbours
+from deepdft.nn.spherical import orders
 
 __all__ = ["equivariant_sum"]
 
+EDGES_AT_A_TIME = 65_536
+"""Whose messages exist at once where they are made by torch."""
+
 
 def equivariant_sum(
-    sent: Tensor, filters: Tensor | Tabulated, direction: Tensor, sender: Tensor, receiver: Tensor, n_receivers: int
+    sent: Tensor, filters: Tensor | Tabulated, harmonics: Tensor, sender: Tensor, receiver: Tensor, n_receivers: int
 ) -> Tensor:
-    """Σ_w c ⊙ C_w (row 0), and Σ_w a ⊙ A_w + b ⊙ B_w r̂_vw (rows 1 to 3) at each receiver v: (n_receivers, 4, H).
+    """Σ_w c ⊙ C_w (row 0), and Σ_w a_l ⊙ A_w,lm + b_l ⊙ B_w,l Y_lm(r_vw) (rows lm) at each receiver v.
 
     Args:
-        sent: (n_senders, 5, H), rows B, C, and three of A.
-        filters: (n_edges, 3H), a, b, c.
-        direction: (n_edges, 3), r̂.
+        sent: (n_senders, 1 + L + M, H), rows C, B_1…B_L, and A_lm of all M = (L + 1)² - 1 of the orders 1…L.
+        filters: (n_edges, (1 + 2L) H), c, b_1…b_L, a_1…a_L.
+        harmonics: (n_edges, M), Y_lm; for L = 1 any three components of the direction.
         sender: (n_edges,) int64.
-        receiver: (n_edges,) int64.
+        receiver: (n_edges,) int64, ascending.
         n_receivers: number of receivers.
+
+    Returns:
+        (n_receivers, 1 + M, H), zero where there is no edge.
     """
+    max_order = sent.shape[1] - 1 - harmonics.shape[1]
+    order_of = torch.tensor(orders(max_order)[1:], device=sent.device) - 1
     if isinstance(filters, Tabulated):
         if sent.device.type == "cpu":
             own, table = sent.to(filters.at.weights.dtype), filters.table.to(filters.at.weights.dtype)
-            return _EquivariantSum.apply(own, table, direction, filters.at, sender, receiver, n_receivers)
+            return _EquivariantSum.apply(own, table, order_of, harmonics, filters.at, sender, receiver, n_receivers)
         filters = filters.values()
-    messages = _messages(sent.index_select(0, sender), filters, direction)
-    return sum_over_neighbours(messages, receiver, n_receivers)
+    total = sent.new_zeros(n_receivers, 1 + harmonics.shape[1], sent.shape[2])
+    edges = (filters.unflatten(1, (1 + 2 * max_order, -1)), harmonics[:, :, None], sender, receiver)
+    for of_edges, along, of_sender, of_receiver in zip(*(part.split(EDGES_AT_A_TIME) for part in edges), strict=True):
+        messages = _messages(sent.index_select(0, of_sender), of_edges, along, order_of)
+        total.index_add_(0, of_receiver, messages)
+    return total
 
 
-def _messages(sent: Tensor, filters: Tensor, direction: Tensor) -> Tensor:
-    """Per edge (n_edges, 4, H), from what its sender sends (n_edges, 5, H)."""
-    a, b, c = filters.unflatten(1, (3, -1)).split(1, dim=1)  # each (n_edges, 1, H)
-    of_b, of_c, of_a = sent.split([1, 1, 3], dim=1)
-    return torch.cat([c * of_c, torch.addcmul(a * of_a, b * of_b, direction[:, :, None])], dim=1)
+def _messages(sent: Tensor, filters: Tensor, harmonics: Tensor, order_of: Tensor) -> Tensor:
+    """Per edge (n_edges, 1 + M, H), from what its sender sends (n_edges, 1 + L + M, H)."""
+    n_orders = filters.shape[1] // 2
+    products = filters[:, : 1 + n_orders] * sent[:, : 1 + n_orders]
+    along, kept = products[:, 1:].index_select(1, order_of), filters[:, 1 + n_orders :].index_select(1, order_of)
+    return torch.cat([products[:, :1], torch.addcmul(kept * sent[:, 1 + n_orders :], along, harmonics)], dim=1)
 
 
 class _EquivariantSum(torch.autograd.Function):
@@ -52,16 +65,19 @@ class _EquivariantSum(torch.autograd.Function):
         ctx: Any,
         sent: Tensor,
         table: Tensor,
-        direction: Tensor,
+        order_of: Tensor,
+        harmonics: Tensor,
         at: Interpolation,
         sender: Tensor,
         receiver: Tensor,
         n_receivers: int,
     ) -> Tensor:
-        ctx.save_for_backward(sent, table, at.first, at.weights, direction, sender, receiver)
-        return edge_kernels.equivariant_sum(sent, table, at.first, at.weights, direction, sender, receiver, n_receivers)
+        ctx.save_for_backward(sent, table, order_of, at.first, at.weights, harmonics, sender, receiver)
+        return edge_kernels.equivariant_sum(
+            sent, table, order_of, at.first, at.weights, harmonics, sender, receiver, n_receivers
+        )
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None, None]:
-        return *edge_kernels.equivariant_sum_derivatives(gradient, *ctx.saved_tensors), None, None, None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return *edge_kernels.equivariant_sum_derivatives(gradient, *ctx.saved_tensors), *[None] * 6

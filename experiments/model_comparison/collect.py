@@ -71,7 +71,7 @@ def tables(records: dict[str, dict[str, Any]]) -> str:
         ]
         if lines:
             text += [f"## {store}: {TITLES[store]}", "", HEAD, *lines, ""]
-    for part in ("settings", "efficiency", "ablations", "bundled"):
+    for part in ("long", "settings", "lighter", "efficiency", "ablations", "bundled"):
         mine = {name.removeprefix(f"{part}/"): r for name, r in records.items() if name.startswith(f"{part}/")}
         lines = [row(name, r) for name, r in sorted(mine.items(), key=lambda item: item[1]["eps_mae"]["mean"])]
         if lines:
@@ -92,14 +92,14 @@ def pictures(records: dict[str, dict[str, Any]]) -> None:
             )
             save(figure, HERE / f"learning_{store}.png")
     curves = {}
-    for model in EFFICIENCY:
+    for model, (_, _, with_all) in EFFICIENCY.items():
         points = [
             (count, records[name]["eps_mae"]["mean"])
             for count in (10, 20, 40)
             if (name := f"efficiency/{model}-{count}") in records
         ]
-        if f"sets/qm9_small-{model}" in records:
-            points.append((77, records[f"sets/qm9_small-{model}"]["eps_mae"]["mean"]))
+        if with_all in records:
+            points.append((77, records[with_all]["eps_mae"]["mean"]))
         if len(points) > 1:
             curves[model] = tuple(zip(*points, strict=True))
     if curves:

@@ -29,12 +29,17 @@ SETTINGS = {
     "painn-lr-5e-3": [*PAINN, "optimizer.lr=5e-3"],
     "painn-paper-size": [*TRAINING, "model=painn", "optimizer.lr=1e-3"],
 }
+ORBITAL = [*TRAINING, "model=orbital", "optimizer.lr=2e-3", "scheduler.warmup=0.02"]
 MODELS = {
-    "orbital": [*TRAINING, "model=orbital", "optimizer.lr=2e-3", "scheduler.warmup=0.02"],
+    "orbital": [*ORBITAL, "model.n_orbitals=48"],  # the default before `lighter` had been run
     "schnet": SETTINGS["schnet-shifted-lr-5e-3"],
     "painn": SETTINGS["painn-superposition"],
 }
-EFFICIENCY = ("orbital", "painn")
+LONG = MODELS | {"orbital": ORBITAL}
+EFFICIENCY = {  # model, steps, and the run with all training structures
+    "orbital": (ORBITAL, 6160, "lighter/K-12"),
+    "painn": (MODELS["painn"], 1801, "sets/qm9_small-painn"),
+}
 
 ABLATIONS = {
     key: [*MODELS["orbital"], *changes]

@@ -7,7 +7,7 @@ STORES holds the stores qm9_small, qm9_large, qm9, ec and nmc as deepdft-generat
     settings     a small sweep for SchNet and PaiNN on qm9_small, from which `models.py` takes the best
     sets         all models on all stores, at equal time
     equal_steps  after `sets`: the faster models again, for as many steps as the slowest had
-    efficiency   10, 20, 40 and all 77 training molecules of qm9_small
+    efficiency   10, 20 and 40 of the 77 training molecules of qm9_small, as many steps as with all
     ablations    the orbital model with one thing changed, 1000 steps on qm9_small
     lighter      what made it cheaper at no cost there, as many steps as it has in `sets`
     long         all models on qm9_small again, meant for --minutes 60: half an hour of two cores
@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from models import ABLATIONS, EFFICIENCY, LIGHTER, LIGHTER_STEPS, MODELS, SETS, SETTINGS
+from models import ABLATIONS, EFFICIENCY, LIGHTER, LIGHTER_STEPS, LONG, MODELS, ORBITAL, SETS, SETTINGS
 
 PARTS = ("settings", "sets", "equal_steps", "efficiency", "ablations", "lighter", "long", "bundled")
 CALIBRATION = 150  # steps
@@ -146,22 +146,22 @@ def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
         "settings": (SETTINGS, Length(minutes=minutes)),
         "ablations": (ABLATIONS, Length(steps=1000)),
         "lighter": (LIGHTER, Length(steps=LIGHTER_STEPS)),
-        "long": (MODELS, Length(minutes=minutes)),
+        "long": (LONG, Length(minutes=minutes)),
     }
     if part in on_small:
         variants, length = on_small[part]
         return [Run(f"{part}/{key}", small, value, length) for key, value in variants.items()]
     if part == "bundled":
-        return [Run("bundled/orbital", stores / "both", MODELS["orbital"], Length(minutes=minutes))]
+        return [Run("bundled/orbital", stores / "both", ORBITAL, Length(minutes=minutes))]
     if part == "efficiency":
         return [
             Run(
                 f"efficiency/{model}-{count}",
                 small,
-                [*MODELS[model], f"data.split={fewer(small, count, work)}"],
-                Length(minutes=minutes),
+                [*overrides, f"data.split={fewer(small, count, work)}"],
+                Length(steps=steps),
             )
-            for model in EFFICIENCY
+            for model, (overrides, steps, _) in EFFICIENCY.items()
             for count in (10, 20, 40)
         ]
     found = []

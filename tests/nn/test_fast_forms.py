@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import deepdft.nn.edge_kernels
+import deepdft.nn.equivariant
 from deepdft.nn import edge_kernels
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.interpolation import Interpolation, Tabulated
@@ -75,17 +76,36 @@ def test_filtered_sums_in_one_pass_are_those_of_messages(edges: tuple[Interpolat
     assert torch.autograd.gradcheck(fast, (sent, table))
 
 
-def test_equivariant_sums_in_one_pass_are_those_of_messages(edges: tuple[Interpolation, Tensor, Tensor]) -> None:
+@pytest.mark.parametrize("order", [1, 3])
+def test_equivariant_sums_in_one_pass_are_those_of_messages(
+    order: int, edges: tuple[Interpolation, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     at, sender, receiver = edges
-    direction = torch.randn(N_EDGES, 3, dtype=torch.float64)
+    n_harmonics = (order + 1) ** 2 - 1
+    harmonics = torch.randn(N_EDGES, n_harmonics, dtype=torch.float64)
 
     def fast(sent: Tensor, table: Tensor) -> Tensor:
-        return equivariant_sum(sent, Tabulated(table, at), direction, sender, receiver, N_PROBES)
+        return equivariant_sum(sent, Tabulated(table, at), harmonics, sender, receiver, N_PROBES)
 
-    sent, table = random(N_ATOMS, 5, H), random(N_KNOTS, 3 * H)
-    plain = equivariant_sum(sent, at(table), direction, sender, receiver, N_PROBES)
+    monkeypatch.setattr(deepdft.nn.equivariant, "EDGES_AT_A_TIME", 13)
+    sent, table = random(N_ATOMS, 1 + order + n_harmonics, H), random(N_KNOTS, (1 + 2 * order) * H)
+    plain = equivariant_sum(sent, at(table), harmonics, sender, receiver, N_PROBES)
     torch.testing.assert_close(fast(sent, table), plain, rtol=0.0, atol=1e-13)
     assert torch.autograd.gradcheck(fast, (sent, table))
+
+
+def test_equivariant_sums_are_their_formula(edges: tuple[Interpolation, Tensor, Tensor]) -> None:
+    _, sender, receiver = edges
+    sent, filters = random(N_ATOMS, 1 + 2 + 8, H), random(N_EDGES, 5 * H)
+    harmonics = torch.randn(N_EDGES, 8, dtype=torch.float64)
+    expected = torch.zeros(N_PROBES, 9, H, dtype=torch.float64)
+    for w, v, (c, b1, b2, a1, a2), y in zip(sender, receiver, filters.unflatten(1, (5, H)), harmonics, strict=True):
+        expected[v, 0] += c * sent[w, 0]
+        for m in range(8):
+            along, kept = (b1 * sent[w, 1], a1) if m < 3 else (b2 * sent[w, 2], a2)
+            expected[v, 1 + m] += along * y[m] + kept * sent[w, 3 + m]
+    found = equivariant_sum(sent, filters, harmonics, sender, receiver, N_PROBES)
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-13)
 
 
 @pytest.mark.parametrize("n_edges", [0, 1, 29, 30])
