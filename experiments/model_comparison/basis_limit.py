@@ -2,9 +2,9 @@
 
     python experiments/model_comparison/basis_limit.py STORE RUN [N_MOLECULES]
 
-For test molecules of a store the coefficients of all orbitals are optimised on the molecule's own density, with the
-basis and the loss of a trained run (deepdft-train model=orbital) but no network. What remains is the limit of the basis
-(or of this optimisation). Writes basis_limit.json beside this file.
+For test molecules of a store the coefficients of all orbitals that a trained run (deepdft-train model=orbital) predicts are
+optimised further on the molecule's own density, with the loss of the training but no network. What remains is the limit
+of the basis (or of this optimisation). Writes basis_limit.json beside this file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from deepdft import Predictor, metrics
 from deepdft.data.splits import load_split
 from deepdft.data.store import DensityStore
 from deepdft.density import DensityGrid
-from deepdft.graph.neighbors import atom_graph, structures_from_atoms
+from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.models.orbital import Orbital, OrbitalStates
 
 HERE = Path(__file__).parent
@@ -30,38 +30,33 @@ STEPS, POINTS, RATE = 3000, 2000, 1e-2
 def fitted(model: Orbital, density: DensityGrid) -> np.ndarray:
     """The density (nx, ny, nz) of coefficients that are optimised on it."""
     structures = structures_from_atoms([density.atoms], pbc=False, dtype=torch.float32)
-    with torch.no_grad():  # the atoms alone: what the model adds to them is what is fitted
-        start = model.encode(atom_graph(structures, model.cutoff)).coefficients
-    rng = np.random.default_rng(0)
-    n_atoms, n_radial, n_functions, n_columns = start.shape
-    amplitudes = torch.zeros(n_atoms, n_functions, n_radial, n_columns)
-    half = (n_columns - 1) // 2
-    amplitudes[..., 1 : 1 + half] = 0.1 * torch.from_numpy(rng.normal(size=(n_atoms, n_functions, n_radial, half)))
-    amplitudes[..., 1 + half :] = amplitudes[..., 1 : 1 + half]
-    amplitudes.requires_grad_(True)
-    atoms_alone = torch.zeros_like(start)
-    atoms_alone[:, :, 0, 0] = model.baseline.weights(structures.numbers).detach()
+    with torch.no_grad():
+        found = model.encode(atom_graph(structures, model.cutoff)).coefficients
+    changes = torch.zeros_like(found.transpose(1, 2), memory_format=torch.contiguous_format).requires_grad_(True)
 
     def states() -> OrbitalStates:
-        return OrbitalStates(structures.positions, model.basis.mixed(amplitudes) + atoms_alone)
+        return OrbitalStates(structures.positions, found + model.basis.mixed(changes))
 
-    optimizer = torch.optim.Adam([amplitudes], lr=RATE)
+    rng = np.random.default_rng(0)
+    optimizer = torch.optim.Adam([changes], lr=RATE)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     exact, points = density.values.ravel(), density.points()
+    one_structure = torch.zeros(POINTS, dtype=torch.long)
     preferred = np.sqrt(np.abs(exact).astype(np.float64))
     probability = 0.5 / len(exact) + 0.5 * preferred / preferred.sum()
     for _ in range(STEPS):
         chosen = rng.choice(len(exact), POINTS, p=probability / probability.sum())
         weights = torch.from_numpy(1 / (len(exact) * probability[chosen])).float()
-        predicted = model.decode_points(states(), structures, torch.from_numpy(points[chosen]).float())
+        probes = probe_graph(structures, torch.from_numpy(points[chosen]).float(), one_structure, model.cutoff)
+        predicted = model.decode(states(), probes)
         loss = (weights * (predicted - torch.from_numpy(exact[chosen])).abs()).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         decay.step()
     with torch.no_grad():
-        found = model.decode_points(states(), structures, torch.from_numpy(points).float())
-    return found.numpy().reshape(density.shape)
+        fitted_density = model.decode_points(states(), structures, torch.from_numpy(points).float())
+    return fitted_density.numpy().reshape(density.shape)
 
 
 def main(folder: Path, run: Path, count: int) -> None:
