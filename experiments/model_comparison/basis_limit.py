@@ -2,9 +2,9 @@
 
     python experiments/model_comparison/basis_limit.py STORE RUN [N_MOLECULES]
 
-For test molecules of a store the coefficients of all orbitals that a trained run (deepdft-train model=orbital) predicts are
-optimised further on the molecule's own density, with the loss of the training but no network. What remains is the limit
-of the basis (or of this optimisation). Writes basis_limit.json beside this file.
+For test molecules of a store the coefficients that a trained run (deepdft-train model=orbital) predicts are optimised
+further on the molecule's own density, with the loss of the training but no network. What remains is the limit of the
+basis (or of this optimisation). Writes basis_limit.json beside this file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_ato
 from deepdft.models.orbital import Orbital, OrbitalStates
 
 HERE = Path(__file__).parent
-STEPS, POINTS, RATE = 3000, 2000, 1e-2
+STEPS, POINTS, RATE = 1500, 2000, 1e-3
 
 
 def fitted(model: Orbital, density: DensityGrid) -> np.ndarray:
