@@ -1,7 +1,13 @@
 """Fast forms agree with the plain ones, also in their derivatives: soft-plus, networks side by side, messages."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -123,3 +129,16 @@ def test_edges_to_one_receiver_alone_are_one_piece_whatever_the_threads() -> Non
     sender, receiver = torch.randint(N_ATOMS, (40,)), torch.full((40,), 2)
     found = filtered_sum(sent, Tabulated(table, at), sender, receiver, N_PROBES)
     torch.testing.assert_close(found, filtered_sum(sent, at(table), sender, receiver, N_PROBES), rtol=0.0, atol=1e-13)
+
+
+def test_loops_are_compiled_also_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code = (
+        "import torch; from deepdft.nn.interpolation import Interpolation, Tabulated;"
+        "from deepdft.nn.scatter import filtered_sum;"
+        "table = Tabulated(torch.ones(9, 2), Interpolation(torch.ones(3), 9));"
+        "print(filtered_sum(torch.ones(1, 2), table, torch.zeros(3).long(), torch.tensor([0, 0, 1]), 2).tolist())"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "file" / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert np.allclose(json.loads(done.stdout), [[2.0, 2.0], [1.0, 1.0]])
