@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deepdft.data.store import DensityStore
-from deepdft.data.store_source import StoreMember, is_store, store_members
+from deepdft.data.store_source import StoreMember, check_definitions, is_store, store_members
 from deepdft.data.store_writer import Compression, check_labels
 from deepdft.io.archive import Member, members
 from deepdft.io.compression import split_compression
@@ -95,13 +95,16 @@ def make_plan(
 
     Raises:
         FileNotFoundError: if a source does not exist.
-        ValueError: if there is nothing in a source, names are not unique, or a setting is wrong.
+        ValueError: if there is nothing in a source, names are not unique, stores hold differently defined densities,
+            or a setting is wrong.
     """
     if not shard_size >= 1:
         raise ValueError(f"shard_size={shard_size}: expected a number of bytes, such as 1e9")
     check_labels([label])
     compression = compression or Compression()
     paths = [Path(source) for source in sources]
+    stores = [path for path in paths if is_store(path)]
+    check_definitions(stores)
     found: list[Member | StoreMember] = []
     for path in paths:
         found += store_members(path, label) if is_store(path) else members(path)
@@ -113,8 +116,8 @@ def make_plan(
         "compression": compression.as_dict(),
         "shard_size": float(shard_size),
     }
-    if stores := [DensityStore(path).fingerprint for path in paths if is_store(path)]:
-        settings["stores"] = stores  # two stores of equal names and sizes may hold other densities
+    if stores:  # two of equal names and sizes may hold other densities
+        settings["stores"] = [DensityStore(path).fingerprint for path in stores]
     listing = [[name, member.source.name, member.size] for name, member in zip(names, found, strict=True)]
     identity = hashlib.sha256(json.dumps([settings, listing]).encode()).hexdigest()
     limit = min(float(shard_size), max(SMALL_SHARD, sum(member.size for member in found) / FEWEST_SHARDS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from deepdft.data.store import DensityStore
 from deepdft.data.store_index import INDEX
 from deepdft.density import DensityGrid
 
-__all__ = ["StoreMember", "is_store", "store_members"]
+__all__ = ["StoreMember", "check_definitions", "is_store", "store_members"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,24 @@ def store_members(path: Path, label: str) -> list[StoreMember]:
         StoreMember(name, path, position, size, label)
         for position, (name, size) in enumerate(zip(store.names, sizes, strict=True))
     ]
+
+
+def check_definitions(stores: Sequence[Path]) -> None:
+    """Refuse to join stores that say different things about what their densities are.
+
+    Raises:
+        ValueError: if two do, for instance because only one is convolved: a model cannot learn both.
+    """
+    found = {definition: store for store in stores for definition in _definitions(store)}
+    if len(found) > 1:
+        (one, first), (other, second), *_ = found.items()
+        raise ValueError(f"{first} and {second} cannot be joined, their densities differ: {one!r} and {other!r}")
+
+
+def _definitions(path: Path) -> list[str]:
+    """What a store made by DFT says about its densities; one that was joined lists it for each source."""
+    index = DensityStore(path).index
+    return [entry["definition"] for entry in (index, *index.get("files", [])) if "definition" in entry]
 
 
 @lru_cache(maxsize=8)

@@ -100,6 +100,21 @@ def test_stores_are_joined_with_each_other_and_with_files(tmp_path: Path, source
     assert entry["fingerprint"] == one.fingerprint
 
 
+def test_differently_defined_densities_are_not_joined(tmp_path: Path) -> None:
+    ours, sharp = bundled.path("qm9_demo"), tmp_path / "sharp"
+    shutil.copytree(ours, sharp)
+    index = json.loads((sharp / "index.json").read_text())
+    definition = index["definition"]
+    (sharp / "index.json").write_text(json.dumps(index | {"definition": "not convolved"}))
+    with pytest.raises(ValueError, match=r"qm9_demo and .*sharp cannot be joined, .* '.*0.1 Å.*' and 'not convolved'"):
+        make_plan([ours, sharp])
+    (tmp_path / "file.CHGCAR").write_text(chgcar(7))
+    joined = convert(make_plan([ours, tmp_path / "file.CHGCAR"]), tmp_path / "joined")
+    assert definition in str(joined.index["files"])
+    with pytest.raises(ValueError, match="cannot be joined"):  # what was joined remembers
+        make_plan([joined.root, sharp])
+
+
 def test_of_an_ensemble_one_density_is_taken_by_its_label(tmp_path: Path) -> None:
     ensemble = DensityStore(bundled.path("qm9_demo_xc"))
     with pytest.raises(ValueError, match=r"qm9_demo_xc: its densities are PBE, .*, not 'HSE'; choose one with label=…"):
