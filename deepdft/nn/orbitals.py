@@ -149,9 +149,7 @@ class OrbitalBasis(nn.Module):
                     narrow = torch.addmm(narrow, of_atoms.flatten(0, 2).T, functions.flatten(0, 1))
                 else:
                     radial = self._radial(squared[:n_within, None], shell).flatten(0, 1)
-                    of_middle = (
-                        turned[block.near][:n_within] @ of_atoms
-                    )  # (n_within, n_radial, n_functions, n_orbitals)
+                    of_middle = turned[block.near][:n_within] @ of_atoms  # (n_within, n_radial, …) as of atoms
                     sums = torch.addmm(sums, of_middle.flatten(2).flatten(0, 1).T, radial)
             sums = sums.unflatten(0, (n_functions, n_orbitals))
             yield ((sums * harmonics[:, None, block.points]).sum(dim=0) + narrow).T
