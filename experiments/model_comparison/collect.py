@@ -80,17 +80,19 @@ def tables(records: dict[str, dict[str, Any]]) -> str:
 
 
 def pictures(records: dict[str, dict[str, Any]]) -> None:
-    for store in SETS:
+    prefixes = {store: f"sets/{store}-" for store in SETS} | {"long": "long/"}
+    for name, prefix in prefixes.items():
         curves = {
-            model: tuple(zip(*records[f"sets/{store}-{model}"]["curve"], strict=True))
+            model: tuple(zip(*records[prefix + model]["curve"], strict=True))
             for model in MODELS
-            if f"sets/{store}-{model}" in records
+            if prefix + model in records
         }
         if curves:
+            title = "qm9_small" if name == "long" else name
             figure = learning_curves(
-                curves, x_label="minutes of training, one thread", title=f"{store}: validation structures"
+                curves, x_label="minutes of training, one thread", title=f"{title}: validation structures"
             )
-            save(figure, HERE / f"learning_{store}.png")
+            save(figure, HERE / f"learning_{name}.png")
     curves = {}
     for model, (_, _, with_all) in EFFICIENCY.items():
         points = [
