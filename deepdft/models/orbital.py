@@ -30,7 +30,7 @@ __all__ = ["Orbital", "OrbitalStates"]
 NUMBERS_IN_CACHE = 500_000
 """Sums over atoms at the points of a block, which decide how many points these are (measured: fastest)."""
 ATOMS_AT_A_TIME = 1024
-"""Whose coefficients are computed at once: some 0.2 MB each, of which a fifth is kept."""
+"""Whose coefficients are computed at once: some 4 kB for each of their orbitals, of which a fifth is kept."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepdft.nn.interpolation import KNOTS
+
 __all__ = ["equivariant_sum", "equivariant_sum_derivatives", "filtered_sum", "filtered_sum_derivatives"]
 
 Reals = NDArray[np.floating]
@@ -26,7 +28,6 @@ Indices = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-KNOTS = 6
 SMALLEST_PIECE = 1000
 """Edges for which a thread of their own pays (some 0.1 ms)."""
 

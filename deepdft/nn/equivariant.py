@@ -37,15 +37,18 @@ def equivariant_sum(
     max_order = sent.shape[1] - 1 - harmonics.shape[1]
     order_of = torch.tensor(orders(max_order)[1:], device=sent.device) - 1
     if isinstance(filters, Tabulated):
+        sent, filters = sent.to(filters.at.weights.dtype), filters.in_full_precision()
         if sent.device.type == "cpu":
-            own, table = sent.to(filters.at.weights.dtype), filters.table.to(filters.at.weights.dtype)
-            return _EquivariantSum.apply(own, table, order_of, harmonics, filters.at, sender, receiver, n_receivers)
+            return _EquivariantSum.apply(
+                sent, filters.table, order_of, harmonics, filters.at, sender, receiver, n_receivers
+            )
         filters = filters.values()
-    total = sent.new_zeros(n_receivers, 1 + harmonics.shape[1], sent.shape[2])
+    dtype = torch.promote_types(sent.dtype, torch.promote_types(filters.dtype, harmonics.dtype))
+    total = sent.new_zeros(n_receivers, 1 + harmonics.shape[1], sent.shape[2], dtype=dtype)
     edges = (filters.unflatten(1, (1 + 2 * max_order, -1)), harmonics[:, :, None], sender, receiver)
     for of_edges, along, of_sender, of_receiver in zip(*(part.split(EDGES_AT_A_TIME) for part in edges), strict=True):
         messages = _messages(sent.index_select(0, of_sender), of_edges, along, order_of)
-        total.index_add_(0, of_receiver, messages)
+        total.index_add_(0, of_receiver, messages.to(dtype))
     return total
 
 

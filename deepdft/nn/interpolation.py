@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
-__all__ = ["Interpolation", "Tabulated"]
+__all__ = ["KNOTS", "Interpolation", "Tabulated"]
 
-KNOTS = 6  # that a polynomial of fifth order passes through
+KNOTS = 6
+"""That a polynomial of fifth order passes through."""
 
 
 class Interpolation:
@@ -79,6 +80,10 @@ class Tabulated:
 
     def __init__(self, table: Tensor, at: Interpolation) -> None:
         self.table, self.at = table, at
+
+    def in_full_precision(self) -> Tabulated:
+        """The table in the precision of distances: sums are not made in the lower one that networks may have."""
+        return Tabulated(self.table.to(self.at.weights.dtype), self.at)
 
     def values(self) -> Tensor:
         """(n, size)."""

@@ -37,14 +37,13 @@ def filtered_sum(
         sent: (n_senders, H).
         filters: (n_edges, H).
         sender: (n_edges,) int64.
-        receiver: (n_edges,) int64.
+        receiver: (n_edges,) int64, ascending.
         n_receivers: number of receivers.
     """
     if isinstance(filters, Tabulated):
+        sent, filters = sent.to(filters.at.weights.dtype), filters.in_full_precision()
         if sent.device.type == "cpu":
-            # sums are not made in the lower precision that networks may have
-            own, table = sent.to(filters.at.weights.dtype), filters.table.to(filters.at.weights.dtype)
-            return _FilteredSum.apply(own, table, filters.at, sender, receiver, n_receivers)
+            return _FilteredSum.apply(sent, filters.table, filters.at, sender, receiver, n_receivers)
         filters = filters.values()
     return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, n_receivers)
 

@@ -114,6 +114,22 @@ def test_equivariant_sums_are_their_formula(edges: tuple[Interpolation, Tensor, 
     torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-13)
 
 
+def test_sums_are_made_in_full_precision_whatever_the_networks_have(
+    edges: tuple[Interpolation, Tensor, Tensor],
+) -> None:
+    at, sender, receiver = edges
+    sent, table, harmonics = random(N_ATOMS, 5, H).bfloat16(), random(N_KNOTS, 3 * H).bfloat16(), random(N_EDGES, 3)
+    tabulated, plain = (
+        equivariant_sum(sent, filters, harmonics, sender, receiver, N_PROBES)
+        for filters in (Tabulated(table, at), at(table.double()))
+    )
+    assert tabulated.dtype == plain.dtype == torch.float64
+    torch.testing.assert_close(tabulated, plain, rtol=0.0, atol=1e-13)
+    summed = filtered_sum(sent[:, 0], Tabulated(table[:, :H], at), sender, receiver, N_PROBES)
+    expected = filtered_sum(sent[:, 0].double(), at(table[:, :H].double()), sender, receiver, N_PROBES)
+    torch.testing.assert_close(summed, expected, rtol=0.0, atol=1e-13)
+
+
 @pytest.mark.parametrize("n_edges", [0, 1, 29, 30])
 def test_pieces_hold_all_edges_and_share_no_receiver(n_edges: int) -> None:
     receiver = torch.randint(5, (n_edges,)).sort().values.numpy()
