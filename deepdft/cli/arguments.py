@@ -1,4 +1,4 @@
-"""Arguments that Hydra's grammar would refuse, put into its words: lists with `=` in them, and bare paths."""
+"""Arguments that Hydra's grammar would refuse, put into its words: SMILES, lists with `=` in them, and bare paths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["positional_list", "quote_list"]
+__all__ = ["positional_list", "quote_list", "quote_smiles"]
 
 TAKES_A_VALUE = {
     "--cfg",
@@ -32,6 +32,14 @@ def quote_list(argument: str, key: str) -> str:
     if match is None:
         return argument
     return f"{match[1]}={_quoted([item.strip() for item in match[2].split(',') if item.strip()])}"
+
+
+def quote_smiles(argument: str, key: str) -> str:
+    """`key=CC(=O)O` with its value quoted, `key='CC(=O)O'`; lists, sweeps and what has quotes already as they are."""
+    match = re.fullmatch(rf"({re.escape(key)})=([^'\",$]*[=(\[#][^'\",$]*)", argument)
+    if match is None or re.match(r"\[[^][]*\]$|[a-z]{3,}\(", match[2]):
+        return argument
+    return f"{match[1]}='{match[2]}'"
 
 
 def positional_list(arguments: Sequence[str], key: str) -> list[str]:

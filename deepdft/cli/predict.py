@@ -20,7 +20,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from deepdft import bundled, plotting
 from deepdft.checkpoint import load_checkpoint, save_checkpoint
-from deepdft.cli.app import hydra_command
+from deepdft.cli.app import hydra_command, one_line_errors
+from deepdft.cli.arguments import quote_smiles
 from deepdft.density import volume
 from deepdft.inference.box import Box, make_box
 from deepdft.inference.field_files import check_names, write_fields
@@ -42,9 +43,15 @@ PICTURE_PIXELS = 160
 """Points along the longer side of the picture: few beside a grid's, and smooth enough when interpolated."""
 
 
-@hydra_command("predict")
-def main(cfg: DictConfig) -> None:
+@one_line_errors
+def main() -> None:
     """Entry point of deepdft-predict."""
+    sys.argv[1:] = [quote_smiles(argument, "structure") for argument in sys.argv[1:]]
+    _run()
+
+
+@hydra_command("predict")
+def _run(cfg: DictConfig) -> None:
     _check(cfg)
     path = _checkpoint(cfg)
     checkpoint = load_checkpoint(path, device=choose_device(cfg.device), trusted=tuple(cfg.trusted))

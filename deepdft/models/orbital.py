@@ -150,8 +150,7 @@ class Orbital(DensityModel):
         largest = max(64, NUMBERS_IN_CACHE // states.coefficients[0, 0].numel())
         density = points.new_zeros(len(points))
         for group in compact_blocks(structures, points, self.cutoff, largest=largest):
-            blocks = self.basis.in_blocks(states.coefficients, group)
-            density[group.index] = torch.cat([self._density(orbitals) for orbitals in blocks])
+            density[group.index] = self._density(self.basis.in_blocks(states.coefficients, group))
         return density
 
     def _density(self, orbitals: Tensor) -> Tensor:

@@ -8,8 +8,7 @@ array each, so that they become vector instructions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar, cast
 
@@ -20,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepdft.nn.interpolation import KNOTS
+from deepdft.nn.threads import in_parallel
 
 __all__ = ["equivariant_sum", "equivariant_sum_derivatives", "filtered_sum", "filtered_sum_derivatives"]
 
 Reals = NDArray[np.floating]
 Indices = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 SMALLEST_PIECE = 1000
 """Edges for which a thread of their own pays (some 0.1 ms)."""
@@ -110,7 +109,7 @@ def equivariant_sum_derivatives(
 def _over_edges(kernel: Callable[..., None], shared: list[Tensor], edges: list[Tensor], totals: list[Tensor]) -> None:
     """Let a kernel add to the totals, in as many pieces as torch has threads; no two pieces share a receiver."""
     arrays, of_edges, sums = _arrays(shared), _arrays(edges), [total.numpy() for total in totals]
-    _in_parallel(lambda piece: kernel(*arrays, *(array[piece] for array in of_edges), *sums), _pieces(of_edges[-1]))
+    in_parallel(lambda piece: kernel(*arrays, *(array[piece] for array in of_edges), *sums), _pieces(of_edges[-1]))
 
 
 def _over_edges_apart(
@@ -124,7 +123,7 @@ def _over_edges_apart(
         kernel(*arrays, *(array[piece] for array in of_edges), *(total.numpy() for total in own))
         return own
 
-    first, *others = _in_parallel(of, _pieces(of_edges[-1]))
+    first, *others = in_parallel(of, _pieces(of_edges[-1]))
     for other in others:
         for total, part in zip(first, other, strict=True):
             total.add_(part)
@@ -141,18 +140,6 @@ def _pieces(receiver: Indices) -> list[slice]:
     cuts = receiver[[len(receiver) * piece // n_pieces for piece in range(1, n_pieces)]]
     bounds = [0, *np.searchsorted(receiver, cuts).tolist(), len(receiver)]
     return [slice(start, end) for start, end in pairwise(bounds)]
-
-
-def _in_parallel(function: Callable[[slice], T], pieces: list[slice]) -> list[T]:
-    """The function of all pieces, on as many threads; kernels let go of the interpreter's lock."""
-    if len(pieces) == 1:
-        return [function(pieces[0])]
-    return list(_threads(len(pieces)).map(function, pieces))
-
-
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="edges")
 
 
 def _compiled(kernel: F) -> F:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from deepdft.cli.arguments import positional_list, quote_list
+from deepdft.cli.arguments import positional_list, quote_list, quote_smiles
 
 
 def parsed(argument: str) -> tuple[str, object]:
@@ -46,3 +46,19 @@ def test_bare_paths_become_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("arguments", [[], ["runs=[a,b]"], ["--help"], ["-m", "x=1,2"]])
 def test_without_bare_paths_nothing_changes(arguments: list[str]) -> None:
     assert positional_list(arguments, "runs") == arguments
+
+
+@pytest.mark.parametrize(
+    "smiles", ["CC=O", "CC(=O)O", "C#N", "[OH-]", "O=C1OCCO1", "c1ccc(O)cc1", "[Na+].[Cl-]", "F/C=C/F"]
+)
+def test_smiles_reach_the_config(smiles: str) -> None:
+    expected = smiles if smiles != "[OH-]" else ["OH-"]  # a list to Hydra, and to whoever gives structures in one
+    assert parsed(quote_smiles(f"structure={smiles}", "structure")) == ("structure", expected)
+
+
+@pytest.mark.parametrize(
+    "value", ["water.xyz", "a.xyz,b.xyz", "[a.xyz,C=O]", "null", "'C=O'", '"C=O"', "glob(*)", "${name}"]
+)
+def test_other_values_stay_as_they_are(value: str) -> None:
+    assert quote_smiles(f"structure={value}", "structure") == f"structure={value}"
+    assert quote_smiles(f"structures={value}", "structure") == f"structures={value}"
