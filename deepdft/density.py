@@ -8,6 +8,8 @@ import ase
 import numpy as np
 from numpy.typing import NDArray
 
+from deepdft.vectors import rows_times
+
 __all__ = ["DensityGrid", "grid_points", "volume"]
 
 
@@ -43,7 +45,7 @@ def grid_points(
     if isinstance(flat_indices, slice):
         flat_indices = np.arange(*flat_indices.indices(n_points))
     fractional = np.stack(np.unravel_index(flat_indices, shape), axis=-1) / np.asarray(shape)  # (n, 3)
-    return fractional @ np.asarray(cell, dtype=np.float64) + origin
+    return rows_times(fractional, cell) + origin
 
 
 @dataclass(frozen=True, eq=False)

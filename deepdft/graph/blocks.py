@@ -24,8 +24,8 @@ LARGEST_WIDTH = 2.5
 """Å; wider blocks have more atoms that reach only some of their points."""
 SMALLEST_EXTENT = 0.5
 """Å, of a list of points along an axis, to tell how densely they lie."""
-GROUP = 64
-"""Blocks of a group; some tens of thousands of points."""
+GROUP = 8
+"""Blocks of a group; some twenty thousand points."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from vesin import NeighborList
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph, Structures
 from deepdft.graph.images import Array, complete_cell, periodic_images, wrap_shifts
+from deepdft.vectors import rows_times
 
 __all__ = [
     "atom_edges",
@@ -115,7 +116,7 @@ def atom_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: fl
     receiver, sender, cells = neighbours.compute(points=positions, box=complete, periodic=pbc, quantities="ijS")
     edge_index = np.stack([sender, receiver]).astype(np.int64)
     order = np.lexsort(edge_index)
-    return edge_index[:, order], (cells @ complete)[order]
+    return edge_index[:, order], rows_times(cells, complete)[order]
 
 
 def probe_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], probes: Array, cutoff: float) -> Edges:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
 from deepdft.graph.neighbors import probe_graph
+from deepdft.nn.threads import in_parallel
 
 __all__ = ["N_ELEMENTS", "AtomStates", "DensityModel"]
 
@@ -65,7 +66,8 @@ class DensityModel(nn.Module, ABC):
         which = torch.zeros(len(points), dtype=torch.int64, device=points.device)
         probes = probe_graph(structures, points, which, self.cutoff)
         parts = probes.parts(EDGES_AT_A_TIME.get(points.device.type, EDGES_AT_A_TIME["cpu"]))
-        return torch.cat([self.decode(states, part) for part in parts])
+        mapped = in_parallel if points.device.type == "cpu" else map
+        return torch.cat(list(mapped(lambda part: self.decode(states, part), parts)))
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Fit at once what need not be learned in steps; training calls it once, before its first step.

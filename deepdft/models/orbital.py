@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
-from deepdft.graph.blocks import compact_blocks
+from deepdft.graph.blocks import Blocks, compact_blocks
 from deepdft.models.base import DensityModel
 from deepdft.models.orbital_encoder import OrderEncoder, PerOrder
 from deepdft.models.superposition import Superposition
 from deepdft.nn.mlp import two_layers
 from deepdft.nn.orbitals import OrbitalBasis
+from deepdft.nn.threads import in_parallel
 
 __all__ = ["Orbital", "OrbitalStates"]
 
@@ -62,7 +63,7 @@ class Orbital(DensityModel):
         ValueError: if the number of orbitals is odd.
     """
 
-    points_at_a_time = 100_000
+    points_at_a_time = 250_000
     signs: Tensor
 
     def __init__(
@@ -149,8 +150,11 @@ class Orbital(DensityModel):
             return super().decode_points(states, structures, points)
         largest = max(64, NUMBERS_IN_CACHE // states.coefficients[0, 0].numel())
         density = points.new_zeros(len(points))
-        for group in compact_blocks(structures, points, self.cutoff, largest=largest):
+
+        def decode(group: Blocks) -> None:
             density[group.index] = self._density(self.basis.in_blocks(states.coefficients, group))
+
+        in_parallel(decode, compact_blocks(structures, points, self.cutoff, largest=largest))
         return density
 
     def _density(self, orbitals: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from deepdft.graph.batch import ProbeGraph
 from deepdft.graph.blocks import Block, Blocks
 from deepdft.nn.spherical import orders, solid_harmonics, translated_harmonics
-from deepdft.nn.threads import in_parallel
 
 __all__ = ["OrbitalBasis"]
 
@@ -155,7 +154,7 @@ class OrbitalBasis(nn.Module):
             sums = sums.unflatten(0, (n_functions, n_orbitals))
             return ((sums * harmonics[:, None, block.points]).sum(dim=0) + narrow).T
 
-        return torch.cat(in_parallel(lambda item: values(*item), zip(blocks, counts, strict=True)))
+        return torch.cat([values(*item) for item in zip(blocks, counts, strict=True)])
 
     def _functions(self, vectors: Tensor, shell: _Shell) -> Tensor:
         """R_n S_lm of a shell (n_blocks, n_functions, size) at vectors (n_blocks, 3, size) from the atoms."""

@@ -35,7 +35,10 @@ MODELS = {
     "schnet": SETTINGS["schnet-shifted-lr-5e-3"],
     "painn": SETTINGS["painn-superposition"],
 }
-LONG = MODELS | {"orbital": ORBITAL}
+LONG = MODELS | {
+    "orbital": ORBITAL,
+    "painn": [*PAINN, "optimizer.lr=1e-3", "model.baseline=superposition"],  # 2e-3 diverges after 2700 steps
+}
 EFFICIENCY = {  # model, steps, and the run with all training structures
     "orbital": (ORBITAL, 6160, "lighter/K-12"),
     "painn": (MODELS["painn"], 1801, "sets/qm9_small-painn"),

@@ -33,6 +33,19 @@ def test_gradients_are_recorded_where_the_caller_records_them() -> None:
         assert [y.requires_grad for y in in_parallel(lambda i: i * x, range(4))] == [False] * 4
 
 
+def test_inference_mode_and_lower_precision_hold_on_all_threads() -> None:
+    weight = torch.ones(3, 3)
+    with torch.inference_mode():
+        assert all(tensor.is_inference() for tensor in in_parallel(lambda _: weight @ weight, range(4)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert {tensor.dtype for tensor in in_parallel(lambda _: weight @ weight, range(4))} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in in_parallel(lambda _: weight @ weight, range(4))} == {torch.float32}
+
+
+def test_items_may_be_made_while_others_are_worked_on() -> None:
+    assert in_parallel(lambda i: -i, (i for i in range(7))) == [0, -1, -2, -3, -4, -5, -6]
+
+
 def test_a_failure_is_the_caller_s_and_threads_are_given_back(n_threads: int) -> None:
     with pytest.raises(ZeroDivisionError):
         in_parallel(lambda i: 1 / (3 - i), range(5))
