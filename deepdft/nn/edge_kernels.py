@@ -8,16 +8,15 @@ array each, so that they become vector instructions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepdft.nn.compiled import compiled
 from deepdft.nn.interpolation import KNOTS
 from deepdft.nn.threads import in_parallel
 
@@ -25,7 +24,6 @@ __all__ = ["equivariant_sum", "equivariant_sum_derivatives", "filtered_sum", "fi
 
 Reals = NDArray[np.floating]
 Indices = NDArray[np.int64]
-F = TypeVar("F", bound=Callable[..., Any])
 
 SMALLEST_PIECE = 1000
 """Edges for which a thread of their own pays (some 0.1 ms)."""
@@ -142,16 +140,7 @@ def _pieces(receiver: Indices) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(bounds)]
 
 
-def _compiled(kernel: F) -> F:
-    """Compiled at its first call, and kept on disk where there is a place to write to."""
-    compiler = partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"})
-    try:
-        return cast(F, compiler(cache=True)(kernel))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-        return cast(F, compiler()(kernel))
-
-
-@_compiled
+@compiled
 def _look_up(table: Reals, knot: int, weights: Reals, values: Reals) -> None:
     a, b, c, d, e, f = weights
     k0, k1, k2 = table[knot], table[knot + 1], table[knot + 2]
@@ -160,7 +149,7 @@ def _look_up(table: Reals, knot: int, weights: Reals, values: Reals) -> None:
         values[h] = a * k0[h] + b * k1[h] + c * k2[h] + d * k3[h] + e * k4[h] + f * k5[h]
 
 
-@_compiled
+@compiled
 def _spread(by_values: Reals, knot: int, weights: Reals, by_table: Reals) -> None:
     for j in range(KNOTS):
         by_knot, weight = by_table[knot + j], weights[j]
@@ -168,7 +157,7 @@ def _spread(by_values: Reals, knot: int, weights: Reals, by_table: Reals) -> Non
             by_knot[h] += weight * by_values[h]
 
 
-@_compiled
+@compiled
 def _add_filtered_sum(
     sent: Reals, table: Reals, first: Indices, weights: Reals, sender: Indices, receiver: Indices, total: Reals
 ) -> None:
@@ -183,7 +172,7 @@ def _add_filtered_sum(
             own[h] += of_sender[h] * (a * k0[h] + b * k1[h] + c * k2[h] + d * k3[h] + e * k4[h] + f * k5[h])
 
 
-@_compiled
+@compiled
 def _add_filtered_sum_derivatives(
     gradient: Reals,
     sent: Reals,
@@ -210,7 +199,7 @@ def _add_filtered_sum_derivatives(
         _spread(by_filters, knot, weights[edge], by_table)
 
 
-@_compiled
+@compiled
 def _add_equivariant_sum(
     sent: Reals,
     table: Reals,
@@ -239,7 +228,7 @@ def _add_equivariant_sum(
                 own[1 + m, h] += kept[order, h] * of_sender[1 + n_orders + m, h] + harmonic * along[order, h]
 
 
-@_compiled
+@compiled
 def _add_equivariant_sum_derivatives(
     gradient: Reals,
     sent: Reals,
@@ -276,7 +265,7 @@ def _add_equivariant_sum_derivatives(
         _spread(by_filters.reshape(-1), first[edge], weights[edge], by_table)
 
 
-@_compiled
+@compiled
 def _by_products(filters: Reals, sent: Reals, by_products: Reals, by_sent: Reals) -> None:
     """The derivatives by both factors; the one by filters takes the place of the one by products."""
     for order in range(len(filters)):

@@ -18,8 +18,9 @@ import deepdft.nn.equivariant
 from deepdft.nn import edge_kernels
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.interpolation import Interpolation, Tabulated
-from deepdft.nn.mlp import Softplus, side_by_side, softplus, two_layers
+from deepdft.nn.mlp import Softplus, side_by_side, two_layers
 from deepdft.nn.scatter import filtered_sum
+from deepdft.nn.softplus import softplus
 
 N_KNOTS, N_EDGES, N_ATOMS, N_PROBES, H = 20, 30, 4, 6, 3
 
