@@ -6,6 +6,8 @@ gate of a probe looks at the probe's state; probes read the atom states after ea
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -16,7 +18,7 @@ from deepdft.models.schnet import SchNetStates
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import ShiftedSoftplus, Stack, blend, two_layers, zero_last_layer
 from deepdft.nn.radial import GaussianBasis, Radial, RadialFeatures, SoftCutoff, filter_networks, safe_norm
-from deepdft.nn.scatter import filtered_sum, with_shared_lonely_probe
+from deepdft.nn.scatter import filtered_sum, softplus_of_pairs, with_shared_lonely_probe
 
 __all__ = ["SchNetReleased"]
 
@@ -55,15 +57,12 @@ class Message(nn.Module):
             n_receivers: number of receivers.
         """
         received = self.received(state)
-        if len(received) == 1:  # a message takes no more from its receiver than its filter: one network per sender
-            return filtered_sum(self.output(sent + received), filters, edge_index[0], edge_index[1], n_receivers)
-        each = torch.arange(edge_index.shape[1], device=sent.device)  # messages are their own senders
-        return filtered_sum(self._pairs(sent, received, edge_index), filters, each, edge_index[1], n_receivers)
-
-    def _pairs(self, sent: Tensor, received: Tensor, edge_index: Tensor) -> Tensor:
-        """W2 g(W1 [h_sender, h_receiver] + b1) + b2 of edges (n_edges, H)."""
         sender, receiver = edge_index
-        return self.output(sent.index_select(0, sender).add_(received.index_select(0, receiver)))
+        if len(received) == 1:  # a message takes no more from its receiver than its filter: one network per sender
+            return filtered_sum(self.output(sent + received), filters, sender, receiver, n_receivers)
+        hidden = softplus_of_pairs(sent, received, sender, receiver, shift=math.log(2.0))  # g(W1 …) (n_edges, 2H)
+        each = torch.arange(len(sender), device=sent.device)  # messages are their own senders
+        return filtered_sum(self.output[1](hidden), filters, each, receiver, n_receivers)
 
 
 class AtomStep(nn.Module):

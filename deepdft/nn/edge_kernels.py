@@ -18,9 +18,17 @@ from torch import Tensor
 
 from deepdft.nn.compiled import compiled
 from deepdft.nn.interpolation import KNOTS
+from deepdft.nn.softplus import softplus_and_slope, softplus_value
 from deepdft.nn.threads import in_parallel
 
-__all__ = ["equivariant_sum", "equivariant_sum_derivatives", "filtered_sum", "filtered_sum_derivatives"]
+__all__ = [
+    "equivariant_sum",
+    "equivariant_sum_derivatives",
+    "filtered_sum",
+    "filtered_sum_derivatives",
+    "softplus_of_pairs",
+    "softplus_of_pairs_derivatives",
+]
 
 Reals = NDArray[np.floating]
 Indices = NDArray[np.int64]
@@ -102,6 +110,39 @@ def equivariant_sum_derivatives(
     shared, edges = [gradient, sent, table, order_of], [first, weights, harmonics, sender, receiver]
     by_sent, by_table = _over_edges_apart(_add_equivariant_sum_derivatives, shared, edges, [sent, table])
     return by_sent, by_table
+
+
+def softplus_of_pairs(
+    sent: Tensor, received: Tensor, sender: Tensor, receiver: Tensor, shift: float, *, with_slope: bool
+) -> tuple[Tensor, Tensor | None]:
+    """ln(1 + exp(sent_w + received_v)) - shift of each edge (n_edges, H), and its slope if it is wanted.
+
+    Args:
+        sent: (n_senders, H), single precision.
+        received: (n_receivers, H).
+        sender: (n_edges,) int64.
+        receiver: (n_edges,) int64, ascending.
+        shift: a number.
+        with_slope: False returns None in its place.
+    """
+    value = sent.new_empty(len(sender), sent.shape[1])
+    shared, edges = [sent, received, sent.new_tensor([shift])], [sender, receiver]
+    if not with_slope:
+        _over_edges(_softplus_of_pairs, shared, [value, *edges], [])
+        return value, None
+    slope = torch.empty_like(value)
+    _over_edges(_softplus_of_pairs_with_slope, shared, [value, slope, *edges], [])
+    return value, slope
+
+
+def softplus_of_pairs_derivatives(
+    gradient: Tensor, slope: Tensor, sender: Tensor, receiver: Tensor, n_senders: int, n_receivers: int
+) -> tuple[Tensor, Tensor]:
+    """Derivatives by `sent` and `received`, from the one by the values (n_edges, H)."""
+    like = [gradient.new_empty(count, gradient.shape[1]) for count in (n_senders, n_receivers)]
+    edges = [gradient, slope, sender, receiver]
+    by_sent, by_received = _over_edges_apart(_add_softplus_of_pairs_derivatives, [], edges, like)
+    return by_sent, by_received
 
 
 def _over_edges(kernel: Callable[..., None], shared: list[Tensor], edges: list[Tensor], totals: list[Tensor]) -> None:
@@ -273,3 +314,36 @@ def _by_products(filters: Reals, sent: Reals, by_products: Reals, by_sent: Reals
             by_sent[order, h] += by_products[order, h] * filters[order, h]
         for h in range(filters.shape[1]):
             by_products[order, h] *= sent[order, h]
+
+
+@compiled
+def _softplus_of_pairs(
+    sent: Reals, received: Reals, shift: Reals, value: Reals, sender: Indices, receiver: Indices
+) -> None:
+    for edge in range(len(sender)):
+        of_sender, own = sent[sender[edge]], received[receiver[edge]]
+        for h in range(sent.shape[1]):
+            value[edge, h] = softplus_value(of_sender[h] + own[h]) - shift[0]
+
+
+@compiled
+def _softplus_of_pairs_with_slope(
+    sent: Reals, received: Reals, shift: Reals, value: Reals, slope: Reals, sender: Indices, receiver: Indices
+) -> None:
+    for edge in range(len(sender)):
+        of_sender, own = sent[sender[edge]], received[receiver[edge]]
+        for h in range(sent.shape[1]):
+            result, slope[edge, h] = softplus_and_slope(of_sender[h] + own[h])
+            value[edge, h] = result - shift[0]
+
+
+@compiled
+def _add_softplus_of_pairs_derivatives(
+    gradient: Reals, slope: Reals, sender: Indices, receiver: Indices, by_sent: Reals, by_received: Reals
+) -> None:
+    for edge in range(len(sender)):
+        of_sender, own = by_sent[sender[edge]], by_received[receiver[edge]]
+        for h in range(gradient.shape[1]):
+            of_sender[h] += gradient[edge, h] * slope[edge, h]
+        for h in range(gradient.shape[1]):
+            own[h] += gradient[edge, h] * slope[edge, h]

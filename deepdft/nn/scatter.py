@@ -1,4 +1,4 @@
-"""Sums over neighbours, and what all receivers without neighbours have in common."""
+"""Sums over neighbours, functions of pairs of them, and what all receivers without neighbours have in common."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch.autograd.function import once_differentiable
 from deepdft.graph.batch import ProbeGraph
 from deepdft.nn import edge_kernels
 from deepdft.nn.interpolation import Interpolation, Tabulated
+from deepdft.nn.softplus import softplus
 
-__all__ = ["filtered_sum", "sum_over_neighbours", "with_shared_lonely_probe"]
+__all__ = ["filtered_sum", "softplus_of_pairs", "sum_over_neighbours", "with_shared_lonely_probe"]
 
 
 def sum_over_neighbours(messages: Tensor, receiver: Tensor, n_receivers: int) -> Tensor:
@@ -62,6 +63,48 @@ class _FilteredSum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         return *edge_kernels.filtered_sum_derivatives(gradient, *ctx.saved_tensors), None, None, None, None
+
+
+def softplus_of_pairs(sent: Tensor, received: Tensor, sender: Tensor, receiver: Tensor, shift: float = 0.0) -> Tensor:
+    """ln(1 + exp(sent_w + received_v)) - shift of each edge from w to v: (n_edges, H).
+
+    Args:
+        sent: (n_senders, H).
+        received: (n_receivers, H).
+        sender: (n_edges,) int64.
+        receiver: (n_edges,) int64, ascending.
+        shift: a number.
+    """
+    if sent.device.type == "cpu" and sent.dtype == received.dtype == torch.float32:
+        return _SoftplusOfPairs.apply(sent, received, sender, receiver, shift)
+    return softplus(sent.index_select(0, sender) + received.index_select(0, receiver), shift)
+
+
+class _SoftplusOfPairs(torch.autograd.Function):
+    """`softplus_of_pairs` on the CPU, without the sums."""
+
+    @staticmethod
+    def forward(ctx: Any, sent: Tensor, received: Tensor, sender: Tensor, receiver: Tensor, shift: float) -> Tensor:
+        with_slope = any(ctx.needs_input_grad)
+        value, slope = edge_kernels.softplus_of_pairs(sent, received, sender, receiver, shift, with_slope=with_slope)
+        ctx.save_for_backward(sent, received, sender, receiver, slope)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        sent, received, sender, receiver, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            sums = sent.index_select(0, sender) + received.index_select(0, receiver)
+            gradient = gradient * sums.sigmoid()
+            by_sent, by_received = (
+                sum_over_neighbours(gradient, *at) for at in ((sender, len(sent)), (receiver, len(received)))
+            )
+        else:
+            counts = len(sent), len(received)
+            by_sent, by_received = edge_kernels.softplus_of_pairs_derivatives(
+                gradient, slope, sender, receiver, *counts
+            )
+        return by_sent, by_received, None, None, None
 
 
 def with_shared_lonely_probe(decode: Callable[[Tensor, int], Tensor], probes: ProbeGraph) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from deepdft.nn.compiled import compiled
 from deepdft.nn.threads import in_parallel
 
-__all__ = ["softplus"]
+__all__ = ["softplus", "softplus_and_slope", "softplus_value"]
 
 Floats = NDArray[np.float32]
 
@@ -103,14 +103,26 @@ def _log_of_one_and(x: np.float32) -> np.float32:
 
 
 @compiled
+def softplus_value(x: np.float32) -> np.float32:
+    """ln(1 + eˣ), in a compiled loop."""
+    return max(x, ZERO) + _log_of_one_and(_exponential(-abs(x)))
+
+
+@compiled
+def softplus_and_slope(x: np.float32) -> tuple[np.float32, np.float32]:
+    """ln(1 + eˣ) and its derivative, in a compiled loop."""
+    small = _exponential(-abs(x))
+    return max(x, ZERO) + _log_of_one_and(small), (ONE if x >= ZERO else small) / (ONE + small)
+
+
+@compiled
 def _without_slope(x: Floats, shift: np.float32, value: Floats) -> None:
     for i in range(len(x)):
-        value[i] = max(x[i], ZERO) + _log_of_one_and(_exponential(-abs(x[i]))) - shift
+        value[i] = softplus_value(x[i]) - shift
 
 
 @compiled
 def _with_slope(x: Floats, shift: np.float32, value: Floats, slope: Floats) -> None:
     for i in range(len(x)):
-        small = _exponential(-abs(x[i]))
-        value[i] = max(x[i], ZERO) + _log_of_one_and(small) - shift
-        slope[i] = (ONE if x[i] >= ZERO else small) / (ONE + small)
+        result, slope[i] = softplus_and_slope(x[i])
+        value[i] = result - shift

@@ -39,7 +39,7 @@ def in_parallel(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
 
 
 def _modes() -> Callable[[], ExitStack]:
-    """What puts another thread into the modes of this one; tensors of inference mode are twice as slow outside of it."""
+    """Puts another thread into the modes of this one; tensors of inference mode are twice as slow outside of it."""
     inference, with_gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
     lower_precision, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 

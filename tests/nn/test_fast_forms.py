@@ -15,11 +15,12 @@ from torch.nn import functional
 
 import deepdft.nn.edge_kernels
 import deepdft.nn.equivariant
+import deepdft.nn.softplus
 from deepdft.nn import edge_kernels
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.interpolation import Interpolation, Tabulated
 from deepdft.nn.mlp import Softplus, side_by_side, two_layers
-from deepdft.nn.scatter import filtered_sum
+from deepdft.nn.scatter import filtered_sum, softplus_of_pairs
 from deepdft.nn.softplus import softplus
 
 N_KNOTS, N_EDGES, N_ATOMS, N_PROBES, H = 20, 30, 4, 6, 3
@@ -61,6 +62,52 @@ def test_soft_plus_has_the_derivatives_of_its_values_also_the_second() -> None:
     assert torch.autograd.gradcheck(softplus, x)
     assert torch.autograd.gradgradcheck(softplus, x)
     assert softplus(torch.empty(0, 3)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+def test_soft_plus_is_exact_where_it_is_small_and_in_pieces(shift: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deepdft.nn.softplus, "SMALLEST_PIECE", 7)
+    x = torch.linspace(-60.0, 5.0, 1001)
+    expected = functional.softplus(x.double(), threshold=100.0)
+    assert ((softplus(x).double() - expected).abs() <= (1e-6 + 6e-8 * x.abs()) * expected).all()
+    torch.testing.assert_close(softplus(x, shift), softplus(x) - shift, rtol=0.0, atol=2e-7)
+    assert torch.equal(softplus(x.view(7, 11, 13).mT), softplus(x).view(7, 11, 13).mT)
+
+
+def test_soft_plus_of_what_is_not_finite() -> None:
+    x = torch.tensor([torch.nan, torch.inf, -torch.inf], requires_grad=True)
+    values = softplus(x)
+    (slopes,) = torch.autograd.grad(values.sum(), x)
+    for found, expected in ((values, [torch.nan, torch.inf, 0.0]), (slopes, [torch.nan, 1.0, 0.0])):
+        torch.testing.assert_close(found, torch.tensor(expected), rtol=0.0, atol=1e-30, equal_nan=True)
+
+
+def test_soft_plus_of_pairs_is_that_of_their_sums(edges: tuple[Interpolation, Tensor, Tensor]) -> None:
+    _, sender, receiver = edges
+    inputs = [random(N_ATOMS, H), random(N_PROBES, H)]
+
+    def plain(sent: Tensor, received: Tensor) -> Tensor:
+        return functional.softplus(sent[sender] + received[receiver], threshold=100.0) - 0.5
+
+    def ours(sent: Tensor, received: Tensor) -> Tensor:
+        return softplus_of_pairs(sent, received, sender, receiver, shift=0.5)
+
+    torch.testing.assert_close(ours(*inputs), plain(*inputs), rtol=0.0, atol=1e-14)
+    weights = torch.randn(N_EDGES, H)
+    single = [tensor.detach().float().requires_grad_() for tensor in inputs]
+    expected = [plain(*inputs), *torch.autograd.grad(plain(*inputs), inputs, weights.double(), create_graph=True)]
+    found = [ours(*single), *torch.autograd.grad(ours(*single), single, weights)]
+    twice = torch.autograd.grad(ours(*single), single, weights, create_graph=True)
+    for one, other, with_graph in zip(found, expected, [ours(*single), *twice], strict=True):
+        torch.testing.assert_close(one, other.float(), rtol=0.0, atol=2e-6)
+        torch.testing.assert_close(with_graph, other.float(), rtol=0.0, atol=2e-6)
+    second = [
+        torch.autograd.grad(sum(d.square().sum() for d in by), of)[0]
+        for by, of in ((twice, single[0]), (expected[1:], inputs[0]))
+    ]
+    torch.testing.assert_close(second[0], second[1].float(), rtol=0.0, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(*single), plain(*inputs).float(), rtol=0.0, atol=1e-6)
 
 
 def test_networks_side_by_side_are_each_network_alone() -> None:
