@@ -7,15 +7,18 @@ after each step. What a message takes from its sender is computed once per atom;
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.nn.equivariant import equivariant_sum
+from deepdft.nn.gates import blend_both, invariants, update_both
 from deepdft.nn.interpolation import Tabulated
-from deepdft.nn.mlp import Stack, blend, two_layers, zero_last_layer
+from deepdft.nn.mlp import Stack, two_layers, zero_last_layer
 from deepdft.nn.radial import CosineCutoff, Radial, RadialFeatures, SincBasis, filter_networks, safe_norm
 from deepdft.nn.scatter import with_shared_lonely_probe
 
@@ -57,8 +60,8 @@ class Message(nn.Module):
 
     def forward(
         self, sent: Tensor, filters: Tensor | Tabulated, direction: Tensor, edge_index: Tensor, n_receivers: int
-    ) -> tuple[Tensor, Tensor]:
-        """Messages summed at their receivers: (n_receivers, H) and (n_receivers, 3, H).
+    ) -> Tensor:
+        """Messages summed at their receivers: (n_receivers, 4, H), scalars and vectors.
 
         Args:
             sent: (n_atoms, 5, H).
@@ -68,8 +71,7 @@ class Message(nn.Module):
             n_receivers: number of receivers.
         """
         sender, receiver = edge_index
-        summed = equivariant_sum(sent, filters, direction, sender, receiver, n_receivers)  # (n_receivers, 4, H)
-        return summed[:, 0], summed[:, 1:]
+        return equivariant_sum(sent, filters, direction, sender, receiver, n_receivers)
 
 
 class Update(nn.Module):
@@ -83,11 +85,17 @@ class Update(nn.Module):
 
     def forward(self, scalar: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         """The next scalars (n, H) and vectors (n, 3, H)."""
-        u, v = self.u(vector), self.v(vector)  # (n, 3, H)
-        length = safe_norm(v, dim=1)  # (n, H)
-        a_ss, a_sv, a_vv = self.network(torch.cat([scalar, length], dim=-1)).chunk(3, dim=-1)
-        scalar = torch.addcmul(scalar + a_ss, a_sv, (u * v).sum(dim=1))
-        return scalar, torch.addcmul(vector, a_vv[:, None], u)
+        u = self.u(vector)  # (n, 3, H)
+        lengths, products = invariants(scalar, u, self.v(vector))  # [s, |Vv|] (n, 2H), ⟨Uv, Vv⟩ (n, H)
+        return update_both(scalar, vector, self.network(lengths), products, u)
+
+    def scalars(self, scalar: Tensor, vector: Tensor) -> Tensor:
+        """The next scalars alone."""
+        lengths, products = invariants(scalar, self.u(vector), self.v(vector))
+        last = cast(nn.Linear, self.network[-1])
+        without_vv = slice(2 * scalar.shape[1])
+        a_ss, a_sv = linear(self.network[:-1](lengths), last.weight[without_vv], last.bias[without_vv]).chunk(2, dim=-1)
+        return torch.addcmul(scalar + a_ss, a_sv, products)
 
 
 class AtomStep(nn.Module):
@@ -111,10 +119,16 @@ class ProbeStep(nn.Module):
         self.gate = two_layers(hidden_size, 2 * hidden_size, 2 * hidden_size, nn.SiLU)
         self.update = Update(hidden_size)
 
-    def forward(self, scalar: Tensor, vector: Tensor, message: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, scalar: Tensor, vector: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
         """The next scalars (n_probes, H) and vectors (n_probes, 3, H) of the probes."""
-        gate, gate_vector = self.gate(message[0]).chunk(2, dim=-1)  # each (n_probes, H)
-        return self.update(blend(gate, scalar, message[0]), blend(gate_vector[:, None], vector, message[1]))
+        return self.update(*self._blended(scalar, vector, message))
+
+    def scalars(self, scalar: Tensor, vector: Tensor, message: Tensor) -> Tensor:
+        """The next scalars alone."""
+        return self.update.scalars(*self._blended(scalar, vector, message))
+
+    def _blended(self, scalar: Tensor, vector: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
+        return blend_both(self.gate(message[:, 0]), scalar, vector, message)
 
 
 class PaiNN(DensityModel):
@@ -161,8 +175,8 @@ class PaiNN(DensityModel):
         all_filters = self.radial.filters(distances, filter_networks(self.atom_steps))
         for atom_step, probe_step, filters in zip(self.atom_steps, self.probe_steps, all_filters, strict=True):
             message, own = atom_step.message, atom_step.message.sent(scalar, vector)
-            ds, dv = message(own, filters, direction, atoms.edge_index, atoms.n_atoms)
-            scalar, vector = atom_step.update(scalar + ds, vector + dv)
+            change = message(own, filters, direction, atoms.edge_index, atoms.n_atoms)
+            scalar, vector = atom_step.update(scalar + change[:, 0], vector + change[:, 1:])
             sent.append(probe_step.message.sent(scalar, vector))
         return PaiNNStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
@@ -173,11 +187,15 @@ class PaiNN(DensityModel):
 
         def density(receiver: Tensor, n_probes: int) -> Tensor:
             edge_index = torch.stack([sender, receiver])
-            scalar, vector = distances.new_zeros(n_probes, self.hidden_size), distances.new_zeros(1, 3, 1)
+            scalar = distances.new_zeros(n_probes, self.hidden_size)
+            vector = distances.new_zeros(n_probes, 3, self.hidden_size)
             all_filters = self.radial.filters(distances, filter_networks(self.probe_steps), states.filters)
             for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
                 message = step.message(sent, filters, direction, edge_index, n_probes)
-                scalar, vector = step(scalar, vector, message)
+                if step is self.probe_steps[-1]:
+                    scalar = step.scalars(scalar, vector, message)  # nothing reads its vectors
+                else:
+                    scalar, vector = step(scalar, vector, message)
             return self.readout(scalar).squeeze(-1)
 
         return with_shared_lonely_probe(density, probes)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
+from deepdft.nn.gates import blend
 from deepdft.nn.interpolation import Tabulated
-from deepdft.nn.mlp import ShiftedSoftplus, Softplus, Stack, blend, side_by_side, two_layers, zero_last_layer
+from deepdft.nn.mlp import ShiftedSoftplus, Softplus, Stack, side_by_side, two_layers, zero_last_layer
 from deepdft.nn.radial import GaussianBasis, Radial, RadialFeatures, SoftCutoff, filter_networks, safe_norm
 from deepdft.nn.scatter import filtered_sum, with_shared_lonely_probe
 

@@ -15,8 +15,9 @@ from torch.nn.functional import linear
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.models.schnet import SchNetStates
+from deepdft.nn.gates import blend
 from deepdft.nn.interpolation import Tabulated
-from deepdft.nn.mlp import ShiftedSoftplus, Stack, blend, two_layers, zero_last_layer
+from deepdft.nn.mlp import ShiftedSoftplus, Stack, two_layers, zero_last_layer
 from deepdft.nn.radial import GaussianBasis, Radial, RadialFeatures, SoftCutoff, filter_networks, safe_norm
 from deepdft.nn.scatter import filtered_sum, softplus_of_pairs, with_shared_lonely_probe
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepdft.nn.compiled import compiled
+from deepdft.nn.elementary import softplus, softplus_and_slope
 from deepdft.nn.interpolation import KNOTS
-from deepdft.nn.softplus import softplus_and_slope, softplus_value
 from deepdft.nn.threads import in_parallel
 
 __all__ = [
@@ -323,7 +323,7 @@ def _softplus_of_pairs(
     for edge in range(len(sender)):
         of_sender, own = sent[sender[edge]], received[receiver[edge]]
         for h in range(sent.shape[1]):
-            value[edge, h] = softplus_value(of_sender[h] + own[h]) - shift[0]
+            value[edge, h] = softplus(of_sender[h] + own[h]) - shift[0]
 
 
 @compiled

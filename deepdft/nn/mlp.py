@@ -16,7 +16,6 @@ __all__ = [
     "ShiftedSoftplus",
     "Softplus",
     "Stack",
-    "blend",
     "side_by_side",
     "two_layers",
     "zero_last_layer",
@@ -67,17 +66,6 @@ def side_by_side(first: nn.Sequential, second: nn.Sequential, x: Tensor) -> tupl
     hidden = first[1](functional.linear(x, weight, bias))  # (n, 2 n_hidden)
     of_first, of_second = hidden.split([layer.out_features for layer in first_layers], dim=1)
     return first[2](of_first), second[2](of_second)
-
-
-def blend(gate: Tensor, state: Tensor, update: Tensor) -> Tensor:
-    """F ⊙ state + (1 - F) ⊙ update, with F = sigmoid(gate); in the state's precision, also if networks have a lower.
-
-    Args:
-        gate: (n, …, H), or what broadcasts to it, like the others.
-        state: of the same shape.
-        update: of the same shape.
-    """
-    return torch.lerp(update.to(state.dtype), state, torch.sigmoid(gate).to(state.dtype))
 
 
 @torch.no_grad()

@@ -25,13 +25,17 @@ __all__ = [
 ]
 
 
+SMALLEST_SQUARE = 1e-12
+"""Å², what is added to the square of a length."""
+
+
 def safe_norm(vectors: Tensor, dim: int = -1) -> Tensor:
     """Lengths of vectors whose components are along a dimension: (…, 3) → (…,).
 
     Derivatives of any order are finite where a length is zero: a probe may sit on an atom. The square root is taken
     1e-6 Å away from zero, which changes a length d by less than 1e-12 Å² / 2d.
     """
-    return (vectors.square().sum(dim=dim) + 1e-12).sqrt()
+    return (vectors.square().sum(dim=dim) + SMALLEST_SQUARE).sqrt()
 
 
 class GaussianBasis(nn.Module):

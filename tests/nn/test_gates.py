@@ -1,0 +1,93 @@
+"""Gates in one compiled pass are the plain operations of torch, with their derivatives, also the second."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepdft.nn import gates
+from deepdft.nn.gates import blend, blend_both, invariants, update_both
+
+N, H = 11, 5
+SCALARS, VECTORS = (N, H), (N, 3, H)
+OPERATIONS = {
+    "blend": (blend, [SCALARS, SCALARS, SCALARS]),
+    "blend_both": (blend_both, [(N, 2 * H), SCALARS, VECTORS, (N, 4, H)]),
+    "invariants": (invariants, [SCALARS, VECTORS, VECTORS]),
+    "update_both": (update_both, [SCALARS, VECTORS, (N, 3 * H), SCALARS, VECTORS]),
+}
+Operation = Callable[..., Tensor | tuple[Tensor, ...]]
+
+
+@pytest.fixture(params=[1, 3], autouse=True)
+def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(gates, "SMALLEST_PIECE", 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+def results_and_derivatives(operation: Operation, inputs: list[Tensor], *, twice: bool) -> list[Tensor]:
+    """Results, the derivatives of a weighted sum of them, and (twice) those of the squares of the derivatives."""
+    results = operation(*inputs)
+    results = (results,) if isinstance(results, Tensor) else results
+    generator = torch.Generator().manual_seed(1)
+    weights = [torch.randn(one.shape, generator=generator, dtype=torch.float64).to(one) for one in results]
+    first = torch.autograd.grad(results, inputs, weights, create_graph=twice)
+    if not twice:
+        return [*results, *first]
+    squares = sum(one.square().sum() for one in first)
+    return [*results, *first, *torch.autograd.grad(squares, inputs, allow_unused=True, materialize_grads=True)]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("twice", [False, True])
+def test_one_pass_is_the_plain_form_in_double_precision(name: str, twice: bool) -> None:
+    torch.manual_seed(0)
+    operation, shapes = OPERATIONS[name]
+    exact = [(3.0 * torch.randn(shape, dtype=torch.float64)).requires_grad_() for shape in shapes]
+    single = [one.detach().float().requires_grad_() for one in exact]
+    expected = results_and_derivatives(operation, exact, twice=twice)
+    found = results_and_derivatives(operation, single, twice=twice)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other.float(), rtol=2e-5, atol=1e-4 if twice else 1e-5)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_inputs_need_neither_gradients_nor_be_in_one_piece(name: str) -> None:
+    torch.manual_seed(0)
+    operation, shapes = OPERATIONS[name]
+    inputs = [torch.randn(*shape[::-1]).permute(*reversed(range(len(shape)))) for shape in shapes]  # strided
+    exact = [one.detach().double() for one in inputs]
+    slopes = []
+    for given in (inputs, exact):
+        given[-1].requires_grad_()
+        results = operation(*given)
+        results = (results,) if isinstance(results, Tensor) else results
+        slopes += torch.autograd.grad(torch.cat([one.flatten() for one in results]).sum(), given[-1])
+    torch.testing.assert_close(slopes[0], slopes[1].float(), rtol=2e-5, atol=1e-5)
+
+
+def test_lengths_of_zero_have_derivatives() -> None:
+    vectors = torch.zeros(*VECTORS, requires_grad=True)
+    lengths, products = invariants(torch.zeros(SCALARS), torch.ones(VECTORS), vectors)
+    assert (lengths <= 1e-6).all()
+    (slope,) = torch.autograd.grad(lengths.sum() + products.sum(), vectors)
+    torch.testing.assert_close(slope, torch.ones(VECTORS))
+
+
+def test_one_state_for_all_rows() -> None:
+    gate, update = torch.randn(SCALARS), torch.randn(SCALARS)
+    state = torch.randn(1, H, requires_grad=True)
+    expected = update + torch.sigmoid(gate) * (state - update)
+    torch.testing.assert_close(blend(gate, state, update), expected)
+    (slope,) = torch.autograd.grad(blend(gate, state, update).sum(), state)
+    torch.testing.assert_close(slope, torch.sigmoid(gate).sum(dim=0, keepdim=True))
+
+
+def test_networks_of_lower_precision_leave_the_states_as_they_are() -> None:
+    gate, state, update = torch.randn(SCALARS).bfloat16(), torch.randn(SCALARS), torch.randn(SCALARS).bfloat16()
+    assert blend(gate, state, update).dtype == torch.float32
+    torch.testing.assert_close(blend(gate, state, update), blend(gate.float(), state, update.float()))
