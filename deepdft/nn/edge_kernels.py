@@ -2,13 +2,12 @@
 
 A filter is looked up in a table and used at once: six knots from `first`, with `weights` (see `nn.interpolation`). All
 floating-point arrays are of one type; indices are not checked. Loops over the channels h come last and write to one
-array each, so that they become vector instructions.
+array each, so that they become vector instructions. They run on one thread: others would have to share the cores with
+those of torch, which go on waiting in a loop after each of its operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from torch import Tensor
 from deepdft.nn.compiled import compiled
 from deepdft.nn.elementary import softplus, softplus_and_slope
 from deepdft.nn.interpolation import KNOTS
-from deepdft.nn.threads import in_parallel
 
 __all__ = [
     "equivariant_sum",
@@ -32,9 +30,6 @@ __all__ = [
 
 Reals = NDArray[np.floating]
 Indices = NDArray[np.int64]
-
-SMALLEST_PIECE = 1000
-"""Edges for which a thread of their own pays (some 0.1 ms)."""
 
 
 def filtered_sum(
@@ -52,7 +47,7 @@ def filtered_sum(
         n_receivers: number of receivers.
     """
     total = sent.new_zeros(n_receivers, sent.shape[1])
-    _over_edges(_add_filtered_sum, [sent, table], [first, weights, sender, receiver], [total])
+    _add_filtered_sum(*_arrays(sent, table, first, weights, sender, receiver, total))
     return total
 
 
@@ -60,8 +55,9 @@ def filtered_sum_derivatives(
     gradient: Tensor, sent: Tensor, table: Tensor, first: Tensor, weights: Tensor, sender: Tensor, receiver: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Derivatives by `sent` and `table`, from the one by the sums (n_receivers, H)."""
-    edges = [first, weights, sender, receiver]
-    by_sent, by_table = _over_edges_apart(_add_filtered_sum_derivatives, [gradient, sent, table], edges, [sent, table])
+    by_sent, by_table = _zeros_like(sent), _zeros_like(table)
+    inputs = gradient, sent, table, first, weights, sender, receiver
+    _add_filtered_sum_derivatives(*_arrays(*inputs, by_sent, by_table))
     return by_sent, by_table
 
 
@@ -90,8 +86,7 @@ def equivariant_sum(
         n_receivers: number of receivers.
     """
     total = sent.new_zeros(n_receivers, 1 + harmonics.shape[1], sent.shape[2])
-    edges = [first, weights, harmonics, sender, receiver]
-    _over_edges(_add_equivariant_sum, [sent, table, order_of], edges, [total])
+    _add_equivariant_sum(*_arrays(sent, table, order_of, first, weights, harmonics, sender, receiver, total))
     return total
 
 
@@ -107,8 +102,9 @@ def equivariant_sum_derivatives(
     receiver: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Derivatives by `sent` and `table`, from the one by the sums (n_receivers, 1 + M, H)."""
-    shared, edges = [gradient, sent, table, order_of], [first, weights, harmonics, sender, receiver]
-    by_sent, by_table = _over_edges_apart(_add_equivariant_sum_derivatives, shared, edges, [sent, table])
+    by_sent, by_table = _zeros_like(sent), _zeros_like(table)
+    inputs = gradient, sent, table, order_of, first, weights, harmonics, sender, receiver
+    _add_equivariant_sum_derivatives(*_arrays(*inputs, by_sent, by_table))
     return by_sent, by_table
 
 
@@ -126,12 +122,11 @@ def softplus_of_pairs(
         with_slope: False returns None in its place.
     """
     value = sent.new_empty(len(sender), sent.shape[1])
-    shared, edges = [sent, received, sent.new_tensor([shift])], [sender, receiver]
     if not with_slope:
-        _over_edges(_softplus_of_pairs, shared, [value, *edges], [])
+        _softplus_of_pairs(np.float32(shift), *_arrays(sent, received, sender, receiver, value))
         return value, None
     slope = torch.empty_like(value)
-    _over_edges(_softplus_of_pairs_with_slope, shared, [value, slope, *edges], [])
+    _softplus_of_pairs_with_slope(np.float32(shift), *_arrays(sent, received, sender, receiver, value, slope))
     return value, slope
 
 
@@ -139,46 +134,17 @@ def softplus_of_pairs_derivatives(
     gradient: Tensor, slope: Tensor, sender: Tensor, receiver: Tensor, n_senders: int, n_receivers: int
 ) -> tuple[Tensor, Tensor]:
     """Derivatives by `sent` and `received`, from the one by the values (n_edges, H)."""
-    like = [gradient.new_empty(count, gradient.shape[1]) for count in (n_senders, n_receivers)]
-    edges = [gradient, slope, sender, receiver]
-    by_sent, by_received = _over_edges_apart(_add_softplus_of_pairs_derivatives, [], edges, like)
+    by_sent, by_received = (gradient.new_zeros(count, gradient.shape[1]) for count in (n_senders, n_receivers))
+    _add_softplus_of_pairs_derivatives(*_arrays(gradient, slope, sender, receiver, by_sent, by_received))
     return by_sent, by_received
 
 
-def _over_edges(kernel: Callable[..., None], shared: list[Tensor], edges: list[Tensor], totals: list[Tensor]) -> None:
-    """Let a kernel add to the totals, in as many pieces as torch has threads; no two pieces share a receiver."""
-    arrays, of_edges, sums = _arrays(shared), _arrays(edges), [total.numpy() for total in totals]
-    in_parallel(lambda piece: kernel(*arrays, *(array[piece] for array in of_edges), *sums), _pieces(of_edges[-1]))
+def _zeros_like(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor, memory_format=torch.contiguous_format)
 
 
-def _over_edges_apart(
-    kernel: Callable[..., None], shared: list[Tensor], edges: list[Tensor], like: list[Tensor]
-) -> tuple[Tensor, ...]:
-    """The same for totals of the shapes of others, which pieces do share: each has its own."""
-    arrays, of_edges = _arrays(shared), _arrays(edges)
-
-    def of(piece: slice) -> list[Tensor]:
-        own = [torch.zeros_like(one, memory_format=torch.contiguous_format) for one in like]
-        kernel(*arrays, *(array[piece] for array in of_edges), *(total.numpy() for total in own))
-        return own
-
-    first, *others = in_parallel(of, _pieces(of_edges[-1]))
-    for other in others:
-        for total, part in zip(first, other, strict=True):
-            total.add_(part)
-    return tuple(first)
-
-
-def _arrays(tensors: list[Tensor]) -> list[NDArray[Any]]:
+def _arrays(*tensors: Tensor) -> list[NDArray[Any]]:
     return [tensor.detach().contiguous().numpy() for tensor in tensors]
-
-
-def _pieces(receiver: Indices) -> list[slice]:
-    """Edges cut where the receiver changes, a piece for each of torch's threads."""
-    n_pieces = min(torch.get_num_threads(), max(1, len(receiver) // SMALLEST_PIECE))
-    cuts = receiver[[len(receiver) * piece // n_pieces for piece in range(1, n_pieces)]]
-    bounds = [0, *np.searchsorted(receiver, cuts).tolist(), len(receiver)]
-    return [slice(start, end) for start, end in pairwise(bounds)]
 
 
 @compiled
@@ -318,23 +284,23 @@ def _by_products(filters: Reals, sent: Reals, by_products: Reals, by_sent: Reals
 
 @compiled
 def _softplus_of_pairs(
-    sent: Reals, received: Reals, shift: Reals, value: Reals, sender: Indices, receiver: Indices
+    shift: np.float32, sent: Reals, received: Reals, sender: Indices, receiver: Indices, value: Reals
 ) -> None:
     for edge in range(len(sender)):
         of_sender, own = sent[sender[edge]], received[receiver[edge]]
         for h in range(sent.shape[1]):
-            value[edge, h] = softplus(of_sender[h] + own[h]) - shift[0]
+            value[edge, h] = softplus(of_sender[h] + own[h]) - shift
 
 
 @compiled
 def _softplus_of_pairs_with_slope(
-    sent: Reals, received: Reals, shift: Reals, value: Reals, slope: Reals, sender: Indices, receiver: Indices
+    shift: np.float32, sent: Reals, received: Reals, sender: Indices, receiver: Indices, value: Reals, slope: Reals
 ) -> None:
     for edge in range(len(sender)):
         of_sender, own = sent[sender[edge]], received[receiver[edge]]
         for h in range(sent.shape[1]):
             result, slope[edge, h] = softplus_and_slope(of_sender[h] + own[h])
-            value[edge, h] = result - shift[0]
+            value[edge, h] = result - shift
 
 
 @compiled

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deepdft.nn import gate_kernels
 from deepdft.nn.radial import safe_norm
-from deepdft.nn.threads import in_parallel
 
 __all__ = ["blend", "blend_both", "invariants", "update_both"]
 
 Shapes = Sequence[Sequence[int]]
-
-SMALLEST_PIECE = 200
-"""Rows for which a thread of their own pays (some 0.1 ms)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +48,7 @@ class _Apply(torch.autograd.Function):
         ctx.operation = operation
         ctx.save_for_backward(*inputs)
         results = [inputs[0].new_empty(*shape) for shape in operation.shapes(*inputs)]
-        _in_pieces(operation.values, [*inputs, *results])
+        operation.values(*_arrays(*inputs, *results))
         return tuple(results)
 
     @staticmethod
@@ -62,16 +59,12 @@ class _Apply(torch.autograd.Function):
             found = iter(torch.autograd.grad(ctx.operation.plain(*inputs), wanted, gradients, create_graph=True))
             return None, *(next(found) if one.requires_grad else None for one in inputs)
         by_inputs = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in inputs]
-        _in_pieces(ctx.operation.derivatives, [*inputs, *gradients, *by_inputs])
+        ctx.operation.derivatives(*_arrays(*inputs, *gradients, *by_inputs))
         return None, *by_inputs
 
 
-def _in_pieces(kernel: Callable[..., None], tensors: Sequence[Tensor]) -> None:
-    arrays = [tensor.detach().contiguous().numpy() for tensor in tensors]
-    n = len(arrays[0])
-    count = min(torch.get_num_threads(), max(1, n // SMALLEST_PIECE))
-    pieces = [slice(*bounds) for bounds in pairwise(n * piece // count for piece in range(count + 1))]
-    in_parallel(lambda piece: kernel(*(array[piece] for array in arrays)), pieces)
+def _arrays(*tensors: Tensor) -> list[NDArray[np.float32]]:
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
 def blend(gate: Tensor, state: Tensor, update: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,11 @@ from torch.nn import functional
 from deepdft.nn.compiled import compiled
 from deepdft.nn.elementary import softplus as softplus_of_one
 from deepdft.nn.elementary import softplus_and_slope
-from deepdft.nn.threads import in_parallel
 
 __all__ = ["softplus"]
 
 Floats = NDArray[np.float32]
 
-SMALLEST_PIECE = 100_000
-"""Numbers for which a thread of their own pays (some 0.1 ms)."""
 LARGEST_IN_DOUBLE = 40.0
 """Above which ln(1 + eˣ) is x, also in double precision."""
 
@@ -40,10 +36,10 @@ class _Softplus(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, shift: float) -> Tensor:
         value = torch.empty_like(x, memory_format=torch.contiguous_format)
         if not ctx.needs_input_grad[0]:
-            _in_pieces(_without_slope, x, shift, value)
+            _without_slope(_flat(x), np.float32(shift), _flat(value))
             return value
         slope = torch.empty_like(value)
-        _in_pieces(_with_slope, x, shift, value, slope)
+        _with_slope(_flat(x), np.float32(shift), _flat(value), _flat(slope))
         ctx.save_for_backward(x, slope)
         return value
 
@@ -54,12 +50,8 @@ class _Softplus(torch.autograd.Function):
         return gradient * (x.sigmoid() if torch.is_grad_enabled() else slope), None
 
 
-def _in_pieces(kernel: Any, x: Tensor, shift: float, *results: Tensor) -> None:
-    source, number = x.detach().contiguous().view(-1).numpy(), np.float32(shift)
-    targets = [result.view(-1).numpy() for result in results]
-    count = min(torch.get_num_threads(), max(1, len(source) // SMALLEST_PIECE))
-    pieces = [slice(*bounds) for bounds in pairwise(len(source) * piece // count for piece in range(count + 1))]
-    in_parallel(lambda piece: kernel(source[piece], number, *(target[piece] for target in targets)), pieces)
+def _flat(tensor: Tensor) -> Floats:
+    return tensor.detach().contiguous().view(-1).numpy()
 
 
 @compiled

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import deepdft.nn.edge_kernels
 import deepdft.nn.equivariant
-import deepdft.nn.softplus
-from deepdft.nn import edge_kernels
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.interpolation import Interpolation, Tabulated
 from deepdft.nn.mlp import Softplus, side_by_side, two_layers
@@ -24,15 +20,6 @@ from deepdft.nn.scatter import filtered_sum, softplus_of_pairs
 from deepdft.nn.softplus import softplus
 
 N_KNOTS, N_EDGES, N_ATOMS, N_PROBES, H = 20, 30, 4, 6, 3
-
-
-@pytest.fixture(params=[1, 3], autouse=True)
-def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(deepdft.nn.edge_kernels, "SMALLEST_PIECE", 7)
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
 
 
 def random(*shape: int) -> Tensor:
@@ -65,8 +52,7 @@ def test_soft_plus_has_the_derivatives_of_its_values_also_the_second() -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.7])
-def test_soft_plus_is_exact_where_it_is_small_and_in_pieces(shift: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deepdft.nn.softplus, "SMALLEST_PIECE", 7)
+def test_soft_plus_is_exact_where_it_is_small(shift: float) -> None:
     x = torch.linspace(-60.0, 5.0, 1001)
     expected = functional.softplus(x.double(), threshold=100.0)
     assert ((softplus(x).double() - expected).abs() <= (1e-6 + 6e-8 * x.abs()) * expected).all()
@@ -176,15 +162,6 @@ def test_sums_are_made_in_full_precision_whatever_the_networks_have(
     summed = filtered_sum(sent[:, 0], Tabulated(table[:, :H], at), sender, receiver, N_PROBES)
     expected = filtered_sum(sent[:, 0].double(), at(table[:, :H].double()), sender, receiver, N_PROBES)
     torch.testing.assert_close(summed, expected, rtol=0.0, atol=1e-13)
-
-
-@pytest.mark.parametrize("n_edges", [0, 1, 29, 30])
-def test_pieces_hold_all_edges_and_share_no_receiver(n_edges: int) -> None:
-    receiver = torch.randint(5, (n_edges,)).sort().values.numpy()
-    pieces = edge_kernels._pieces(receiver)
-    assert [own for piece in pieces for own in receiver[piece].tolist()] == receiver.tolist()
-    owners = [set(receiver[piece].tolist()) for piece in pieces]
-    assert sum(map(len, owners)) == len(set.union(*owners))
 
 
 def test_edges_to_one_receiver_alone_are_one_piece_whatever_the_threads() -> None:

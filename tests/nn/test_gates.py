@@ -1,12 +1,11 @@
 """Gates in one compiled pass are the plain operations of torch, with their derivatives, also the second."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from deepdft.nn import gates
 from deepdft.nn.gates import blend, blend_both, invariants, update_both
 
 N, H = 11, 5
@@ -18,15 +17,6 @@ OPERATIONS = {
     "update_both": (update_both, [SCALARS, VECTORS, (N, 3 * H), SCALARS, VECTORS]),
 }
 Operation = Callable[..., Tensor | tuple[Tensor, ...]]
-
-
-@pytest.fixture(params=[1, 3], autouse=True)
-def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(gates, "SMALLEST_PIECE", 2)
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
 
 
 def results_and_derivatives(operation: Operation, inputs: list[Tensor], *, twice: bool) -> list[Tensor]:
