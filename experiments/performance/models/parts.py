@@ -80,6 +80,11 @@ def prediction_parts(
 
 def flops(work: Callable[[], object]) -> int:
     """FLOPs of the matrix products in it, twice the number of multiplications."""
-    with FlopCounterMode(display=False) as counter:
-        work()
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the counter sees no other
+    try:
+        with FlopCounterMode(display=False) as counter:
+            work()
+    finally:
+        torch.set_num_threads(n_threads)
     return counter.get_total_flops()
