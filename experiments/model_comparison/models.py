@@ -30,13 +30,13 @@ SETTINGS = {
     "painn-paper-size": [*TRAINING, "model=painn", "optimizer.lr=1e-3"],
 }
 ORBITAL = [*TRAINING, "model=orbital", "optimizer.lr=2e-3", "scheduler.warmup=0.02"]
+MANY_ORBITALS = [*ORBITAL, "model.n_orbitals=48"]  # the default before `lighter` had been run
 MODELS = {
-    "orbital": [*ORBITAL, "model.n_orbitals=48"],  # the default before `lighter` had been run
+    "orbital": ORBITAL,
     "schnet": SETTINGS["schnet-shifted-lr-5e-3"],
     "painn": SETTINGS["painn-superposition"],
 }
 LONG = MODELS | {
-    "orbital": ORBITAL,
     "painn": [*PAINN, "optimizer.lr=1e-3", "model.baseline=superposition"],  # 2e-3 diverges after 2700 steps
 }
 EFFICIENCY = {  # model, steps, and the run with all training structures
@@ -46,7 +46,7 @@ EFFICIENCY = {  # model, steps, and the run with all training structures
 }
 
 ABLATIONS = {
-    key: [*MODELS["orbital"], *changes]
+    key: [*MANY_ORBITALS, *changes]
     for key, changes in {
         "none": [],
         "seed-1": ["seed=1"],
@@ -75,7 +75,7 @@ ABLATIONS = {
 
 LIGHTER_STEPS = 6160  # what eight minutes were for the default
 LIGHTER = {
-    key: [*MODELS["orbital"], *changes]
+    key: [*MANY_ORBITALS, *changes]
     for key, changes in {
         "K-12": ["model.n_orbitals=12"],
         "K-24": ["model.n_orbitals=24"],
