@@ -24,8 +24,8 @@ LARGEST_WIDTH = 2.5
 """Å; wider blocks have more atoms that reach only some of their points."""
 SMALLEST_EXTENT = 0.5
 """Å, of a list of points along an axis, to tell how densely they lie."""
-GROUP = 8
-"""Blocks of a group; some twenty thousand points."""
+LARGEST_GROUP = 64
+"""Blocks; some tens of thousands of points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,9 @@ class Blocks:
         return np.diff(before[self.first_near])
 
 
-def compact_blocks(structures: Structures, points: Tensor, cutoff: float, *, largest: int) -> Iterator[Blocks]:
+def compact_blocks(
+    structures: Structures, points: Tensor, cutoff: float, *, largest: int, least_groups: int = 1
+) -> Iterator[Blocks]:
     """Cut points into blocks.
 
     Args:
@@ -73,6 +75,7 @@ def compact_blocks(structures: Structures, points: Tensor, cutoff: float, *, lar
         points: (n_points, 3) Å, also outside the cell.
         cutoff: Å.
         largest: points in a block.
+        least_groups: how many groups are wanted, where there are as many blocks.
     """
     positions, cell = structures.positions.double().numpy(), structures.cells[0].double().numpy()
     pbc = structures.pbc[0].numpy()
@@ -82,8 +85,10 @@ def compact_blocks(structures: Structures, points: Tensor, cutoff: float, *, lar
     if pbc.any():
         inside = inside + wrap_shifts(inside, complete, pbc)
     index, first = _together(inside, largest)
-    for start in range(0, len(first) - 1, GROUP):
-        bounds = first[start : start + GROUP + 1]
+    n_blocks = len(first) - 1
+    size = max(1, min(LARGEST_GROUP, n_blocks // least_groups))
+    for start in range(0, n_blocks, size):
+        bounds = first[start : start + size + 1]
         own = index[bounds[0] : bounds[-1]]
         yield _group(own, inside[own], bounds - bounds[0], images, cutoff, points.dtype)
 

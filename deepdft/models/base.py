@@ -51,7 +51,10 @@ class DensityModel(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, states: AtomStates, probes: ProbeGraph) -> Tensor:
-        """Predict the density (n_probes,) in e/Å³ at query points from the states of the atoms."""
+        """Predict the density (n_probes,) in e/Å³ at query points from the states of the atoms.
+
+        Predictions call it from several threads at once: it must not change the model.
+        """
 
     def decode_points(self, states: AtomStates, structures: Structures, points: Tensor) -> Tensor:
         """Predict the density (n_points,) in e/Å³ at any points of one structure; prediction and evaluation use this.

@@ -149,13 +149,18 @@ class Orbital(DensityModel):
         if points.device.type != "cpu":
             return super().decode_points(states, structures, points)
         largest = max(64, NUMBERS_IN_CACHE // states.coefficients[0, 0].numel())
+        n_threads = torch.get_num_threads()
+        groups = compact_blocks(structures, points, self.cutoff, largest=largest, least_groups=4 * n_threads)
+
+        def decode(group: Blocks) -> tuple[Tensor, Tensor]:
+            return group.index, self._density(self.basis.in_blocks(states.coefficients, group))
+
+        parts = in_parallel(decode, groups)
         density = points.new_zeros(len(points))
-
-        def decode(group: Blocks) -> None:
-            density[group.index] = self._density(self.basis.in_blocks(states.coefficients, group))
-
-        in_parallel(decode, compact_blocks(structures, points, self.cutoff, largest=largest))
-        return density
+        if not parts:
+            return density
+        index, densities = map(torch.cat, zip(*parts, strict=True))
+        return density.index_copy(0, index, densities)
 
     def _density(self, orbitals: Tensor) -> Tensor:
         """Values of all orbitals (n_points, n_orbitals) → (n_points,) e/Å³."""

@@ -16,16 +16,16 @@ from deepdft.nn.threads import in_parallel
 
 __all__ = ["EncodedStructure", "check_points", "periodicity"]
 
-EDGES_PER_GRAPH = {"cpu": 100_000, "cuda": 2_000_000}
+EDGES_PER_PIECE = {"cpu": 100_000, "cuda": 2_000_000}
 """Edges from atoms to points that are searched for at a time; a model may decode them in smaller parts.
 
 CPU: a point takes 0.9 µs in graphs of this size and 1.8 µs in ones of 15 000 edges.
 """
-EDGES_PER_SLICE = {"cpu": 15_000, "cuda": 2_000_000}
+EDGES_PER_GRAPH = {"cpu": 15_000, "cuda": 2_000_000}
 """The same where all edges go through the model at once, as for derivatives: about 0.1 kB × hidden size each."""
 PIECES_PER_THREAD = 4
 """Of a slice: some have more atoms around them than others."""
-SMALLEST_SLICE, LARGEST_SLICE = 256, 200_000
+SMALLEST_PIECE, LARGEST_PIECE, LARGEST_SLICE = 256, 200_000, 1_000_000
 
 
 def periodicity(atoms: ase.Atoms, pbc: bool | None) -> bool | None:
@@ -85,13 +85,14 @@ class EncodedStructure:
         with torch.no_grad():
             self.states: AtomStates = model.encode(atom_graph(self.structures, model.cutoff))
         per_point = self._edges_per_point()
-        self.graph_size = _slice_size(EDGES_PER_SLICE, per_point, parameter.device)
+        self.graph_size = _size(EDGES_PER_GRAPH, per_point, parameter.device)
         """Points whose edges may go through the model at once, so that memory stays bounded."""
-        self.piece_size = model.points_at_a_time or _slice_size(EDGES_PER_GRAPH, per_point, parameter.device)
+        self.piece_size = model.points_at_a_time or _size(EDGES_PER_PIECE, per_point, parameter.device)
         """Points that the model is asked for at a time, on one thread where there are several pieces."""
         on_threads = parameter.device.type == "cpu" and not model.points_at_a_time and torch.get_num_threads() > 1
-        self.slice_size = self.piece_size * (PIECES_PER_THREAD * torch.get_num_threads() if on_threads else 1)
-        """Points to ask for at a time."""
+        n_pieces = PIECES_PER_THREAD * torch.get_num_threads() if on_threads else 1
+        self.slice_size = max(self.piece_size, min(n_pieces * self.piece_size, LARGEST_SLICE))
+        """Points to ask for at a time; memory goes with threads, some 10 to 40 MB each."""
 
     def _edges_per_point(self) -> float:
         """In the atoms' own surroundings, where a point has the most."""
@@ -130,6 +131,6 @@ class EncodedStructure:
         return self.model.decode_points(self.states, self.structures, positions).cpu().numpy()
 
 
-def _slice_size(most_edges: Mapping[str, int], edges_per_point: float, device: torch.device) -> int:
+def _size(most_edges: Mapping[str, int], edges_per_point: float, device: torch.device) -> int:
     most = most_edges.get(device.type, most_edges["cpu"])
-    return int(np.clip(most / edges_per_point, SMALLEST_SLICE, LARGEST_SLICE))
+    return int(np.clip(most / edges_per_point, SMALLEST_PIECE, LARGEST_PIECE))

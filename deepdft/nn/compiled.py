@@ -1,4 +1,4 @@
-"""Loops compiled by Numba, and how their work is shared out to threads."""
+"""Loops compiled by Numba."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from deepdft.nn import radial
 from deepdft.nn.compiled import compiled
 from deepdft.nn.elementary import sigmoid
-from deepdft.nn.radial import SMALLEST_SQUARE
 
 __all__ = [
     "blend_both_derivatives",
@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float32]
+
+SMALLEST_SQUARE = np.float32(radial.SMALLEST_SQUARE)
 
 
 @compiled

@@ -29,14 +29,17 @@ class Fused:
 
     plain: Callable[..., tuple[Tensor, ...]]
     """What it is, in torch."""
-    shapes: Callable[..., Shapes]
-    """Inputs → shapes of the results."""
+    shapes: Callable[[int, int], tuple[Shapes, Shapes]]
+    """n and H → shapes of the inputs, the last of which ends with H, and of the results."""
     values: Callable[..., None]
     """Compiled: inputs and results, which it fills."""
     derivatives: Callable[..., None]
     """Compiled: inputs, derivatives by the results, and derivatives by the inputs, which it fills."""
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        given, expected = [one.shape for one in inputs], self.shapes(len(inputs[-1]), inputs[-1].shape[-1])[0]
+        if given != list(expected):
+            raise ValueError(f"expected tensors of shapes {[*map(tuple, expected)]}, got {[*map(tuple, given)]}")
         if all(one.device.type == "cpu" and one.dtype == torch.float32 for one in inputs):
             return _Apply.apply(self, *inputs)
         return self.plain(*inputs)
@@ -47,7 +50,8 @@ class _Apply(torch.autograd.Function):
     def forward(ctx: Any, operation: Fused, *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.operation = operation
         ctx.save_for_backward(*inputs)
-        results = [inputs[0].new_empty(*shape) for shape in operation.shapes(*inputs)]
+        shapes = operation.shapes(len(inputs[-1]), inputs[-1].shape[-1])[1]
+        results = [inputs[0].new_empty(*shape) for shape in shapes]
         operation.values(*_arrays(*inputs, *results))
         return tuple(results)
 
@@ -55,9 +59,10 @@ class _Apply(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
         if torch.is_grad_enabled():  # second derivatives are wanted
-            wanted = [one for one in inputs if one.requires_grad]
-            found = iter(torch.autograd.grad(ctx.operation.plain(*inputs), wanted, gradients, create_graph=True))
-            return None, *(next(found) if one.requires_grad else None for one in inputs)
+            apart = [one.view_as(one) for one in inputs]  # what one input is of another does not belong here
+            wanted = [one for one in apart if one.requires_grad]
+            found = iter(torch.autograd.grad(ctx.operation.plain(*apart), wanted, gradients, create_graph=True))
+            return None, *(next(found) if one.requires_grad else None for one in apart)
         by_inputs = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in inputs]
         ctx.operation.derivatives(*_arrays(*inputs, *gradients, *by_inputs))
         return None, *by_inputs
@@ -140,25 +145,25 @@ def _plain_update_both(
 
 _BLEND = Fused(
     _plain_blend,
-    lambda gate, state, update: [gate.shape],
+    lambda n, h: ([(n, h)] * 3, [(n, h)]),
     gate_kernels.blend_values,
     gate_kernels.blend_derivatives,
 )
 _BLEND_BOTH = Fused(
     _plain_blend_both,
-    lambda gates, scalar, vector, message: [scalar.shape, vector.shape],
+    lambda n, h: ([(n, 2 * h), (n, h), (n, 3, h), (n, 4, h)], [(n, h), (n, 3, h)]),
     gate_kernels.blend_both_values,
     gate_kernels.blend_both_derivatives,
 )
 _INVARIANTS = Fused(
     _plain_invariants,
-    lambda scalar, u, v: [(len(scalar), 2 * scalar.shape[1]), scalar.shape],
+    lambda n, h: ([(n, h), (n, 3, h), (n, 3, h)], [(n, 2 * h), (n, h)]),
     gate_kernels.invariants_values,
     gate_kernels.invariants_derivatives,
 )
 _UPDATE_BOTH = Fused(
     _plain_update_both,
-    lambda scalar, vector, amounts, products, u: [scalar.shape, vector.shape],
+    lambda n, h: ([(n, h), (n, 3, h), (n, 3 * h), (n, h), (n, 3, h)], [(n, h), (n, 3, h)]),
     gate_kernels.update_both_values,
     gate_kernels.update_both_derivatives,
 )

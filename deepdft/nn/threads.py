@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Sized
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import cache
 from typing import TypeVar
@@ -15,27 +17,39 @@ __all__ = ["in_parallel"]
 S = TypeVar("S")
 T = TypeVar("T")
 
+_this_thread = threading.local()
+
 
 def in_parallel(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
     """The function of all items, on as many threads as torch has, while each operation has one.
 
     Operations on a megabyte gain little from threads of their own, and wait for all of them: beside other programs that
     keep the cores busy that is tens of times slower. torch and compiled loops let go of the interpreter's lock.
+
+    Where another call is at it already, or within an item, items follow one another on the caller's thread. torch's
+    number of threads belongs to the whole process: it is 1 until all is done.
     """
     n_threads = torch.get_num_threads()
-    if n_threads == 1 or (isinstance(items, Sized) and len(items) <= 1):
+    alone = n_threads == 1 or hasattr(_this_thread, "works") or (isinstance(items, Sized) and len(items) <= 1)
+    if alone or not _lock().acquire(blocking=False):
         return [function(item) for item in items]
     modes = _modes()
 
-    def alone(item: S) -> T:
+    def in_modes(item: S) -> T:
         with modes():
             return function(item)
 
     torch.set_num_threads(1)
+    futures: list[Future[T]] = []
     try:
-        return list(_threads(n_threads).map(alone, items))
+        futures.extend(_threads(n_threads).submit(in_modes, item) for item in items)
+        return [future.result() for future in futures]
     finally:
+        for future in futures:
+            future.cancel()  # after a failure
+        wait(futures)
         torch.set_num_threads(n_threads)
+        _lock().release()
 
 
 def _modes() -> Callable[[], ExitStack]:
@@ -53,6 +67,27 @@ def _modes() -> Callable[[], ExitStack]:
     return entered
 
 
+def _begin_to_work() -> None:
+    _this_thread.works = True
+    torch.get_num_threads()  # at first torch gives a thread as many as the process has
+    torch.set_num_threads(1)
+
+
 @cache
 def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="deepdft", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(count, thread_name_prefix="deepdft", initializer=_begin_to_work)
+
+
+@cache
+def _lock() -> threading.Lock:
+    return threading.Lock()
+
+
+def _forget_threads() -> None:
+    """In a forked process, which has none of them."""
+    _threads.cache_clear()
+    _lock.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_threads)

@@ -216,10 +216,10 @@ def test_slices_joined_are_the_whole_and_small(model, monkeypatch):
     atoms = STRUCTURES["molecule"]
     points = np.concatenate([points_near(atoms, 500), points_near(atoms, 200) + 30.0])
     points = points[np.random.default_rng(0).permutation(len(points))]
-    monkeypatch.setattr("deepdft.models.query.EDGES_PER_SLICE", {"cpu": 10**7})
+    monkeypatch.setattr("deepdft.models.query.EDGES_PER_GRAPH", {"cpu": 10**7})
     whole = EncodedFields(model, atoms)
     expected = whole.at(points, ALL)
-    monkeypatch.setattr("deepdft.models.query.EDGES_PER_SLICE", {"cpu": 1})
+    monkeypatch.setattr("deepdft.models.query.EDGES_PER_GRAPH", {"cpu": 1})
     sliced, asked = EncodedFields(model, atoms), []
     decode = sliced.encoded.model.decode
     monkeypatch.setattr(sliced.encoded.model, "decode", lambda *args: asked.append(args[1].n_probes) or decode(*args))

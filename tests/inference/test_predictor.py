@@ -5,10 +5,15 @@ from itertools import product
 import ase
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk, fcc111, molecule
 
 from deepdft.inference.box import make_box
 from deepdft.inference.predictor import Predictor, choose_device
+from deepdft.models.orbital import Orbital
+from deepdft.models.painn import PaiNN
+from deepdft.models.schnet import SchNet
+from deepdft.models.schnet_released import SchNetReleased
 
 
 def brute_force(atoms, points, pbc, cutoff=4.0):
@@ -71,17 +76,43 @@ def test_no_points_give_no_values(gaussians):
     assert Predictor(gaussians).predict_points(molecule("H2O"), np.empty((0, 3))).shape == (0,)
 
 
-def test_slices_joined_are_the_whole_and_atoms_are_encoded_once(gaussians, monkeypatch):
-    monkeypatch.setattr("deepdft.models.query.EDGES_PER_GRAPH", {"cpu": 1})
+@pytest.fixture
+def torch_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("n_threads", "sizes"), [(1, [256] * 5 + [40]), (2, [1320]), (3, [1320])])
+def test_slices_joined_are_the_whole_and_atoms_are_encoded_once(
+    gaussians, monkeypatch, torch_threads, n_threads, sizes
+):
+    torch_threads(n_threads)
+    monkeypatch.setattr("deepdft.models.query.EDGES_PER_PIECE", {"cpu": 1})
     predictor = Predictor(gaussians)
     box = make_box(molecule("H2O"), shape=(10, 11, 12))
     told = []
     slices = list(predictor.predict_slices(box, progress=lambda done, total: told.append((done, total))))
-    assert [len(part) for part in slices] == [256] * 5 + [40]
+    assert [len(part) for part in slices] == sizes
     assert told[-1] == (1320, 1320)
     assert gaussians.encoded == 1
     expected = brute_force(box.atoms, box.points(slice(None)), (False,) * 3)
     np.testing.assert_allclose(np.concatenate(slices), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("model", [SchNet, SchNetReleased, PaiNN, Orbital])
+def test_densities_are_the_same_on_any_number_of_threads(model, monkeypatch, torch_threads):
+    torch.manual_seed(0)
+    monkeypatch.setattr("deepdft.models.query.EDGES_PER_PIECE", {"cpu": 1})
+    monkeypatch.setattr("deepdft.models.orbital.NUMBERS_IN_CACHE", 1)
+    sizes = {"hidden_size": 8, "n_interactions": 2}
+    predictor = Predictor(model(**sizes))
+    box = make_box(molecule("CH3OH"), shape=(11, 12, 13))
+    found = []
+    for n_threads in (1, 4):
+        torch_threads(n_threads)
+        found.append(np.concatenate(list(predictor.predict_slices(box))))
+    np.testing.assert_allclose(*found, rtol=0.0, atol=1e-6)
 
 
 def test_slices_in_x_fastest_order_are_the_transposed_grid(gaussians):

@@ -60,6 +60,38 @@ def test_inputs_need_neither_gradients_nor_be_in_one_piece(name: str) -> None:
     torch.testing.assert_close(slopes[0], slopes[1].float(), rtol=2e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_derivatives_where_one_input_is_made_of_another(name: str) -> None:
+    torch.manual_seed(0)
+    operation, shapes = OPERATIONS[name]
+    factors = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    x = torch.randn(H, dtype=torch.float64)
+
+    def both(dtype: torch.dtype, *, twice: bool) -> list[Tensor]:
+        source = x.to(dtype).requires_grad_()
+
+        def of_source(source: Tensor) -> Tensor | tuple[Tensor, ...]:
+            inputs = [torch.sin(factors[-1].to(dtype) * source)]
+            for factor in reversed(factors[:-1]):  # each is made of the one before
+                inputs.insert(0, factor.to(dtype) * torch.cos(inputs[0].mean()))
+            return operation(*inputs)
+
+        return results_and_derivatives(of_source, [source], twice=twice)
+
+    expected = both(torch.float64, twice=True)
+    for twice in (False, True):
+        tolerances = [1e-4] * (len(expected) - 1) + [5e-3]  # a second derivative goes with 1 / |v|
+        for one, other, tolerance in zip(both(torch.float32, twice=twice), expected, tolerances, strict=False):
+            torch.testing.assert_close(one, other.float(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_other_shapes_are_refused(dtype: torch.dtype) -> None:
+    zeros = [torch.zeros(shape, dtype=dtype) for shape in ((N, 2 * H), SCALARS, (1, 3, H), (N, 4, H))]
+    with pytest.raises(ValueError, match="expected tensors of shapes"):
+        blend_both(*zeros)
+
+
 def test_lengths_of_zero_have_derivatives() -> None:
     vectors = torch.zeros(*VECTORS, requires_grad=True)
     lengths, products = invariants(torch.zeros(SCALARS), torch.ones(VECTORS), vectors)

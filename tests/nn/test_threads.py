@@ -1,6 +1,10 @@
 """Pieces of work on threads of their own."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -44,6 +48,45 @@ def test_inference_mode_and_lower_precision_hold_on_all_threads() -> None:
 
 def test_items_may_be_made_while_others_are_worked_on() -> None:
     assert in_parallel(lambda i: -i, (i for i in range(7))) == [0, -1, -2, -3, -4, -5, -6]
+
+
+def test_within_an_item_and_beside_another_call_items_follow_one_another() -> None:
+    def nested(i: int) -> list[int]:
+        return in_parallel(lambda j: 10 * i + j, range(3))
+
+    expected = [[10 * i + j for j in range(3)] for i in range(6)]
+    with ThreadPoolExecutor(3) as callers:
+        calls = [callers.submit(in_parallel, nested, range(6)) for _ in range(30)]
+        found = [call.result(timeout=60) for call in calls]
+    assert found == [expected] * 30
+    assert in_parallel(nested, range(6)) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    assert in_parallel(lambda i: i, range(5)) == list(range(5))
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # it would wait for ever for threads it does not have
+        os._exit(0 if in_parallel(lambda i: i, range(5)) == list(range(5)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_after_a_failure_nothing_is_begun_or_still_going_on() -> None:
+    done = []
+
+    def item(i: int) -> None:
+        if i == 1:
+            raise ZeroDivisionError
+        time.sleep(0.01)
+        done.append(i)
+
+    with pytest.raises(ZeroDivisionError):
+        in_parallel(item, range(100))
+    count = len(done)
+    time.sleep(0.1)
+    assert len(done) == count < 20
 
 
 def test_a_failure_is_the_caller_s_and_threads_are_given_back(n_threads: int) -> None:
