@@ -43,10 +43,10 @@ MEASURES = ("eps_mae", "eps_mae_scaled")
 
 
 def curve(run: Path, record: dict[str, Any]) -> list[tuple[float, float]]:
-    """Minutes of training and ε_mae of the validation structures; validation takes its share of the time."""
+    """CPU minutes of training and ε_mae of the validation structures; validation takes its share of the time."""
     with (run / "metrics.csv").open() as file:
         rows = [(int(row["step"]) + 1, float(row["val/eps_mae"])) for row in csv.DictReader(file) if row["val/eps_mae"]]
-    return [(round(step / record["steps"] * record["seconds"] / 60, 3), round(error, 4)) for step, error in rows]
+    return [(round(step / record["steps"] * record["cpu_seconds"] / 60, 3), round(error, 4)) for step, error in rows]
 
 
 def row(name: str, record: dict[str, Any]) -> str:
@@ -90,7 +90,7 @@ def pictures(records: dict[str, dict[str, Any]]) -> None:
         if curves:
             title = "qm9_small" if name == "long" else name
             figure = learning_curves(
-                curves, x_label="minutes of training, one thread", title=f"{title}: validation structures"
+                curves, x_label="CPU minutes of training, one thread", title=f"{title}: validation structures"
             )
             save(figure, HERE / f"learning_{name}.png")
     curves = {}

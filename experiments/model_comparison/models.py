@@ -41,8 +41,8 @@ LONG = MODELS | {
 }
 EFFICIENCY = {  # model, steps, and the run with all training structures
     "orbital": (ORBITAL, 6160, "lighter/K-12"),
-    "painn": (MODELS["painn"], 1801, "sets/qm9_small-painn"),
     "schnet": (MODELS["schnet"], 5949, "sets/qm9_small-schnet"),
+    "painn": (MODELS["painn"], 1801, "sets/qm9_small-painn"),
 }
 
 ABLATIONS = {
