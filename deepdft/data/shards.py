@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import hdf5plugin  # noqa: F401  registers the compression filters with HDF5
+import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["CompressedShard", "MappedShard", "ShardTable"]
+
+hdf5plugin.register(("bshuf", "zfp"), force=False)  # what stores may be compressed with
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,7 @@ class DensityModel(nn.Module, ABC):
         which = torch.zeros(len(points), dtype=torch.int64, device=points.device)
         probes = probe_graph(structures, points, which, self.cutoff)
         parts = probes.parts(EDGES_AT_A_TIME.get(points.device.type, EDGES_AT_A_TIME["cpu"]))
-        mapped = in_parallel if points.device.type == "cpu" else map
-        return torch.cat(list(mapped(lambda part: self.decode(states, part), parts)))
+        return torch.cat(in_parallel(lambda part: self.decode(states, part), parts, device=points.device))
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Fit at once what need not be learned in steps; training calls it once, before its first step.

@@ -104,11 +104,10 @@ class EncodedStructure:
 
     @torch.no_grad()
     def density(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Density (n,) in e/Å³ at points (n, 3) in Å, which should be `slice_size` or many more."""
+        """Density (n,) in e/Å³ at points (n, 3) in Å, `slice_size` or more for speed."""
         points = check_points(points)
         pieces = [points[start : start + self.piece_size] for start in range(0, len(points), self.piece_size)]
-        mapped = in_parallel if self.structures.positions.device.type == "cpu" else map
-        parts = list(mapped(self._decode, pieces))
+        parts = in_parallel(self._decode, pieces, device=self.structures.positions.device)
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
 
     def densities(self, slices: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:

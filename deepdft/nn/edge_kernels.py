@@ -8,14 +8,12 @@ those of torch, which go on waiting in a loop after each of its operations (meas
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepdft.nn.compiled import compiled
+from deepdft.nn.compiled import arrays, compiled
 from deepdft.nn.elementary import softplus, softplus_and_slope
 from deepdft.nn.interpolation import KNOTS
 
@@ -47,7 +45,7 @@ def filtered_sum(
         n_receivers: number of receivers.
     """
     total = sent.new_zeros(n_receivers, sent.shape[1])
-    _add_filtered_sum(*_arrays(sent, table, first, weights, sender, receiver, total))
+    _add_filtered_sum(*arrays(sent, table, first, weights, sender, receiver, total))
     return total
 
 
@@ -57,7 +55,7 @@ def filtered_sum_derivatives(
     """Derivatives by `sent` and `table`, from the one by the sums (n_receivers, H)."""
     by_sent, by_table = _zeros_like(sent), _zeros_like(table)
     inputs = gradient, sent, table, first, weights, sender, receiver
-    _add_filtered_sum_derivatives(*_arrays(*inputs, by_sent, by_table))
+    _add_filtered_sum_derivatives(*arrays(*inputs, by_sent, by_table))
     return by_sent, by_table
 
 
@@ -86,7 +84,7 @@ def equivariant_sum(
         n_receivers: number of receivers.
     """
     total = sent.new_zeros(n_receivers, 1 + harmonics.shape[1], sent.shape[2])
-    _add_equivariant_sum(*_arrays(sent, table, order_of, first, weights, harmonics, sender, receiver, total))
+    _add_equivariant_sum(*arrays(sent, table, order_of, first, weights, harmonics, sender, receiver, total))
     return total
 
 
@@ -104,7 +102,7 @@ def equivariant_sum_derivatives(
     """Derivatives by `sent` and `table`, from the one by the sums (n_receivers, 1 + M, H)."""
     by_sent, by_table = _zeros_like(sent), _zeros_like(table)
     inputs = gradient, sent, table, order_of, first, weights, harmonics, sender, receiver
-    _add_equivariant_sum_derivatives(*_arrays(*inputs, by_sent, by_table))
+    _add_equivariant_sum_derivatives(*arrays(*inputs, by_sent, by_table))
     return by_sent, by_table
 
 
@@ -123,10 +121,10 @@ def softplus_of_pairs(
     """
     value = sent.new_empty(len(sender), sent.shape[1])
     if not with_slope:
-        _softplus_of_pairs(np.float32(shift), *_arrays(sent, received, sender, receiver, value))
+        _softplus_of_pairs(np.float32(shift), *arrays(sent, received, sender, receiver, value))
         return value, None
     slope = torch.empty_like(value)
-    _softplus_of_pairs_with_slope(np.float32(shift), *_arrays(sent, received, sender, receiver, value, slope))
+    _softplus_of_pairs_with_slope(np.float32(shift), *arrays(sent, received, sender, receiver, value, slope))
     return value, slope
 
 
@@ -135,16 +133,12 @@ def softplus_of_pairs_derivatives(
 ) -> tuple[Tensor, Tensor]:
     """Derivatives by `sent` and `received`, from the one by the values (n_edges, H)."""
     by_sent, by_received = (gradient.new_zeros(count, gradient.shape[1]) for count in (n_senders, n_receivers))
-    _add_softplus_of_pairs_derivatives(*_arrays(gradient, slope, sender, receiver, by_sent, by_received))
+    _add_softplus_of_pairs_derivatives(*arrays(gradient, slope, sender, receiver, by_sent, by_received))
     return by_sent, by_received
 
 
 def _zeros_like(tensor: Tensor) -> Tensor:
     return torch.zeros_like(tensor, memory_format=torch.contiguous_format)
-
-
-def _arrays(*tensors: Tensor) -> list[NDArray[Any]]:
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
 @compiled

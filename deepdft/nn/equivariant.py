@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from deepdft.nn import edge_kernels
-from deepdft.nn.interpolation import Interpolation, Tabulated
+from deepdft.nn.interpolation import Tabulated
+from deepdft.nn.scatter import Ends
 from deepdft.nn.spherical import orders
 
 __all__ = ["equivariant_sum"]
@@ -39,9 +40,8 @@ def equivariant_sum(
     if isinstance(filters, Tabulated):
         sent, filters = sent.to(filters.at.weights.dtype), filters.in_full_precision()
         if sent.device.type == "cpu":
-            return _EquivariantSum.apply(
-                sent, filters.table, order_of, harmonics, filters.at, sender, receiver, n_receivers
-            )
+            ends = Ends(filters.at, sender, receiver, n_receivers)
+            return _EquivariantSum.apply(sent, filters.table, order_of, harmonics, ends)
         filters = filters.values()
     dtype = torch.promote_types(sent.dtype, torch.promote_types(filters.dtype, harmonics.dtype))
     total = sent.new_zeros(n_receivers, 1 + harmonics.shape[1], sent.shape[2], dtype=dtype)
@@ -64,17 +64,8 @@ class _EquivariantSum(torch.autograd.Function):
     """`equivariant_sum` on the CPU; nothing is kept per edge, the derivative looks the filters up again."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 (autograd knows no keywords)
-        ctx: Any,
-        sent: Tensor,
-        table: Tensor,
-        order_of: Tensor,
-        harmonics: Tensor,
-        at: Interpolation,
-        sender: Tensor,
-        receiver: Tensor,
-        n_receivers: int,
-    ) -> Tensor:
+    def forward(ctx: Any, sent: Tensor, table: Tensor, order_of: Tensor, harmonics: Tensor, ends: Ends) -> Tensor:
+        at, sender, receiver, n_receivers = ends
         ctx.save_for_backward(sent, table, order_of, at.first, at.weights, harmonics, sender, receiver)
         return edge_kernels.equivariant_sum(
             sent, table, order_of, at.first, at.weights, harmonics, sender, receiver, n_receivers
@@ -83,4 +74,4 @@ class _EquivariantSum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return *edge_kernels.equivariant_sum_derivatives(gradient, *ctx.saved_tensors), *[None] * 6
+        return *edge_kernels.equivariant_sum_derivatives(gradient, *ctx.saved_tensors), None, None, None

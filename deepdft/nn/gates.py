@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from deepdft.nn import gate_kernels
+from deepdft.nn.compiled import arrays
 from deepdft.nn.radial import safe_norm
 
 __all__ = ["blend", "blend_both", "invariants", "update_both"]
@@ -52,7 +51,7 @@ class _Apply(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
         shapes = operation.shapes(len(inputs[-1]), inputs[-1].shape[-1])[1]
         results = [inputs[0].new_empty(*shape) for shape in shapes]
-        operation.values(*_arrays(*inputs, *results))
+        operation.values(*arrays(*inputs, *results))
         return tuple(results)
 
     @staticmethod
@@ -64,12 +63,8 @@ class _Apply(torch.autograd.Function):
             found = iter(torch.autograd.grad(ctx.operation.plain(*apart), wanted, gradients, create_graph=True))
             return None, *(next(found) if one.requires_grad else None for one in apart)
         by_inputs = [torch.empty_like(one, memory_format=torch.contiguous_format) for one in inputs]
-        ctx.operation.derivatives(*_arrays(*inputs, *gradients, *by_inputs))
+        ctx.operation.derivatives(*arrays(*inputs, *gradients, *by_inputs))
         return None, *by_inputs
-
-
-def _arrays(*tensors: Tensor) -> list[NDArray[np.float32]]:
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
 def blend(gate: Tensor, state: Tensor, update: Tensor) -> Tensor:

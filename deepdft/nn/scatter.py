@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,18 @@ from deepdft.nn import edge_kernels
 from deepdft.nn.interpolation import Interpolation, Tabulated
 from deepdft.nn.softplus import softplus
 
-__all__ = ["filtered_sum", "softplus_of_pairs", "sum_over_neighbours", "with_shared_lonely_probe"]
+__all__ = ["Ends", "filtered_sum", "softplus_of_pairs", "sum_over_neighbours", "with_shared_lonely_probe"]
+
+
+class Ends(NamedTuple):
+    """Of edges: where their lengths lie among the knots of a table, and the vertices that they join."""
+
+    at: Interpolation
+    sender: Tensor
+    """(n_edges,) int64."""
+    receiver: Tensor
+    """(n_edges,) int64, ascending."""
+    n_receivers: int
 
 
 def sum_over_neighbours(messages: Tensor, receiver: Tensor, n_receivers: int) -> Tensor:
@@ -44,7 +55,7 @@ def filtered_sum(
     if isinstance(filters, Tabulated):
         sent, filters = sent.to(filters.at.weights.dtype), filters.in_full_precision()
         if sent.device.type == "cpu":
-            return _FilteredSum.apply(sent, filters.table, filters.at, sender, receiver, n_receivers)
+            return _FilteredSum.apply(sent, filters.table, Ends(filters.at, sender, receiver, n_receivers))
         filters = filters.values()
     return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, n_receivers)
 
@@ -53,16 +64,15 @@ class _FilteredSum(torch.autograd.Function):
     """`filtered_sum` on the CPU; nothing is kept per edge, the derivative looks the filters up again."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 (autograd knows no keywords)
-        ctx: Any, sent: Tensor, table: Tensor, at: Interpolation, sender: Tensor, receiver: Tensor, n_receivers: int
-    ) -> Tensor:
+    def forward(ctx: Any, sent: Tensor, table: Tensor, ends: Ends) -> Tensor:
+        at, sender, receiver, n_receivers = ends
         ctx.save_for_backward(sent, table, at.first, at.weights, sender, receiver)
         return edge_kernels.filtered_sum(sent, table, at.first, at.weights, sender, receiver, n_receivers)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        return *edge_kernels.filtered_sum_derivatives(gradient, *ctx.saved_tensors), None, None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        return *edge_kernels.filtered_sum_derivatives(gradient, *ctx.saved_tensors), None
 
 
 def softplus_of_pairs(sent: Tensor, received: Tensor, sender: Tensor, receiver: Tensor, shift: float = 0.0) -> Tensor:

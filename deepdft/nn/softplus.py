@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from deepdft.nn.compiled import compiled
+from deepdft.nn.compiled import arrays, compiled
 from deepdft.nn.elementary import softplus as softplus_of_one
 from deepdft.nn.elementary import softplus_and_slope
 
@@ -34,12 +34,12 @@ class _Softplus(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, shift: float) -> Tensor:
-        value = torch.empty_like(x, memory_format=torch.contiguous_format)
+        flat, value = x.reshape(-1), torch.empty_like(x, memory_format=torch.contiguous_format)
         if not ctx.needs_input_grad[0]:
-            _without_slope(_flat(x), np.float32(shift), _flat(value))
+            _without_slope(np.float32(shift), *arrays(flat, value.view(-1)))
             return value
         slope = torch.empty_like(value)
-        _with_slope(_flat(x), np.float32(shift), _flat(value), _flat(slope))
+        _with_slope(np.float32(shift), *arrays(flat, value.view(-1), slope.view(-1)))
         ctx.save_for_backward(x, slope)
         return value
 
@@ -50,18 +50,14 @@ class _Softplus(torch.autograd.Function):
         return gradient * (x.sigmoid() if torch.is_grad_enabled() else slope), None
 
 
-def _flat(tensor: Tensor) -> Floats:
-    return tensor.detach().contiguous().view(-1).numpy()
-
-
 @compiled
-def _without_slope(x: Floats, shift: np.float32, value: Floats) -> None:
+def _without_slope(shift: np.float32, x: Floats, value: Floats) -> None:
     for i in range(len(x)):
         value[i] = softplus_of_one(x[i]) - shift
 
 
 @compiled
-def _with_slope(x: Floats, shift: np.float32, value: Floats, slope: Floats) -> None:
+def _with_slope(shift: np.float32, x: Floats, value: Floats, slope: Floats) -> None:
     for i in range(len(x)):
         result, slope[i] = softplus_and_slope(x[i])
         value[i] = result - shift

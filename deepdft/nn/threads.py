@@ -17,20 +17,28 @@ __all__ = ["in_parallel"]
 S = TypeVar("S")
 T = TypeVar("T")
 
+CPU = torch.device("cpu")
+
 _this_thread = threading.local()
 
 
-def in_parallel(function: Callable[[S], T], items: Iterable[S]) -> list[T]:
+def in_parallel(function: Callable[[S], T], items: Iterable[S], *, device: torch.device = CPU) -> list[T]:
     """The function of all items, on as many threads as torch has, while each operation has one.
 
     Operations on a megabyte gain little from threads of their own, and wait for all of them: beside other programs that
     keep the cores busy that is tens of times slower. torch and compiled loops let go of the interpreter's lock.
 
-    Where another call is at it already, or within an item, items follow one another on the caller's thread. torch's
-    number of threads belongs to the whole process: it is 1 until all is done.
+    On another device than the CPU, where another call is at it already, and within an item, items follow one another on
+    the caller's thread. torch's number of threads belongs to the whole process: it is 1 until all is done.
+
+    Args:
+        function: of one item.
+        items: taken in their order, as the results are.
+        device: that the function works on.
     """
     n_threads = torch.get_num_threads()
-    alone = n_threads == 1 or hasattr(_this_thread, "works") or (isinstance(items, Sized) and len(items) <= 1)
+    alone = n_threads == 1 or device.type != "cpu" or hasattr(_this_thread, "works")
+    alone = alone or (isinstance(items, Sized) and len(items) <= 1)
     if alone or not _lock().acquire(blocking=False):
         return [function(item) for item in items]
     modes = _modes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deepdft.data.datamodule import DensityDataModule
 from deepdft.graph.batch import Batch
+from deepdft.models.base import DensityModel
 from deepdft.models.query import EncodedStructure
 from deepdft.plotting import compare_predicted, save
 
@@ -98,13 +99,12 @@ class DensityPicture(pl.Callback):
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         if not trainer.is_global_zero or not (loggers or trainer.should_stop):
             return
-        # Lightning sets `datamodule` without declaring it, and any attribute of a module may be a tensor to mypy
-        data: DensityDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data: DensityDataModule = cast(Any, trainer).datamodule  # Lightning sets it without declaring it
         if not data.split.validation:
             return
         position = data.split.validation[0]
         reference = data.store.density(position, label=data.label)
-        structure = EncodedStructure(pl_module.model, reference.atoms, pbc=data.pbc)  # type: ignore[arg-type]
+        structure = EncodedStructure(cast(DensityModel, pl_module.model), reference.atoms, pbc=data.pbc)
         figure = compare_predicted(reference, structure.density, name=data.store.names[position])
         save(figure, self.file)
         for logger in loggers:

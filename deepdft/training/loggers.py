@@ -16,6 +16,11 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 __all__ = ["MetricsCSV", "keep_metrics_until", "read_metrics"]
 
 
+class _Writer(ExperimentWriter):
+    metrics: list[dict[str, Any]]
+    """Numbers, and the text that the file held, which is written back as it was."""
+
+
 class MetricsCSV(CSVLogger):
     """Writes metrics.csv straight into a run directory and keeps what an interrupted run has written there.
 
@@ -37,9 +42,9 @@ class MetricsCSV(CSVLogger):
             rows = read_metrics(Path(self.save_dir) / "metrics.csv")
             with warnings.catch_warnings():  # Lightning's writer begins a file anew, and says so
                 warnings.filterwarnings("ignore", message=".*exists and is not empty", category=UserWarning)
-                self._experiment = ExperimentWriter(log_dir=self.log_dir)
-            # Lightning declares numbers; what the file held is text, and is written back as it was
-            self._experiment.metrics = rows  # type: ignore[assignment]
+                writer = _Writer(log_dir=self.log_dir)
+            writer.metrics = [*rows]
+            self._experiment = writer
         return self._experiment
 
 

@@ -184,10 +184,8 @@ def test_forcing_the_periodicity_changes_the_structures() -> None:
     assert structures_from_atoms([ase.Atoms("H", cell=[3, 3, 3])], pbc=True).pbc.all()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; the dense path itself is tested above")
 def test_edges_on_another_device_take_the_dense_path() -> None:
-    # the meta device has no data; what matters is that nothing but tensors of that device comes back
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU here; the dense path itself is tested above")
     cell, pbc = CELLS["skewed, 33 degrees"]
     structure = ase.Atoms("C5", scattered(cell, 5, 0), cell=cell, pbc=pbc)
     there = structures_from_atoms([structure], dtype=torch.float64).to("cuda")
