@@ -52,3 +52,4 @@ wheel: $(READY) ## Build the wheel into dist/
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+	find deepdft -name __pycache__ -prune -exec rm -rf {} +
