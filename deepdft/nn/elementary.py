@@ -1,7 +1,7 @@
 """Exponentials in single precision for compiled loops, which make vector instructions of them.
 
-Whoever changes them must delete `deepdft/nn/__pycache__` (`make clean` does): Numba keeps a loop of another file with what
-it used, and looks only at that file's date.
+Whoever changes them must delete `deepdft/nn/__pycache__` (`make clean` does): Numba keeps a loop of another file with
+what it used, and looks only at that file's date.
 """
 
 from __future__ import annotations
