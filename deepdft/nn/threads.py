@@ -19,8 +19,6 @@ T = TypeVar("T")
 
 CPU = torch.device("cpu")
 
-_this_thread = threading.local()
-
 
 def in_parallel(function: Callable[[S], T], items: Iterable[S], *, device: torch.device = CPU) -> list[T]:
     """The function of all items, on as many threads as torch has, while each operation has one.
@@ -37,8 +35,7 @@ def in_parallel(function: Callable[[S], T], items: Iterable[S], *, device: torch
         device: that the function works on.
     """
     n_threads = torch.get_num_threads()
-    alone = n_threads == 1 or device.type != "cpu" or hasattr(_this_thread, "works")
-    alone = alone or (isinstance(items, Sized) and len(items) <= 1)
+    alone = n_threads == 1 or device.type != "cpu" or (isinstance(items, Sized) and len(items) <= 1)
     if alone or not _lock().acquire(blocking=False):
         return [function(item) for item in items]
     modes = _modes()
@@ -76,7 +73,6 @@ def _modes() -> Callable[[], ExitStack]:
 
 
 def _begin_to_work() -> None:
-    _this_thread.works = True
     torch.get_num_threads()  # at first torch gives a thread as many as the process has
     torch.set_num_threads(1)
 
