@@ -4,20 +4,19 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tarfile
-import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from deepdft.data.store import DensityStore
+from tests.cli.processes import children, running, said_of, wait_for_the_end, wait_until
 
 COMMAND = [sys.executable, "-m", "deepdft.cli.convert"]
 REPOSITORY = Path(__file__).parents[2]
@@ -56,59 +55,20 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("shard-*.h5")}
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+def workers_of(process: subprocess.Popen[str]) -> set[int]:
+    return {child for child in children(process.pid) if "spawn_main" in said_of(child, "cmdline")}
 
 
-def start(source: Path, output: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        arguments(source, output),
-        cwd=output.parent,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
-def start_and_wait_for_a_shard(source: Path, output: Path) -> tuple[subprocess.Popen[str], list[int]]:
-    process = start(source, output)
+def wait_for_a_shard(output: Path, process: subprocess.Popen[str]) -> set[int]:
+    """The workers at the time when the first shard is there."""
     wait_until(lambda: list(output.glob("shard-*.h5")), process)
-    return process, workers_of(process)
+    return workers_of(process)
 
 
 def has_python_s_handler(pid: int) -> bool:
     """Whether SIGINT would raise KeyboardInterrupt there: the interpreter runs, but has hardly imported anything."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = int(status.split("SigCgt:")[1].split()[0], base=16)
-    return bool(caught >> (signal.SIGINT - 1) & 1)
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def wait_for_the_end(pids: list[int]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not all(has_ended(pid) for pid in pids):
-        time.sleep(0.02)
-    left = [pid for pid in pids if not has_ended(pid)]
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    assert not left, "a worker outlived its parent"
+    caught = re.search(r"SigCgt:\s*(\w+)", said_of(pid, "status"))
+    return caught is not None and bool(int(caught[1], base=16) >> (signal.SIGINT - 1) & 1)
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +85,11 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_killed_in_the_middle_and_resumed_it_gives_the_same_bytes(source: Path, whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "store"
-    process, workers = start_and_wait_for_a_shard(source, output)
-    process.kill()
-    assert len(workers) == 2
-    wait_for_the_end(workers)
-    process.communicate()
+    with running(arguments(source, output), tmp_path, ENVIRONMENT) as process:
+        workers = wait_for_a_shard(output, process)
+        process.kill()
+        assert len(workers) == 2
+        wait_for_the_end(workers)
     finished = {path.name: path.stat().st_ino for path in output.glob("shard-*.h5")}
     assert 0 < len(finished) < len(contents(whole))
     assert not (output / "index.json").exists()
@@ -142,30 +102,32 @@ def test_killed_in_the_middle_and_resumed_it_gives_the_same_bytes(source: Path, 
 
 
 def test_a_killed_worker_ends_the_command_with_a_remedy(source: Path, tmp_path: Path) -> None:
-    process, workers = start_and_wait_for_a_shard(source, tmp_path / "store")
-    os.kill(workers[0], signal.SIGKILL)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert errors.startswith("error: a worker was killed, perhaps for lack of memory")
-    assert "fewer workers" in errors
-    assert errors.count("\n") == 1
-    wait_for_the_end(workers)
+    with running(arguments(source, tmp_path / "store"), tmp_path, ENVIRONMENT) as process:
+        workers = wait_for_a_shard(tmp_path / "store", process)
+        os.kill(min(workers), signal.SIGKILL)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert errors.startswith("error: a worker was killed, perhaps for lack of memory")
+        assert "fewer workers" in errors
+        assert errors.count("\n") == 1
+        wait_for_the_end(workers)
 
 
 def test_ctrl_c_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
-    process, workers = start_and_wait_for_a_shard(source, tmp_path / "store")
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert errors == "interrupted; to go on: the same command; finished shards are kept\n"
-    wait_for_the_end(workers)
+    with running(arguments(source, tmp_path / "store"), tmp_path, ENVIRONMENT) as process:
+        workers = wait_for_a_shard(tmp_path / "store", process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 130
+        assert errors == "interrupted; to go on: the same command; finished shards are kept\n"
+        wait_for_the_end(workers)
 
 
 def test_ctrl_c_while_workers_are_starting_ends_as_quietly(source: Path, tmp_path: Path) -> None:
-    process = start(source, tmp_path / "store")
-    wait_until(lambda: any(has_python_s_handler(worker) for worker in workers_of(process)), process)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    with running(arguments(source, tmp_path / "store"), tmp_path, ENVIRONMENT) as process:
+        wait_until(lambda: any(has_python_s_handler(worker) for worker in workers_of(process)), process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (
         130,
         "interrupted; to go on: the same command; finished shards are kept\n",

@@ -6,9 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from deepdft.data.store import DensityStore
+from tests.cli.processes import descendants, running, wait_for_the_end, wait_until
 
 COMMAND = [sys.executable, "-m", "deepdft.cli.generate"]
 REPOSITORY = Path(__file__).parents[2]
@@ -91,30 +90,6 @@ def results(output: Path) -> list[Path]:
     return list((output / ".conversion" / "results").glob("*.json"))
 
 
-def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def descendants(pid: int) -> set[int]:
-    """All processes that a process has started, and those they have."""
-    found: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found |= {int(child)} | descendants(int(child))
-    return found
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_a_generation_that_was_stopped_loses_only_what_was_running(
     tmp_path: Path, molecules: Path, how: signal.Signals
@@ -124,31 +99,21 @@ def test_a_generation_that_was_stopped_loses_only_what_was_running(
     log.mkdir()
     output = tmp_path / "store"
     arguments = [f"structures={molecules}", f"output={output}", "workers=2", *fake(seconds=1.0, log=log)]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    wait_until(lambda: len(results(output)) >= 2, process)
-    workers = descendants(process.pid)
-    assert len(workers) >= 2
-    if how == signal.SIGINT:
-        os.killpg(process.pid, how)  # as the terminal does
-    else:
-        process.kill()
-    _, errors = process.communicate(timeout=60)
-    if how == signal.SIGINT:
-        assert process.returncode == 130
-        assert errors.splitlines()[-1] == "interrupted; to go on: the same command; structures that are done are kept"
-        assert "Traceback" not in errors
-    deadline = time.monotonic() + 30
-    while not all(has_ended(pid) for pid in workers):
-        assert time.monotonic() < deadline, "a worker outlived its parent"
-        time.sleep(0.05)
+    with running([*COMMAND, *arguments], tmp_path, ENVIRONMENT) as process:
+        wait_until(lambda: len(results(output)) >= 2, process)
+        workers = descendants(process.pid)
+        assert len(workers) >= 2
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)  # as the terminal does
+        else:
+            process.kill()
+        _, errors = process.communicate(timeout=60)
+        if how == signal.SIGINT:
+            assert process.returncode == 130
+            last = errors.splitlines()[-1]
+            assert last == "interrupted; to go on: the same command; structures that are done are kept"
+            assert "Traceback" not in errors
+        wait_for_the_end(workers)
     kept = {path.name for path in results(output)}
     assert 2 <= len(kept) < 6
     result = run(*arguments, cwd=tmp_path)
