@@ -25,6 +25,7 @@ from torch import Tensor
 from deepdft.graph.batch import Structures
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.models.base import DensityModel
+from deepdft.models.query import EncodedStructure
 
 __all__ = ["STRUCTURES", "ModelContract", "densities"]
 
@@ -160,6 +161,9 @@ class ModelContract(ABC):
                 for part in points.split([1, 5, 3])
             ]
         _assert_equal(torch.cat(parts), whole)
+        encoded = EncodedStructure(model, atoms)
+        for encoded.piece_size in (2, 4, 9, 10):
+            _assert_equal(torch.from_numpy(encoded.density(points.numpy())), whole)
 
     def test_any_points_of_a_structure_have_the_density_that_edges_give(
         self, model: DensityModel, atoms: ase.Atoms

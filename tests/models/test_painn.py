@@ -38,6 +38,13 @@ def test_internal_vectors_turn_with_the_structure_and_scalars_stay() -> None:
                 torch.testing.assert_close(after[:, 2:], expected, rtol=0.0, atol=1e-10)
 
 
+def test_the_last_step_makes_the_scalars_that_a_whole_step_makes() -> None:
+    torch.manual_seed(0)
+    step = PaiNN(hidden_size=10, n_interactions=1).double().probe_steps[0]
+    scalar, vector, message = (torch.randn(7, *shape, dtype=torch.float64) for shape in ((10,), (3, 10), (4, 10)))
+    torch.testing.assert_close(step.scalars(scalar, vector, message), step(scalar, vector, message)[0])
+
+
 def test_the_published_size_is_the_default() -> None:
     model = PaiNN()
     assert (len(model.probe_steps), model.hidden_size, model.cutoff, model.basis.size) == (3, 128, 4.0, 30)
