@@ -1,10 +1,10 @@
-"""What limits the orbital model, its basis or the network? Coefficients of single molecules, fitted directly.
+"""What limits the orbital model, its basis or the network? Coefficients of single structures, fitted directly.
 
-    python experiments/model_comparison/basis_limit.py STORE RUN [N_MOLECULES]
+    python experiments/model_comparison/basis_limit.py STORE RUN [N_STRUCTURES]
 
-For test molecules of a store the coefficients that a trained run (deepdft-train model=orbital) predicts are optimised
-further on the molecule's own density, with the loss of the training but no network. What remains is the limit of the
-basis (or of this optimisation). Writes basis_limit.json beside this file.
+For test structures of a store the coefficients that a trained run (deepdft-train model=orbital) predicts are optimised
+further on the structure's own density, with the loss of the training but no network. What remains is the limit of the
+basis (or of this optimisation). Adds to basis_limit.json beside this file.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from deepdft import Predictor, metrics
 from deepdft.data.splits import load_split
 from deepdft.data.store import DensityStore
 from deepdft.density import DensityGrid
-from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
+from deepdft.graph.batch import Structures
+from deepdft.graph.neighbors import atom_graph, probe_graph
 from deepdft.models.orbital import Orbital, OrbitalStates
 
 HERE = Path(__file__).parent
 STEPS, POINTS, RATE = 1500, 2000, 1e-3
 
 
-def fitted(model: Orbital, density: DensityGrid) -> np.ndarray:
+def fitted(model: Orbital, structures: Structures, density: DensityGrid) -> np.ndarray:
     """The density (nx, ny, nz) of coefficients that are optimised on it."""
-    structures = structures_from_atoms([density.atoms], pbc=False, dtype=torch.float32)
     with torch.no_grad():
         found = model.encode(atom_graph(structures, model.cutoff)).coefficients
     changes = torch.zeros_like(found.transpose(1, 2), memory_format=torch.contiguous_format).requires_grad_(True)
@@ -64,17 +64,20 @@ def main(folder: Path, run: Path, count: int) -> None:
     store = DensityStore(folder)
     predictor = Predictor.from_checkpoint(run)
     assert isinstance(predictor.model, Orbital)
-    rows = {}
+    path = HERE / "basis_limit.json"
+    rows = json.loads(path.read_text()) if path.is_file() else {}
     for position in load_split(None, store).test[:count]:
         density = store.density(position)
-        network = predictor.encode(density.atoms).density(density.points()).reshape(density.shape)
+        encoded = predictor.encode(density.atoms)
+        network = encoded.density(density.points()).reshape(density.shape)
+        best = fitted(predictor.model, encoded.structures, density)
         rows[store.names[position]] = {
             "formula": store.formulas[position],
             "network": round(float(metrics.eps_mae(network, density.values)), 4),
-            "coefficients fitted": round(float(metrics.eps_mae(fitted(predictor.model, density), density.values)), 4),
+            "coefficients fitted": round(float(metrics.eps_mae(best, density.values)), 4),
         }
         print(store.names[position], rows[store.names[position]], flush=True)
-        (HERE / "basis_limit.json").write_text(json.dumps(rows, indent=1) + "\n")
+        path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

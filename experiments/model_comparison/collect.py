@@ -71,7 +71,7 @@ def tables(records: dict[str, dict[str, Any]]) -> str:
         ]
         if lines:
             text += [f"## {store}: {TITLES[store]}", "", HEAD, *lines, ""]
-    for part in ("long", "settings", "lighter", "efficiency", "ablations", "bundled"):
+    for part in ("long", "settings", "lighter", "regularised", "efficiency", "ablations", "bundled"):
         mine = {name.removeprefix(f"{part}/"): r for name, r in records.items() if name.startswith(f"{part}/")}
         lines = [row(name, r) for name, r in sorted(mine.items(), key=lambda item: item[1]["eps_mae"]["mean"])]
         if lines:

@@ -39,6 +39,7 @@ MODELS = {
 LONG = MODELS | {
     "painn": [*PAINN, "optimizer.lr=1e-3", "model.baseline=superposition"],  # 2e-3 diverges after 2700 steps
 }
+LONG_FROM = 12.0  # minutes of training
 EFFICIENCY = {  # model, steps, and the run with all training structures
     "orbital": (ORBITAL, 6160, "lighter/K-12"),
     "schnet": (MODELS["schnet"], 5949, "sets/qm9_small-schnet"),
@@ -71,6 +72,17 @@ ABLATIONS = {
         "slater": ["model._target_=exponents.Slater"],
         "element-contractions": ["model._target_=exponents.ElementContractions"],
     }.items()
+}
+
+REGULARISED_STEPS = {"qm9_small": 2500, "nmc": 2000}
+WITH_ADAMW = ["optimizer=adamw", *(part for part in ORBITAL if part != "optimizer=adam")]
+REGULARISED = {
+    "none": ORBITAL,
+    "T-1": [*ORBITAL, "model.n_interactions=1"],
+    "T-2": [*ORBITAL, "model.n_interactions=2"],
+    "H-32": [*ORBITAL, "model.hidden_size=32"],
+    "weight-decay-0.3": [*WITH_ADAMW, "optimizer.weight_decay=0.3"],
+    "weight-decay-1": [*WITH_ADAMW, "optimizer.weight_decay=1.0"],
 }
 
 LIGHTER_STEPS = 6160  # what eight minutes were for the default

@@ -5,11 +5,12 @@
 STORES holds the stores qm9_small, qm9_large, qm9, ec and nmc as deepdft-generate made them (README.md); PART is one of
 
     settings     a small sweep for SchNet and PaiNN on qm9_small, from which `models.py` takes the best
-    sets         all models on all stores, at equal time
+    sets         all models on all stores, at equal time; from twelve minutes on with the settings of `long`
     equal_steps  after `sets`: the faster models again, for as many steps as the slowest had
     efficiency   10, 20 and 40 of the 77 training molecules of qm9_small, as many steps as with all
     ablations    the orbital model with one thing changed, 1000 steps on qm9_small
     lighter      what made it cheaper at no cost there, as many steps as it has in `sets`
+    regularised  the orbital model with less freedom, on qm9_small and nmc
     long         all models on qm9_small again, meant for --minutes 60: half an hour of two cores
     bundled      the model that comes with the package: orbitals on `both`, qm9_small and qm9_large joined
 
@@ -33,9 +34,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from models import ABLATIONS, EFFICIENCY, LIGHTER, LIGHTER_STEPS, LONG, MODELS, ORBITAL, SETS, SETTINGS
+from models import (
+    ABLATIONS,
+    EFFICIENCY,
+    LIGHTER,
+    LIGHTER_STEPS,
+    LONG,
+    LONG_FROM,
+    MODELS,
+    ORBITAL,
+    REGULARISED,
+    REGULARISED_STEPS,
+    SETS,
+    SETTINGS,
+)
 
-PARTS = ("settings", "sets", "equal_steps", "efficiency", "ablations", "lighter", "long", "bundled")
+PARTS = ("settings", "sets", "equal_steps", "efficiency", "ablations", "lighter", "regularised", "long", "bundled")
 CALIBRATION = 150  # steps
 VALIDATIONS = 10
 COMMON = [
@@ -151,6 +165,12 @@ def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
     if part in on_small:
         variants, length = on_small[part]
         return [Run(f"{part}/{key}", small, value, length) for key, value in variants.items()]
+    if part == "regularised":
+        return [
+            Run(f"regularised/{store}-{key}", stores / store, value, Length(steps=steps))
+            for store, steps in REGULARISED_STEPS.items()
+            for key, value in REGULARISED.items()
+        ]
     if part == "bundled":
         return [Run("bundled/orbital", stores / "both", ORBITAL, Length(minutes=minutes))]
     if part == "efficiency":
@@ -169,7 +189,7 @@ def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
         if (stores / name / "index.json").is_file():
             found += [
                 Run(f"sets/{name}-{key}", stores / name, value, Length(minutes=minutes))
-                for key, value in MODELS.items()
+                for key, value in (LONG if minutes >= LONG_FROM else MODELS).items()
             ]
     return found
 
