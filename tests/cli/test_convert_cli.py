@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from deepdft.data.store import DensityStore
-from tests.cli.processes import children, running, said_of, wait_for_the_end, wait_until
+from tests.cli.processes import children, has_ended, running, said_of, wait_for_the_end, wait_until
 
 COMMAND = [sys.executable, "-m", "deepdft.cli.convert"]
 REPOSITORY = Path(__file__).parents[2]
@@ -87,8 +87,8 @@ def test_killed_in_the_middle_and_resumed_it_gives_the_same_bytes(source: Path, 
     output = tmp_path / "store"
     with running(arguments(source, output), tmp_path, ENVIRONMENT) as process:
         workers = wait_for_a_shard(output, process)
+        assert [has_ended(worker) for worker in workers] == [False, False]
         process.kill()
-        assert len(workers) == 2
         wait_for_the_end(workers)
     finished = {path.name: path.stat().st_ino for path in output.glob("shard-*.h5")}
     assert 0 < len(finished) < len(contents(whole))
