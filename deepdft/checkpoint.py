@@ -244,10 +244,21 @@ def _load_weights(model: DensityModel, state_dict: Mapping[str, torch.Tensor], f
     weights = {
         name.removeprefix(STATE_PREFIX): value for name, value in state_dict.items() if name.startswith(STATE_PREFIX)
     }
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{file}: the weights do not fit the model config: {error}") from error
+    expected = {name: value.shape for name, value in model.state_dict().items()}
+    odd = {
+        "missing": sorted(expected.keys() - weights.keys()),
+        "unknown": sorted(weights.keys() - expected.keys()),
+        "of another shape": [
+            name for name in weights if expected.get(name, weights[name].shape) != weights[name].shape
+        ],
+    }
+    if any(odd.values()):
+        counts = ", ".join(f"{len(names)} {what} ({names[0]}…)" for what, names in odd.items() if names)
+        raise ValueError(
+            f"{file}: the weights do not fit the model config: {counts}; "
+            "the config was changed, or the file is from another version of the model, which must be trained anew"
+        )
+    model.load_state_dict(weights)
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from deepdft.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
+from deepdft.models.schnet import SchNet
 
 CONFIG = {"_target_": "deepdft.models.schnet.SchNet", "hidden_size": 8, "n_interactions": 1}
 
@@ -60,10 +61,19 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path, checkpoint: Checkpoint) 
 
 
 def test_weights_that_do_not_fit_the_config_are_named(tmp_path: Path, checkpoint: Checkpoint) -> None:
-    wrong = Checkpoint(checkpoint.model, CONFIG | {"hidden_size": 16})
-    save_checkpoint(tmp_path / "wrong.ckpt", wrong)
-    with pytest.raises(ValueError, match="do not fit the model config"):
-        load_checkpoint(tmp_path / "wrong.ckpt")
+    save_checkpoint(tmp_path / "wide.ckpt", Checkpoint(checkpoint.model, CONFIG | {"hidden_size": 16}))
+    with pytest.raises(
+        ValueError, match=r"wide\.ckpt: .* do not fit the model config: \d+ of another shape \(\w+"
+    ) as wide:
+        load_checkpoint(tmp_path / "wide.ckpt")
+    assert "\n" not in str(wide.value)
+    save_checkpoint(tmp_path / "deep.ckpt", Checkpoint(checkpoint.model, CONFIG | {"n_interactions": 2}))
+    with pytest.raises(ValueError, match=r"config: \d+ missing \(atom_steps\.0\."):
+        load_checkpoint(tmp_path / "deep.ckpt")
+    deep = Checkpoint(SchNet(hidden_size=8, n_interactions=2), CONFIG)
+    save_checkpoint(tmp_path / "shallow.ckpt", deep)
+    with pytest.raises(ValueError, match=r"config: \d+ unknown \(atom_steps\.0\."):
+        load_checkpoint(tmp_path / "shallow.ckpt")
 
 
 class Hostile:

@@ -2,7 +2,8 @@
 
 An edge is where the distance is strictly below the cutoff, compared in float64. No atom has an edge to itself, but its
 own periodic images are neighbours like any other. Edges come sorted by receiver, then sender (see `graph.batch`).
-On the CPU, atom edges come from vesin and probe edges from k-d trees; on other devices both come from dense distances.
+On the CPU, atom edges come from vesin and probe edges from `graph.pairs`; on other devices both come from dense
+distances.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import ase
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor
 from vesin import NeighborList
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph, Structures
 from deepdft.graph.images import Array, complete_cell, periodic_images, wrap_shifts
+from deepdft.graph.pairs import pairs_within
 from deepdft.vectors import rows_times
 
 __all__ = [
@@ -35,9 +36,6 @@ Edges = tuple[NDArray[np.int64], Array]
 
 EdgeTensors = tuple[Tensor, Tensor]
 """The same as tensors on the model's device."""
-
-PROBES_PER_TREE = 10_000
-"""Larger trees of probes fall out of the cache (measured: fastest between 5 and 20 thousand)."""
 
 DENSE_PAIRS = 20_000_000
 """Probe–image pairs whose differences are held at once on a device: 0.5 GB in float64."""
@@ -120,7 +118,7 @@ def atom_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: fl
 
 
 def probe_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], probes: Array, cutoff: float) -> Edges:
-    """Edges from the atoms of one structure to probes: trees of probes against a tree of atom images.
+    """Edges from the atoms of one structure to probes.
 
     Args:
         positions: (n_atoms, 3) Å, float64.
@@ -135,21 +133,10 @@ def probe_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], probes: A
     complete = complete_cell(cell, pbc)
     images = periodic_images(positions, complete, pbc, cutoff)
     wrap = wrap_shifts(probes, complete, pbc)
-    tree = cKDTree(images.positions)
-    receivers, found = [], []
-    for start in range(0, len(probes), PROBES_PER_TREE):
-        chunk = cKDTree((probes + wrap)[start : start + PROBES_PER_TREE])
-        pairs = chunk.sparse_distance_matrix(tree, cutoff, output_type="ndarray")
-        pairs = pairs[pairs["v"] < cutoff]
-        receivers.append(pairs["i"] + start)
-        found.append(pairs["j"])
-    receiver, image = (
-        np.concatenate([[], *receivers]).astype(np.int64),
-        np.concatenate([[], *found]).astype(np.int64),
-    )
-    order = np.lexsort((images.atom[image], receiver))
-    receiver, image = receiver[order], image[order]
-    return np.stack([images.atom[image], receiver]), images.shift[image] - wrap[receiver]
+    receiver, image = pairs_within(probes + wrap, images.positions, cutoff)  # images are in the order of atoms
+    # take: four times as fast as indexing rows
+    shift = images.shift.take(image, axis=0) - wrap.take(receiver, axis=0)
+    return np.stack([images.atom.take(image), receiver]), shift
 
 
 def dense_probe_edges(

@@ -1,4 +1,4 @@
-"""Structures to predict: frames of any file that ASE reads, or a molecule from a SMILES."""
+"""Structures to predict: frames of any file that ASE reads, of a density, or a molecule from a SMILES."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 import ase
 import ase.io
 import numpy as np
+from ase.utils import string2index
 
 from deepdft.inference.smiles import atoms_from_smiles
+from deepdft.io import DensityFormatError, read_density
+from deepdft.io.formats import format_of
 
 __all__ = ["read_structures"]
 
@@ -49,7 +52,9 @@ def read_structures(source: str, *, frames: str | int = ":", pbc: bool | None = 
 
 def _read(path: Path, frames: str | int) -> list[ase.Atoms]:
     try:
-        found = ase.io.read(path, index=str(frames))
+        found = _of_density(path, frames) if _is_density(path) else ase.io.read(path, index=str(frames))
+    except DensityFormatError as error:
+        raise ValueError(f"structure={error}") from error
     except (IndexError, StopIteration) as error:  # the latter from formats that are read frame by frame
         raise ValueError(f"structure={path}: no frame {frames}") from error
     except Exception as error:  # ASE's readers raise what they like at a damaged file
@@ -59,3 +64,14 @@ def _read(path: Path, frames: str | int) -> list[ase.Atoms]:
     if not structures:
         raise ValueError(f"structure={path}: no frames in {frames}")
     return structures
+
+
+def _is_density(path: Path) -> bool:
+    """Whether the file holds a density by its name; ASE reads some of them, but not where they say what repeats."""
+    return format_of(path.name) is not None and ".vasp" not in path.suffixes  # which may be a structure alone
+
+
+def _of_density(path: Path, frames: str | int) -> ase.Atoms | list[ase.Atoms]:
+    """As `ase.io.read`: a structure for an index, a list for a slice of the only frame."""
+    only, index = [read_density(path).atoms], string2index(str(frames))
+    return only[index] if isinstance(index, slice) else only[int(index)]

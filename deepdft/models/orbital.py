@@ -72,7 +72,7 @@ class Orbital(DensityModel):
         n_orbitals: int = 12,
         n_radial: int = 12,
         max_order: int = 3,
-        smallest_exponent: float = 0.25,
+        smallest_exponent: float = 0.5,
         largest_exponent: float = 100.0,
         hidden_size: int = 64,
         n_interactions: int = 3,

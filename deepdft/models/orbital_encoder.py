@@ -1,8 +1,8 @@
 """Atoms with features of all orders l = 0…L that rotate as spherical harmonics do: PaiNN's scheme beyond vectors.
 
 Messages carry the sender's scalars times Y_lm of the edge, and the sender's features of the same order. Updates mix
-channels within an order, and orders through invariants. Everything is exactly equivariant under rotations and
-reflections.
+channels within an order, and orders through products of the features as functions on the sphere: where an atom's
+neighbours are, seen together. Everything is exactly equivariant under rotations and reflections.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack, two_layers
 from deepdft.nn.radial import CosineCutoff, Radial, RadialFeatures, SincBasis, safe_norm
-from deepdft.nn.spherical import orders, solid_harmonics
+from deepdft.nn.spherical import orders, products_on_sphere, solid_harmonics
 
 __all__ = ["OrderEncoder", "PerOrder"]
 
@@ -61,7 +61,8 @@ class Interaction(nn.Module):
         self.sent = two_layers(hidden_size, hidden_size, (1 + 2 * max_order) * hidden_size, nn.SiLU)
         self.filter = nn.Linear(n_basis, (1 + 2 * max_order) * hidden_size)
         self.mixed = PerOrder(max_order, hidden_size, 2 * hidden_size)
-        self.update = two_layers((1 + max_order) * hidden_size, hidden_size, (1 + 2 * max_order) * hidden_size, nn.SiLU)
+        self.products = PerOrder(max_order, hidden_size, hidden_size)
+        self.update = two_layers((1 + max_order) * hidden_size, hidden_size, (1 + 3 * max_order) * hidden_size, nn.SiLU)
         self.register_buffer("order_of", torch.tensor(orders(max_order)[1:]) - 1, persistent=False)
 
     def filters(self, edges: RadialFeatures) -> Tensor:
@@ -83,14 +84,16 @@ class Interaction(nn.Module):
         return torch.cat([own, gates.index_select(1, self.order_of) * features], dim=1)
 
     def _update(self, scalars: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Two mixtures U v and V v: their products are invariants, and gates let U v through."""
+        """Two mixtures U v and V v: their products are invariants and new features; gates let these and U v through."""
         left, right = self.mixed(features).split(self.hidden_size, dim=-1)
         invariants = self._per_order(left * right)  # (n_atoms, L, H)
         norms = (self._per_order(right * right) + 1e-8).sqrt()
-        change = self.update(torch.cat([scalars, norms.flatten(1)], dim=-1)).unflatten(-1, (1 + 2 * self.max_order, -1))
-        of_products, gates = change[:, 1:].split(self.max_order, dim=1)
-        scalars = scalars + change[:, 0] + (of_products * invariants).sum(dim=1)
-        return scalars, features + gates.index_select(1, self.order_of) * left
+        products = self.products(products_on_sphere(left, right, self.max_order))
+        change = self.update(torch.cat([scalars, norms.flatten(1)], dim=-1)).unflatten(-1, (1 + 3 * self.max_order, -1))
+        of_invariants, *gates = change[:, 1:].split(self.max_order, dim=1)
+        of_left, of_products = (gate.index_select(1, self.order_of) for gate in gates)
+        scalars = scalars + change[:, 0] + (of_invariants * invariants).sum(dim=1)
+        return scalars, features + of_left * left + of_products * products
 
     def _per_order(self, products: Tensor) -> Tensor:
         """Mean over m: (n_atoms, Σ(2l + 1), H) → (n_atoms, L, H)."""
@@ -107,7 +110,8 @@ class OrderEncoder(nn.Module):
         cutoff: length below which atoms are joined, Å.
         n_basis: functions that expand distances.
 
-    Source: PaiNN, Schütt et al. 2021 (arXiv 2102.03150), Eq. 7 to 10, with every order in place of vectors.
+    Source: PaiNN, Schütt et al. 2021 (arXiv 2102.03150), Eq. 7 to 10, with every order in place of vectors, and with
+    products of features.
     """
 
     def __init__(self, *, hidden_size: int, max_order: int, n_interactions: int, cutoff: float, n_basis: int) -> None:

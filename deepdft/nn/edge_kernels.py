@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepdft.nn.compiled import arrays, compiled
+from deepdft.compiled import arrays, compiled
 from deepdft.nn.elementary import softplus, softplus_and_slope
 from deepdft.nn.interpolation import KNOTS
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from deepdft.nn.compiled import compiled
+from deepdft.compiled import compiled
 
 __all__ = ["sigmoid", "softplus", "softplus_and_slope"]
 

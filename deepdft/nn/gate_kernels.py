@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from deepdft.compiled import compiled
 from deepdft.nn import radial
-from deepdft.nn.compiled import compiled
 from deepdft.nn.elementary import sigmoid
 
 __all__ = [

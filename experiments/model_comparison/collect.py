@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from models import EFFICIENCY, MODELS, SETS
+from models import MODELS, SETS
 from PIL import Image
 
 from deepdft.plotting import learning_curves, save
@@ -71,7 +71,7 @@ def tables(records: dict[str, dict[str, Any]]) -> str:
         ]
         if lines:
             text += [f"## {store}: {TITLES[store]}", "", HEAD, *lines, ""]
-    for part in ("long", "settings", "lighter", "regularised", "efficiency", "ablations", "bundled"):
+    for part in ("long", "settings", "efficiency", "ablations", "crystals", "bundled"):
         mine = {name.removeprefix(f"{part}/"): r for name, r in records.items() if name.startswith(f"{part}/")}
         lines = [row(name, r) for name, r in sorted(mine.items(), key=lambda item: item[1]["eps_mae"]["mean"])]
         if lines:
@@ -94,13 +94,13 @@ def pictures(records: dict[str, dict[str, Any]]) -> None:
             )
             save(figure, HERE / f"learning_{name}.png")
     curves = {}
-    for model, (_, _, with_all) in EFFICIENCY.items():
+    for model in MODELS:
         points = [
             (count, records[name]["eps_mae"]["mean"])
             for count in (10, 20, 40)
             if (name := f"efficiency/{model}-{count}") in records
         ]
-        if with_all in records:
+        if (with_all := f"sets/qm9_small-{model}") in records:
             points.append((77, records[with_all]["eps_mae"]["mean"]))
         if len(points) > 1:
             curves[model] = tuple(zip(*points, strict=True))

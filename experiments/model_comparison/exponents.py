@@ -1,6 +1,7 @@
-"""The orbital model with other radial functions: ablations of `run.py` only.
+"""The orbital model in other forms: ablations of `run.py` only.
 
-Exponents that are learned, contractions of each element's own, and Slater-like functions instead of Gaussians.
+Without products of features, and with other radial functions: exponents that are learned, contractions of each
+element's own, and Slater-like functions instead of Gaussians.
 """
 
 from __future__ import annotations
@@ -24,6 +25,16 @@ class Exponential(nn.Module):
 
     def right_inverse(self, value: Tensor) -> Tensor:
         return value.log()
+
+
+class NoProducts(Orbital):
+    """Features are mixed within an order only; orders meet in invariants."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for interaction in self.encoder.interactions:
+            for parameter in interaction.products.parameters():
+                nn.init.zeros_(parameter).requires_grad_(False)
 
 
 class LearnedExponents(Orbital):
@@ -77,7 +88,7 @@ class SlaterBasis(OrbitalBasis):
         """Compute the mixing anew, as `OrbitalBasis` does for Gaussians."""
         r = torch.linspace(0.0, float(self.shells[0].reach), 4001, dtype=torch.float64)
         squared = r.square()[None, None]
-        radials = [self._functions(squared, torch.ones_like(squared), shell)[0] for shell in self.shells]
+        radials = [self._radial(squared, shell)[0] for shell in self.shells]
         for order in range(self.max_order + 1):
             functions = torch.cat(radials).T * r[:, None] ** order  # (n_points, n_radial)
             norms = torch.linalg.norm(r[:, None] * functions, dim=0)
@@ -88,11 +99,10 @@ class SlaterBasis(OrbitalBasis):
             self.mixing[order] = inverse_root / norms[:, None] * (at_equal_maxima * at_equal_maxima.mean()).sqrt()
         return self
 
-    def _functions(self, squared: Tensor, harmonics: Tensor, shell: Any) -> Tensor:
+    def _radial(self, squared: Tensor, shell: Any) -> Tensor:
         end = (1.0 - squared / shell.reach**2).clamp(min=0.0) ** 3
         distance = (squared + self.ROUNDED**2).sqrt() - self.ROUNDED
-        radial = torch.exp(-(10.0 * self.exponents[shell.radials, None]).sqrt() * distance) * end
-        return (radial[:, :, None] * harmonics[:, None]).flatten(1, 2)
+        return torch.exp(-(10.0 * self.exponents[shell.radials, None]).sqrt() * distance) * end
 
 
 class Slater(Orbital):

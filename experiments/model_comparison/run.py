@@ -7,10 +7,9 @@ STORES holds the stores qm9_small, qm9_large, qm9, ec and nmc as deepdft-generat
     settings     a small sweep for SchNet and PaiNN on qm9_small, from which `models.py` takes the best
     sets         all models on all stores, at equal time; from twelve minutes on with the settings of `long`
     equal_steps  after `sets`: the faster models again, for as many steps as the slowest had
-    efficiency   10, 20 and 40 of the 77 training molecules of qm9_small, as many steps as with all
+    efficiency   after `sets`: 10, 20 and 40 of the 77 training molecules of qm9_small, as many steps as with all
     ablations    the orbital model with one thing changed, 1000 steps on qm9_small
-    lighter      what made it cheaper at no cost there, as many steps as it has in `sets`
-    regularised  the orbital model with less freedom, on qm9_small and nmc
+    crystals     some of the same on nmc, 2000 steps
     long         all models on qm9_small again, meant for --minutes 60: half an hour of two cores
     bundled      the model that comes with the package: orbitals on `both`, qm9_small and qm9_large joined
 
@@ -36,20 +35,17 @@ from typing import NamedTuple
 
 from models import (
     ABLATIONS,
-    EFFICIENCY,
-    LIGHTER,
-    LIGHTER_STEPS,
+    CRYSTAL_STEPS,
+    CRYSTALS,
     LONG,
     LONG_FROM,
     MODELS,
     ORBITAL,
-    REGULARISED,
-    REGULARISED_STEPS,
     SETS,
     SETTINGS,
 )
 
-PARTS = ("settings", "sets", "equal_steps", "efficiency", "ablations", "lighter", "regularised", "long", "bundled")
+PARTS = ("settings", "sets", "equal_steps", "efficiency", "ablations", "crystals", "long", "bundled")
 CALIBRATION = 150  # steps
 VALIDATIONS = 10
 COMMON = [
@@ -159,18 +155,14 @@ def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
     on_small = {
         "settings": (SETTINGS, Length(minutes=minutes)),
         "ablations": (ABLATIONS, Length(steps=1000)),
-        "lighter": (LIGHTER, Length(steps=LIGHTER_STEPS)),
         "long": (LONG, Length(minutes=minutes)),
     }
     if part in on_small:
         variants, length = on_small[part]
         return [Run(f"{part}/{key}", small, value, length) for key, value in variants.items()]
-    if part == "regularised":
-        return [
-            Run(f"regularised/{store}-{key}", stores / store, value, Length(steps=steps))
-            for store, steps in REGULARISED_STEPS.items()
-            for key, value in REGULARISED.items()
-        ]
+    if part == "crystals":
+        length = Length(steps=CRYSTAL_STEPS)
+        return [Run(f"crystals/{key}", stores / "nmc", value, length) for key, value in CRYSTALS.items()]
     if part == "bundled":
         return [Run("bundled/orbital", stores / "both", ORBITAL, Length(minutes=minutes))]
     if part == "efficiency":
@@ -179,9 +171,10 @@ def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
                 f"efficiency/{model}-{count}",
                 small,
                 [*overrides, f"data.split={fewer(small, count, work)}"],
-                Length(steps=steps),
+                Length(steps=json.loads(record.read_text())["steps"]),
             )
-            for model, (overrides, steps, _) in EFFICIENCY.items()
+            for model, overrides in MODELS.items()
+            if (record := work / f"sets/qm9_small-{model}" / "record.json").is_file()
             for count in (10, 20, 40)
         ]
     found = []

@@ -136,7 +136,7 @@ def test_many_probes_are_searched_in_chunks_with_the_same_result(monkeypatch: py
     cell, pbc = CELLS["skewed, 33 degrees"]
     atoms, points = scattered(cell, 4, 0), scattered(cell, 50, 1)
     whole = as_set(*probe_edges(atoms, cell, np.array(pbc), points, CUTOFF), atoms, points)
-    monkeypatch.setattr("deepdft.graph.neighbors.PROBES_PER_TREE", 7)
+    monkeypatch.setattr("deepdft.graph.pairs.PAIRS_AT_A_TIME", 500)
     monkeypatch.setattr("deepdft.graph.neighbors.DENSE_PAIRS", 2000)
     assert as_set(*probe_edges(atoms, cell, np.array(pbc), points, CUTOFF), atoms, points) == whole
     assert as_set(*dense_probe_edges(atoms, cell, np.array(pbc), points, CUTOFF), atoms, points) == whole

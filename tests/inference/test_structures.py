@@ -7,7 +7,9 @@ import pytest
 from ase.build import bulk, molecule
 from ase.io import write
 
+from deepdft.density import DensityGrid
 from deepdft.inference.structures import read_structures
+from deepdft.io import write_density
 
 
 @pytest.fixture
@@ -35,6 +37,27 @@ def test_a_crystal_can_be_read_as_a_molecule(tmp_path):
     write(tmp_path / "POSCAR", bulk("NaCl", "rocksalt", a=5.64))
     assert read_structures(str(tmp_path / "POSCAR"))[0].pbc.all()
     assert not read_structures(str(tmp_path / "POSCAR"), pbc=False)[0].pbc.any()
+
+
+@pytest.mark.parametrize("name", ["m.cube", "m.cube.gz", "m.h5", "CHGCAR", "m.CHGCAR.zz"])
+def test_the_structure_of_a_density_repeats_as_the_file_says(tmp_path, name):
+    for structure in (molecule("CH4"), bulk("NaCl", "rocksalt", a=5.64)):
+        if not structure.cell.rank:
+            structure.cell = [6.0, 7.0, 8.0]
+        write_density(tmp_path / name, DensityGrid(np.ones((4, 4, 4)), structure))
+        (found,) = read_structures(str(tmp_path / name))
+        assert found.pbc.tolist() == structure.pbc.tolist()
+        assert str(found.symbols) == str(structure.symbols)
+        assert found.positions == pytest.approx(structure.positions, abs=1e-5)
+
+
+def test_a_damaged_density_is_named(tmp_path):
+    (tmp_path / "m.cube").write_text("nothing\n")
+    with pytest.raises(ValueError, match=r"structure=.*m\.cube: "):
+        read_structures(str(tmp_path / "m.cube"))
+    write_density(tmp_path / "w.cube", DensityGrid(np.ones((2, 2, 2)), bulk("Cu")))
+    with pytest.raises(ValueError, match=r"w\.cube: no frame 3"):
+        read_structures(str(tmp_path / "w.cube"), frames=3)
 
 
 def test_a_file_that_is_not_there_is_named():

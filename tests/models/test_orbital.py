@@ -77,7 +77,7 @@ def test_coefficients_rotate_with_the_structure(name: str, mirror: bool) -> None
 
 def test_it_computes_its_formula() -> None:
     torch.manual_seed(1)
-    model = random_model(max_order=2, n_orbitals=6).double()
+    model = random_model(max_order=2, n_orbitals=6, smallest_exponent=0.25).double()
     atoms, points = STRUCTURES["molecule"], np.random.default_rng(0).uniform(-2, 6, (20, 3))
     with torch.no_grad():
         states = model.encode(atom_graph(structures_from_atoms([atoms], dtype=torch.float64), model.cutoff))

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.special import eval_legendre
 
-from deepdft.nn.spherical import orders, solid_harmonics, translated_harmonics
+from deepdft.nn import spherical
+from deepdft.nn.spherical import orders, products_on_sphere, solid_harmonics, translated_harmonics
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -63,3 +64,47 @@ def test_harmonics_about_one_place_are_sums_of_those_about_another(order: int) -
     expected = solid_harmonics(x.T - positions[:, :, None], order, dim=1)
     torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-11 * expected.abs().max().item())
     assert translated_harmonics(positions.float(), order).dtype == torch.float32
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_products_are_those_of_functions_on_the_sphere(order: int) -> None:
+    torch.manual_seed(0)
+    n = (order + 1) ** 2
+    u, v = torch.randn(2, 3, n - 1, 4, dtype=torch.float64)
+    directions = unit(torch.randn(200, 3, dtype=torch.float64))
+    values = solid_harmonics(directions, order)[:, 1:]
+    # the product has orders up to 2L, which are all written out
+    whole = torch.linalg.lstsq(solid_harmonics(directions, 2 * order).expand(3, -1, -1), (values @ u) * (values @ v))
+    assert torch.allclose(products_on_sphere(u, v, order), whole.solution[:, 1:n], atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [3, 4])
+def test_a_product_turns_with_its_factors(order: int) -> None:
+    torch.manual_seed(1)
+    u, v = torch.randn(2, 1, (order + 1) ** 2 - 1, 1, dtype=torch.float64)
+    directions = unit(torch.randn(500, 3, dtype=torch.float64))
+    turn = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q
+    plain, turned = (solid_harmonics(points, order)[:, 1:] for points in (directions, directions @ turn.T))
+    matrix = torch.linalg.lstsq(plain, turned).solution.T  # Y(Q r) = M Y(r)
+    product, of_turned = products_on_sphere(u, v, order), products_on_sphere(matrix.T @ u, matrix.T @ v, order)
+    assert product.abs().max() > 0.1
+    assert torch.allclose(of_turned, matrix.T @ product, atol=1e-12)
+
+
+def test_products_of_many_rows_are_made_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(2)
+    u, v = torch.randn(2, 7, 15, 4)
+    at_once = products_on_sphere(u, v, 3)
+    monkeypatch.setattr(spherical, "ROWS_AT_A_TIME", 3)
+    assert torch.allclose(products_on_sphere(u, v, 3), at_once, atol=1e-6)
+
+
+def test_a_product_first_made_without_derivatives_has_them_later() -> None:
+    spherical._quadrature.cache_clear()
+    u = torch.randn(2, 8, 4)
+    with torch.inference_mode():
+        products_on_sphere(u, u, 2)
+    u.requires_grad_()
+    products_on_sphere(u, u, 2).sum().backward()
+    assert u.grad is not None
+    assert u.grad.abs().max() > 0.0

@@ -1,0 +1,70 @@
+"""Pairs of points within a cutoff, on the CPU: every distance where one side is small, k-d trees where it is not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from deepdft.compiled import compiled
+
+__all__ = ["pairs_within"]
+
+Array = NDArray[np.float64]
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+MOST_OTHERS = 2000
+"""To which every distance is computed, 1.4 ns each; trees take 1 µs a point and 0.3 µs a pair (measured)."""
+PAIRS_AT_A_TIME = 300_000
+"""Whose distances are compared at once, a byte each."""
+POINTS_PER_TREE = 10_000
+"""Larger trees fall out of the cache (measured: fastest between 5 and 20 thousand)."""
+
+
+def pairs_within(points: Array, others: Array, cutoff: float) -> Pairs:
+    """All pairs (i, j) whose distance is strictly below the cutoff: i and j (n_pairs,), sorted by i, then j.
+
+    Args:
+        points: (n, 3) Å, any number of them.
+        others: (n_others, 3) Å.
+        cutoff: Å.
+    """
+    search = _by_distances if len(others) <= MOST_OTHERS else _by_trees
+    return search(points, others, cutoff)
+
+
+def _by_distances(points: Array, others: Array, cutoff: float) -> Pairs:
+    x, y, z = np.ascontiguousarray(others.T)
+    at_a_time = max(1, PAIRS_AT_A_TIME // max(1, len(others)))
+    found = [np.empty(0, np.int64)]
+    for start in range(0, len(points), at_a_time):
+        chunk = points[start : start + at_a_time]
+        within = np.empty((len(chunk), len(others)), np.bool_)
+        _compare(chunk, x, y, z, cutoff**2, within)
+        found.append(np.flatnonzero(within) + start * len(others))
+    pairs = np.concatenate(found)
+    i = pairs // max(1, len(others))
+    return i, pairs - i * len(others)
+
+
+@compiled
+def _compare(points: Array, x: Array, y: Array, z: Array, squared_cutoff: float, within: NDArray[np.bool_]) -> None:
+    for i in range(len(points)):
+        own_x, own_y, own_z = points[i]
+        for j in range(len(x)):
+            dx, dy, dz = x[j] - own_x, y[j] - own_y, z[j] - own_z
+            within[i, j] = dx * dx + dy * dy + dz * dz < squared_cutoff
+
+
+def _by_trees(points: Array, others: Array, cutoff: float) -> Pairs:
+    tree = cKDTree(others)
+    found_i, found_j = [], []
+    for start in range(0, len(points), POINTS_PER_TREE):
+        chunk = cKDTree(points[start : start + POINTS_PER_TREE])
+        pairs = chunk.sparse_distance_matrix(tree, cutoff, output_type="ndarray")
+        pairs = pairs[pairs["v"] < cutoff]
+        found_i.append(pairs["i"] + start)
+        found_j.append(pairs["j"])
+    i, j = (np.concatenate([[], *found]).astype(np.int64) for found in (found_i, found_j))
+    order = np.lexsort((j, i))
+    return i[order], j[order]
