@@ -22,6 +22,8 @@ __all__ = ["OrderEncoder", "PerOrder"]
 
 TYPICAL_NEIGHBOURS = 12.0
 """Messages are divided by its square root, so that sums of them are of order one."""
+ATOMS_AT_A_TIME = 1024
+"""Updated at once: some 60 kB each for 64 channels and L = 3, of which a tenth is kept."""
 
 
 class PerOrder(nn.Module):
@@ -75,7 +77,10 @@ class Interaction(nn.Module):
         """The next scalars (n_atoms, H) and features (n_atoms, Σ(2l + 1), H)."""
         sent, (sender, receiver) = self._sent(scalars, features), edge_index
         summed = equivariant_sum(sent, filters, harmonics, sender, receiver, len(scalars))
-        return self._update(scalars + summed[:, 0], features + summed[:, 1:])
+        states = (scalars + summed[:, 0], features + summed[:, 1:])
+        parts = [self._update(*part) for part in zip(*(s.split(ATOMS_AT_A_TIME) for s in states), strict=True)]
+        scalars, features = map(torch.cat, zip(*parts, strict=True))
+        return scalars, features
 
     def _sent(self, scalars: Tensor, features: Tensor) -> Tensor:
         """The sender's part: a scalar, one per order to go along the edge, and its features through gates."""

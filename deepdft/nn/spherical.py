@@ -17,8 +17,6 @@ __all__ = ["MAX_ORDER", "orders", "products_on_sphere", "solid_harmonics", "tran
 
 MAX_ORDER = 4
 """The largest l that is written out."""
-ROWS_AT_A_TIME = 1024
-"""Whose functions are multiplied at once: some 40 kB each for 64 channels and L = 3."""
 
 
 def orders(max_order: int) -> list[int]:
@@ -104,8 +102,7 @@ def products_on_sphere(left: Tensor, right: Tensor, max_order: int) -> Tensor:
     Source: Gaunt tensor products, Luo et al. 2024 (arXiv 2401.10216).
     """
     values, coefficients = _quadrature(max_order, left.dtype, left.device)
-    parts = zip(left.split(ROWS_AT_A_TIME), right.split(ROWS_AT_A_TIME), strict=True)
-    return torch.cat([coefficients @ ((values @ u) * (values @ v)) for u, v in parts])
+    return coefficients @ ((values @ left) * (values @ right))
 
 
 @cache

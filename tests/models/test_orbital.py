@@ -11,6 +11,7 @@ from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
 import deepdft.models.orbital
+import deepdft.models.orbital_encoder
 from deepdft import Predictor, bundled
 from deepdft.graph.batch import Batch
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
@@ -187,6 +188,7 @@ def test_atoms_encoded_in_parts_are_those_encoded_at_once(monkeypatch: pytest.Mo
     atoms = atom_graph(structures_from_atoms(list(STRUCTURES.values()), dtype=torch.float64), model.cutoff)
     whole = model.encode(atoms).coefficients
     monkeypatch.setattr(deepdft.models.orbital, "ATOMS_AT_A_TIME", 4)
+    monkeypatch.setattr(deepdft.models.orbital_encoder, "ATOMS_AT_A_TIME", 5)
     torch.testing.assert_close(model.encode(atoms).coefficients, whole, rtol=0.0, atol=1e-12)
 
 

@@ -91,14 +91,6 @@ def test_a_product_turns_with_its_factors(order: int) -> None:
     assert torch.allclose(of_turned, matrix.T @ product, atol=1e-12)
 
 
-def test_products_of_many_rows_are_made_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(2)
-    u, v = torch.randn(2, 7, 15, 4)
-    at_once = products_on_sphere(u, v, 3)
-    monkeypatch.setattr(spherical, "ROWS_AT_A_TIME", 3)
-    assert torch.allclose(products_on_sphere(u, v, 3), at_once, atol=1e-6)
-
-
 def test_a_product_first_made_without_derivatives_has_them_later() -> None:
     spherical._quadrature.cache_clear()
     u = torch.randn(2, 8, 4)
