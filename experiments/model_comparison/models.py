@@ -54,17 +54,12 @@ ABLATIONS = {
         "L-4": ["model.max_order=4"],
         "T-2": ["model.n_interactions=2"],
         "T-4": ["model.n_interactions=4"],
-        "H-32": ["model.hidden_size=32"],
         "H-128": ["model.hidden_size=128"],
-        "K-24": ["model.n_orbitals=24"],
         "K-48": ["model.n_orbitals=48"],
         "radial-8": ["model.n_radial=8"],
-        "radial-16": ["model.n_radial=16"],
         "cutoff-4": ["model.cutoff=4"],
-        "cutoff-6": ["model.cutoff=6"],
         "widest-0.25": ["model.smallest_exponent=0.25"],
         "widest-1": ["model.smallest_exponent=1"],
-        "narrowest-30": ["model.largest_exponent=30"],
         "learned-exponents": ["model._target_=exponents.LearnedExponents"],
         "slater": ["model._target_=exponents.Slater"],
         "element-contractions": ["model._target_=exponents.ElementContractions"],
@@ -72,8 +67,4 @@ ABLATIONS = {
 }
 
 CRYSTAL_STEPS = 2000
-WITH_ADAMW = ["optimizer=adamw", *(part for part in ORBITAL if part != "optimizer=adam")]
-CRYSTALS = {
-    **{key: ABLATIONS[key] for key in ("none", "no-products", "widest-0.25", "widest-1", "T-2", "H-32", "H-128")},
-    "weight-decay-1": [*WITH_ADAMW, "optimizer.weight_decay=1.0"],
-}
+CRYSTALS = {key: ABLATIONS[key] for key in ("none", "no-products", "widest-0.25", "H-128")}
