@@ -244,21 +244,28 @@ def _load_weights(model: DensityModel, state_dict: Mapping[str, torch.Tensor], f
     weights = {
         name.removeprefix(STATE_PREFIX): value for name, value in state_dict.items() if name.startswith(STATE_PREFIX)
     }
-    expected = {name: value.shape for name, value in model.state_dict().items()}
-    odd = {
-        "missing": sorted(expected.keys() - weights.keys()),
-        "unknown": sorted(weights.keys() - expected.keys()),
-        "of another shape": [
-            name for name in weights if expected.get(name, weights[name].shape) != weights[name].shape
-        ],
-    }
-    if any(odd.values()):
-        counts = ", ".join(f"{len(names)} {what} ({names[0]}…)" for what, names in odd.items() if names)
+    try:
+        model.load_state_dict(weights)
+    except (AttributeError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"{file}: the weights do not fit the model config: {counts}; "
-            "the config was changed, or the file is from another version of the model, which must be trained anew"
-        )
-    model.load_state_dict(weights)
+            f"{file}: the weights do not fit the model config: {_misfits(model, weights) or _first_line(error)}; the "
+            "config was changed, or the file is from another version of the model, which has to be trained anew"
+        ) from error
+
+
+def _misfits(model: DensityModel, weights: Mapping[str, object]) -> str:
+    """How many weights are not there, not known or of another shape, and the first of each."""
+    expected, found = (
+        {name: tuple(value.shape) for name, value in of.items() if isinstance(value, torch.Tensor)}
+        for of in (model.state_dict(), weights)
+    )
+    both = [name for name in expected if name in found and expected[name] != found[name]]
+    odd = {
+        "missing in the file": sorted(expected.keys() - found.keys()),
+        "not of the model": sorted(found.keys() - expected.keys()),
+        "of another shape": [f"{name}: {found[name]} in the file, {expected[name]} in the model" for name in both],
+    }
+    return ", ".join(f"{len(names)} {what}, such as {names[0]}" for what, names in odd.items() if names)
 
 
 def _first_line(error: Exception) -> str:

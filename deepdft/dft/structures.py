@@ -15,7 +15,7 @@ from ase.io.formats import UnknownFileTypeError, filetype
 from deepdft.data.store_index import write_text
 from deepdft.dft.plan import Entry
 from deepdft.inference.smiles import atoms_from_smiles
-from deepdft.inference.structures import read_structures
+from deepdft.inference.structures import is_density, read_structures
 
 __all__ = ["Recipe", "entries_of_recipe", "read_entries"]
 
@@ -59,7 +59,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _is_known(path: Path) -> bool:
     try:
-        return bool(filetype(str(path), read=False, guess=False))
+        return is_density(path) or bool(filetype(str(path), read=False, guess=False))
     except UnknownFileTypeError:
         return False
 

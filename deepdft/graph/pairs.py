@@ -1,4 +1,4 @@
-"""Pairs of points within a cutoff, on the CPU: every distance where one side is small, k-d trees where it is not."""
+"""Pairs of points within a cutoff, on the CPU: all distances where they are few, k-d trees where they are not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["pairs_within"]
 Array = NDArray[np.float64]
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
-MOST_OTHERS = 2000
-"""To which every distance is computed, 1.4 ns each; trees take 1 µs a point and 0.3 µs a pair (measured)."""
+OTHERS_WITHOUT_TREE, PAIRS_WITHOUT_TREE = 2000, 10_000_000
+"""Up to which all distances are computed, 1.4 ns each; trees take 1 µs a point and 0.3 µs a pair found (measured)."""
 PAIRS_AT_A_TIME = 300_000
 """Whose distances are compared at once, a byte each."""
 POINTS_PER_TREE = 10_000
@@ -24,13 +24,15 @@ POINTS_PER_TREE = 10_000
 def pairs_within(points: Array, others: Array, cutoff: float) -> Pairs:
     """All pairs (i, j) whose distance is strictly below the cutoff: i and j (n_pairs,), sorted by i, then j.
 
+    Where a distance is the cutoff but for rounding, the two ways may differ.
+
     Args:
         points: (n, 3) Å, any number of them.
         others: (n_others, 3) Å.
         cutoff: Å.
     """
-    search = _by_distances if len(others) <= MOST_OTHERS else _by_trees
-    return search(points, others, cutoff)
+    few = len(others) <= OTHERS_WITHOUT_TREE or len(points) * len(others) <= PAIRS_WITHOUT_TREE
+    return (_by_distances if few else _by_trees)(points, others, cutoff)
 
 
 def _by_distances(points: Array, others: Array, cutoff: float) -> Pairs:

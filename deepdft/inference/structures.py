@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import ase
 import ase.io
@@ -12,12 +12,14 @@ from ase.utils import string2index
 
 from deepdft.inference.smiles import atoms_from_smiles
 from deepdft.io import DensityFormatError, read_density
+from deepdft.io.compression import split_compression
 from deepdft.io.formats import format_of
 
-__all__ = ["read_structures"]
+__all__ = ["is_density", "read_structures"]
 
 _FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,6}$")
 """The end of a file name rather than of a SMILES."""
+_SUFFIXES = {".cube", ".cub", ".h5", ".hdf5", ".chgcar"}
 
 
 def read_structures(source: str, *, frames: str | int = ":", pbc: bool | None = None) -> list[ase.Atoms]:
@@ -52,23 +54,26 @@ def read_structures(source: str, *, frames: str | int = ":", pbc: bool | None = 
 
 def _read(path: Path, frames: str | int) -> list[ase.Atoms]:
     try:
-        found = _of_density(path, frames) if _is_density(path) else ase.io.read(path, index=str(frames))
+        found = _of_density(path, frames) if is_density(path) else ase.io.read(path, index=str(frames))
     except DensityFormatError as error:
         raise ValueError(f"structure={error}") from error
     except (IndexError, StopIteration) as error:  # the latter from formats that are read frame by frame
         raise ValueError(f"structure={path}: no frame {frames}") from error
     except Exception as error:  # ASE's readers raise what they like at a damaged file
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"structure={path}: ASE cannot read it: {first}") from error
+        raise ValueError(f"structure={path}: it cannot be read: {first}") from error
     structures = found if isinstance(found, list) else [found]
     if not structures:
         raise ValueError(f"structure={path}: no frames in {frames}")
     return structures
 
 
-def _is_density(path: Path) -> bool:
-    """Whether the file holds a density by its name; ASE reads some of them, but not where they say what repeats."""
-    return format_of(path.name) is not None and ".vasp" not in path.suffixes  # which may be a structure alone
+def is_density(path: Path) -> bool:
+    """Whether the file holds a density by its name; ASE reads some, but not what deepdft notes of what repeats."""
+    name, compression = split_compression(path.name)
+    suffix = PurePath(name).suffix.lower()
+    # CHG_water.xyz is not one, and x.vasp may be a structure alone
+    return format_of(name) is not None and (suffix in _SUFFIXES or (compression and suffix != ".vasp") or not suffix)
 
 
 def _of_density(path: Path, frames: str | int) -> ase.Atoms | list[ase.Atoms]:

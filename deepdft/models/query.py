@@ -51,11 +51,15 @@ def check_points(points: NDArray[np.floating]) -> NDArray[np.floating]:
     """The points as an array.
 
     Raises:
-        ValueError: if they are not (n, 3).
+        ValueError: if they are not (n, 3), or not finite.
     """
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points are (n, 3) in Å, got shape {points.shape}")
+    if not np.isfinite(points).all():
+        raise ValueError(
+            f"{int((~np.isfinite(points)).any(axis=1).sum())} of {len(points)} points are not finite numbers"
+        )
     return points
 
 

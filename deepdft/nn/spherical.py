@@ -126,6 +126,7 @@ def _quadrature(max_order: int, dtype: torch.dtype, device: torch.device) -> tup
 
 
 @cache
+@torch.inference_mode(False)
 def _places(max_order: int) -> tuple[Tensor, Tensor]:
     """Places (3, (L + 1)²) of lengths about one, and the inverse of the harmonics there."""
     size = (max_order + 1) ** 2

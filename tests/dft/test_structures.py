@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
+from deepdft.density import DensityGrid
 from deepdft.dft.structures import entries_of_recipe, read_entries
+from deepdft.io import write_density
 
 
 def test_frames_of_a_trajectory_are_numbered(tmp_path: Path) -> None:
@@ -45,13 +47,15 @@ def test_rows_of_a_database(tmp_path: Path) -> None:
     assert [str(entry.atoms.symbols) for entry in read_entries(str(tmp_path / "rows.db"))] == ["OH2", "CH4"]
 
 
-def test_a_folder_gives_all_files_that_ase_knows(tmp_path: Path) -> None:
+def test_a_folder_gives_all_files_that_ase_or_we_know(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     ase.io.write(tmp_path / "b.xyz", molecule("H2O"))
     ase.io.write(tmp_path / "deep" / "a.xyz", molecule("CH4"))
     (tmp_path / "README").write_text("no structure")
     (tmp_path / ".hidden.xyz").write_text("no structure")
-    assert [entry.name for entry in read_entries(str(tmp_path))] == ["b", "a"]
+    water = molecule("H2O", cell=[4.0, 4.0, 4.0])
+    write_density(tmp_path / "CHGCAR.zz", DensityGrid(np.ones((2, 2, 2)), water))
+    assert [entry.name for entry in read_entries(str(tmp_path))] == ["CHGCAR", "b", "a"]
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ValueError, match=r"empty: no file in it has a name that ASE knows"):

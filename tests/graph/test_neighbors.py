@@ -82,9 +82,13 @@ def scattered(cell: np.ndarray, n: int, seed: int) -> np.ndarray:
     )
 
 
+@pytest.mark.parametrize("trees", [False, True])
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("n_atoms", [1, 5])
-def test_edges_are_those_of_brute_force(name: str, n_atoms: int) -> None:
+def test_edges_are_those_of_brute_force(name: str, n_atoms: int, trees: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if trees:
+        monkeypatch.setattr("deepdft.graph.pairs.OTHERS_WITHOUT_TREE", -1)
+        monkeypatch.setattr("deepdft.graph.pairs.PAIRS_WITHOUT_TREE", -1)
     cell, pbc = CELLS[name]
     pbc_array = np.array(pbc)
     atoms, points = scattered(cell, n_atoms, 0), scattered(cell, 12, 1)

@@ -12,7 +12,8 @@ CUTOFF = 1.1
 @pytest.fixture(params=["distances", "distances in parts", "trees", "trees in parts"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     other = "_by_trees" if "distances" in request.param else "_by_distances"
-    monkeypatch.setattr(pairs, "MOST_OTHERS", 10**9 if "distances" in request.param else -1)
+    monkeypatch.setattr(pairs, "OTHERS_WITHOUT_TREE", 10**9 if "distances" in request.param else -1)
+    monkeypatch.setattr(pairs, "PAIRS_WITHOUT_TREE", -1)
     monkeypatch.setattr(pairs, other, None)  # would fail if it were called
     if "parts" in request.param:
         monkeypatch.setattr(pairs, "PAIRS_AT_A_TIME", 100)
@@ -38,9 +39,14 @@ class TestEachWay:
     def test_finds_none_where_there_is_nothing(self, n: int, n_others: int) -> None:
         i, j = pairs_within(np.zeros((n, 3)), np.zeros((n_others, 3)), CUTOFF)
         assert len(i) == len(j) == 0
+        assert i.dtype == j.dtype == np.int64
 
 
 def test_many_others_are_searched_by_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "_by_distances", None)
-    others = np.zeros((pairs.MOST_OTHERS + 1, 3))
-    assert len(pairs_within(np.zeros((1, 3)), others, CUTOFF)[0]) == len(others)
+    others = np.arange(pairs.OTHERS_WITHOUT_TREE + 1)[:, None] * np.ones(3)
+    points = np.zeros((pairs.PAIRS_WITHOUT_TREE // len(others) + 1, 3))
+    assert len(pairs_within(points, others, CUTOFF)[0]) == len(points)
+    monkeypatch.undo()
+    monkeypatch.setattr(pairs, "_by_trees", None)
+    assert len(pairs_within(points[:1], others, CUTOFF)[0]) == 1

@@ -72,6 +72,11 @@ def test_points_of_another_shape_are_refused(gaussians, points):
         Predictor(gaussians).predict_points(molecule("H2O"), points)
 
 
+def test_points_that_are_no_numbers_are_refused(gaussians):
+    with pytest.raises(ValueError, match="1 of 3 points are not finite numbers"):
+        Predictor(gaussians).predict_points(molecule("H2O"), np.array([[0, 0, 0], [np.nan, np.inf, 0], [1, 0, 0]]))
+
+
 def test_no_points_give_no_values(gaussians):
     assert Predictor(gaussians).predict_points(molecule("H2O"), np.empty((0, 3))).shape == (0,)
 

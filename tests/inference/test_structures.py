@@ -51,6 +51,12 @@ def test_the_structure_of_a_density_repeats_as_the_file_says(tmp_path, name):
         assert found.positions == pytest.approx(structure.positions, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["CHG_water.xyz", "CHGCAR-1.cif", "relaxed.vasp"])
+def test_a_structure_with_the_name_of_a_density_is_a_structure(tmp_path, name):
+    write(tmp_path / name, bulk("Cu", cubic=True), format="vasp" if name.endswith("vasp") else None)
+    assert len(read_structures(str(tmp_path / name))[0]) == 4
+
+
 def test_a_damaged_density_is_named(tmp_path):
     (tmp_path / "m.cube").write_text("nothing\n")
     with pytest.raises(ValueError, match=r"structure=.*m\.cube: "):
