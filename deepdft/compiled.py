@@ -7,10 +7,8 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 import numba
-from numpy.typing import NDArray
-from torch import Tensor
 
-__all__ = ["arrays", "compiled"]
+__all__ = ["compiled"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,8 +20,3 @@ def compiled(kernel: F) -> F:
         return cast(F, compiler(cache=True)(kernel))
     except RuntimeError:  # neither the package's folder nor the user's cache can be written to
         return cast(F, compiler()(kernel))
-
-
-def arrays(*tensors: Tensor) -> list[NDArray[Any]]:
-    """What loops take: the memory of tensors on the CPU, or a copy where one is not contiguous."""
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]

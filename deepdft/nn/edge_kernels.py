@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepdft.compiled import arrays, compiled
+from deepdft.compiled import compiled
+from deepdft.nn.arrays import arrays
 from deepdft.nn.elementary import softplus, softplus_and_slope
 from deepdft.nn.interpolation import KNOTS
 

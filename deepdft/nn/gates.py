@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepdft.compiled import arrays
 from deepdft.nn import gate_kernels
+from deepdft.nn.arrays import arrays
 from deepdft.nn.radial import safe_norm
 
 __all__ = ["blend", "blend_both", "invariants", "update_both"]

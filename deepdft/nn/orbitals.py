@@ -25,8 +25,11 @@ DECAY_AT_REACH = 10.0
 """α reach²: a Gaussian has fallen to e⁻¹⁰ where it is cut, unless the model's cutoff comes first."""
 SHELL_RATIO = 2.0
 """Radial functions whose reaches differ by less than this share a shell."""
-NARROW = 1.0
-"""Å; harmonics about an atom as sums of those about a place some Å away are not exact enough within such a reach."""
+NARROW = 1.1
+"""Å; harmonics about an atom as sums of those about a place some Å away are not exact enough within such a reach.
+
+Measured with a shell that ends at 1.05 Å: 1e-6 of the largest density, and 1e-5 if it is moved.
+"""
 LARGEST_BLOCK = 128
 """Edges of a block (measured on the CPU: 32 and 256 are slower)."""
 OVERLAP_RIDGE = 1e-3

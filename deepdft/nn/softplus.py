@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from deepdft.compiled import arrays, compiled
+from deepdft.compiled import compiled
+from deepdft.nn.arrays import arrays
 from deepdft.nn.elementary import softplus as softplus_of_one
 from deepdft.nn.elementary import softplus_and_slope
 
