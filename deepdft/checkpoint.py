@@ -33,6 +33,7 @@ __all__ = [
     "build_model",
     "checkpoint_entries",
     "load_checkpoint",
+    "load_weights",
     "model_name",
     "read_checkpoint_file",
     "save_checkpoint",
@@ -163,7 +164,7 @@ def load_checkpoint(
     file = _checkpoint_file(path)
     content = read_checkpoint_file(file)
     model = build_model(content["model"], trusted=trusted)
-    _load_weights(model, content["state_dict"], file)
+    load_weights(model, content["state_dict"], file)
     info = {"path": str(file), "step": content.get("global_step")} | content.get("info", {})
     return Checkpoint(model.to(device).eval(), content["model"], content["pbc"], info)
 
@@ -239,8 +240,17 @@ def _load_plain(file: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{file}: damaged or not a checkpoint: {_first_line(error)}") from error
 
 
-def _load_weights(model: DensityModel, state_dict: Mapping[str, torch.Tensor], file: Path) -> None:
-    """Copy the weights into the model; name what does not fit."""
+def load_weights(model: DensityModel, state_dict: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Copy the weights of a checkpoint into a model.
+
+    Args:
+        model: of the same architecture.
+        state_dict: the checkpoint's, with names that start with "model.".
+        file: it is from, for the message.
+
+    Raises:
+        ValueError: if they do not fit, with what does not.
+    """
     weights = {
         name.removeprefix(STATE_PREFIX): value for name, value in state_dict.items() if name.startswith(STATE_PREFIX)
     }

@@ -9,9 +9,12 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+from deepdft.cli.provenance import write_text
+
 __all__ = [
     "changed_keys",
     "checkpoint_to_resume",
+    "keep_overrides",
     "refuse_changes",
     "stored_config",
     "summary_if_finished",
@@ -24,6 +27,8 @@ _FIXED = ("data", "model", "optimizer", "loss", "seed", "init")
 _FREE = ("data.root", "data.num_workers", "optimizer.fused")
 """Keys in those sections that change nothing (but the last digits)."""
 
+OVERRIDES = Path(".hydra", "overrides.yaml")
+"""In a run directory, as Hydra writes it."""
 _ENDING = ("trainer", "callbacks")
 """Sections that say when a run ends."""
 
@@ -31,19 +36,27 @@ _ENDING = ("trainer", "callbacks")
 def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
     """Command line arguments with the overrides of the run that `resume=` names put before the new ones.
 
+    Hydra is told to leave what the run says of itself alone: a change that is refused must not become part of it.
+
     Raises:
         FileNotFoundError: if `resume=` names no run directory.
     """
     run_dir = next((argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")), None)
     if run_dir in (None, "", "null"):
         return list(arguments)
-    stored = Path(str(run_dir)) / ".hydra" / "overrides.yaml"
+    stored = Path(str(run_dir)) / OVERRIDES
     if not stored.is_file():
         raise FileNotFoundError(f"resume={run_dir}: not a run directory of deepdft-train (no {stored})")
     overrides = {_key(override): override for override in map(str, OmegaConf.load(stored))}
     new = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     others = [argument for argument in arguments if argument not in new]
-    return [*others, *(overrides | {_key(argument): argument for argument in new}).values()]
+    given = overrides | {_key(argument): argument for argument in [*new, "hydra.output_subdir=null"]}
+    return [*others, *given.values()]
+
+
+def keep_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
+    """Make the overrides of a resumed run those that the next `resume=` begins with."""
+    write_text(run_dir / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
 
 
 def _key(override: str) -> str:
@@ -73,14 +86,16 @@ def refuse_changes(stored: Mapping[str, Any], now: Mapping[str, Any], run_dir: P
             a key had what it switches on switched off.
     """
     changes = [
-        f"{key}: {before!r} → {after!r}"
+        (key, before, after)
         for key, before, after in changed_keys(stored, now)
         if key.split(".")[0] in _FIXED and key not in _FREE and not (before is None and after is False)
     ]
     if changes:
+        said = "; ".join(f"{key}: {before!r} → {after!r}" for key, before, after in changes)
+        kept = " ".join(f"{key}={'null' if before is None else before}" for key, before, _ in changes)
         raise ValueError(
-            f"resume={run_dir}: {'; '.join(changes)}. A resumed run keeps {', '.join(_FIXED)}; start a new run, "
-            "with init=RUN_DIR if it is to begin from these weights"
+            f"resume={run_dir}: {said}. A resumed run keeps {', '.join(_FIXED)}: resume it with {kept}, or start a new "
+            "run, with init=RUN_DIR if it is to begin from these weights"
         )
 
 

@@ -21,11 +21,19 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from deepdft.checkpoint import FREE_ATOMS, build_model, load_checkpoint, model_name, read_checkpoint_file
+from deepdft.checkpoint import (
+    FREE_ATOMS,
+    build_model,
+    load_checkpoint,
+    load_weights,
+    model_name,
+    read_checkpoint_file,
+)
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.provenance import command_line, git_state, versions, write_json, write_text
 from deepdft.cli.resume import (
     checkpoint_to_resume,
+    keep_overrides,
     refuse_changes,
     stored_config,
     summary_if_finished,
@@ -80,13 +88,13 @@ def train(cfg: DictConfig) -> float:
                 f"trainer.max_steps={2 * summary['steps']}"
             )
             return float(summary["val/eps_mae"])
-    resume_from = _prepare_resume(run_dir) if cfg.resume else None
     _quiet()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
 
     data: DensityDataModule = instantiate(cfg.data)
     data.setup("fit")
     module = _module(cfg, config, data)
+    resume_from = _prepare_resume(run_dir, module.model) if cfg.resume else None
     if not (resume_from or config["init"]):
         module.model.prepare(data.first_steps(PREPARATION_STEPS))
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
@@ -139,13 +147,19 @@ def _keep_wandb_run(cfg: DictConfig, stored: Mapping[str, Any] | None) -> None:
         wandb.id = before.get("id") or secrets.token_hex(4)
 
 
-def _prepare_resume(run_dir: Path) -> Path | None:
-    """The checkpoint to begin from; what was logged after it is dropped."""
+def _prepare_resume(run_dir: Path, model: DensityModel) -> Path | None:
+    """The checkpoint to begin from, if it fits the model; what was logged after it is dropped."""
     checkpoint = checkpoint_to_resume(run_dir)
+    step = -1
+    if checkpoint is not None:
+        content = read_checkpoint_file(checkpoint)
+        load_weights(model, content["state_dict"], checkpoint)
+        step = content["global_step"]
     if int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("RANK", "0")) == 0:
         (run_dir / "summary.json").unlink(missing_ok=True)  # it is written anew at the end
-        step = -1 if checkpoint is None else read_checkpoint_file(checkpoint)["global_step"]
         keep_metrics_until(run_dir / "metrics.csv", step)
+        if HydraConfig.initialized():
+            keep_overrides(run_dir, HydraConfig.get().overrides.task)
         where = f"after step {step}" if checkpoint else "at the beginning: it had not reached its first checkpoint"
         print(f"resuming {run_dir} {where}")
     return checkpoint

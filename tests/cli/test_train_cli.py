@@ -161,8 +161,30 @@ def test_a_resumed_run_refuses_to_become_another_one(train, capfd: pytest.Captur
         assert stop.value.code == 1
         assert change.split("=", maxsplit=1)[0] in capfd.readouterr().err
     with pytest.raises(SystemExit):
+        train("resume=run", "optimizer.lr=1e-3", "seed=5", settings=[])
+    assert "resume it with seed=0 data.seed=0 optimizer.lr=0.01, or start a new run" in capfd.readouterr().err
+    train("resume=run", settings=[])
+    assert "run is finished, after 8 steps" in capfd.readouterr().out, "what was refused has left nothing behind"
+    with pytest.raises(SystemExit):
         train("resume=nowhere", settings=[])
     assert "resume=nowhere: not a run directory" in capfd.readouterr().err
+
+
+def test_a_run_of_another_version_of_the_model_is_left_as_it_was(train, capfd: pytest.CaptureFixture) -> None:
+    train("hydra.run.dir=run")
+    last = Path("run/checkpoints/last.ckpt")
+    content = torch.load(last, weights_only=True)
+    del content["state_dict"]["model.readout.2.weight"]
+    content["global_step"] = 4  # what was logged after it would be dropped
+    torch.save(content, last)
+    logged, summary = Path("run/metrics.csv").read_text(), Path("run/summary.json").read_text()
+    with pytest.raises(SystemExit):
+        train("resume=run", "trainer.max_steps=12", settings=[])
+    assert "last.ckpt: the weights do not fit the model config: 1 missing in the file, such as readout.2.weight" in (
+        capfd.readouterr().err
+    )
+    assert Path("run/metrics.csv").read_text() == logged
+    assert Path("run/summary.json").read_text() == summary
 
 
 def test_a_finished_run_says_so_and_goes_on_where_its_end_is_moved(train, capfd: pytest.CaptureFixture) -> None:
@@ -182,6 +204,9 @@ def test_a_finished_run_says_so_and_goes_on_where_its_end_is_moved(train, capfd:
     assert same_weights("run", "whole")
     assert metrics("run", "val/eps_mae", "train/loss") == metrics("whole", "val/eps_mae", "train/loss")
     assert json.loads(Path("run/summary.json").read_text())["steps"] == 12
+    capfd.readouterr()
+    train("resume=run", settings=[])
+    assert "is finished, after 12 steps" in capfd.readouterr().out, "the end that was moved is the run's own now"
 
 
 def test_a_run_that_died_before_its_config_was_written_begins_anew(train, capfd: pytest.CaptureFixture) -> None:
