@@ -11,7 +11,7 @@ STORES holds the stores qm9_small, qm9_large, qm9, ec and nmc as deepdft-generat
     ablations    the orbital model with one thing changed, 1000 steps on qm9_small
     crystals     some of the same on nmc, 2000 steps
     long         all models on qm9_small again, meant for --minutes 60: half an hour of two cores
-    bundled      the model that comes with the package: orbitals on `both`, qm9_small and qm9_large joined
+    bundled      the model that comes with the package: orbitals on `bundled`, three stores joined (README.md)
 
 Steps per second of each model are measured first, so that its learning rate has decayed when the time is over. What is
 done is not done again; several processes share a part, each run is made by one of them. `collect.py` makes the tables.
@@ -164,7 +164,7 @@ def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
         length = Length(steps=CRYSTAL_STEPS)
         return [Run(f"crystals/{key}", stores / "nmc", value, length) for key, value in CRYSTALS.items()]
     if part == "bundled":
-        return [Run("bundled/orbital", stores / "both", ORBITAL, Length(minutes=minutes))]
+        return [Run("bundled/orbital", stores / "bundled", ORBITAL, Length(minutes=minutes))]
     if part == "efficiency":
         return [
             Run(
@@ -191,15 +191,15 @@ def equal_steps(stores: Path, work: Path) -> list[Run]:
     """Where all models of a store have run: the faster ones again, for as many steps as the slowest had."""
     found = []
     for name in SETS:
-        records = {key: work / f"sets/{name}-{key}" / "record.json" for key in MODELS}
-        if not all(record.is_file() for record in records.values()):
+        files = {key: work / f"sets/{name}-{key}" / "record.json" for key in MODELS}
+        if not all(file.is_file() for file in files.values()):
             continue
-        steps = {key: json.loads(record.read_text())["steps"] for key, record in records.items()}
-        fewest = min(steps.values())
+        records = {key: json.loads(file.read_text()) for key, file in files.items()}
+        fewest = min(record["steps"] for record in records.values())
         found += [
-            Run(f"equal_steps/{name}-{key}", stores / name, MODELS[key], Length(steps=fewest))
-            for key in MODELS
-            if steps[key] > fewest
+            Run(f"equal_steps/{name}-{key}", stores / name, record["overrides"], Length(steps=fewest))
+            for key, record in records.items()
+            if record["steps"] > fewest
         ]
     return found
 
