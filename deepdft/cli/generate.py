@@ -87,7 +87,7 @@ def _make(recipe: Any, output: Path, identity: str) -> list[Entry]:
     """The structures of a recipe; they are kept in the unfinished store."""
     made = instantiate(recipe, _convert_="all")
     with alone(output, "deepdft-generate"):
-        begin(output, identity, {"plan": identity}, what="generation")
+        begin(output, identity, what="generation")
         return entries_of_recipe(
             made,
             output / WORK_FOLDER,

@@ -22,7 +22,7 @@ from deepdft.data.plan import Plan, Task
 from deepdft.data.splits import SPLIT_FILE, split_names
 from deepdft.data.store import DensityStore
 from deepdft.data.store_folder import alone, begin, is_complete, write_rejected
-from deepdft.data.store_index import WORK_FOLDER, Rejected, read_record, write_index, write_text
+from deepdft.data.store_index import WORK_FOLDER, Rejected, discard, read_record, write_index, write_text
 from deepdft.data.store_writer import Compression, ShardWriter
 from deepdft.data.workers import end_with_parent
 from deepdft.io import DensityFormatError
@@ -70,11 +70,10 @@ def convert(
         return DensityStore(output)
     (output / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
     with alone(output, "deepdft-convert"):
-        begin(output, plan.identity, plan.provenance(), what="conversion")
-        records = {task.shard: record for task in plan.tasks if (record := read_record(output, task.shard))}
-        if not skip_damaged:
-            records = {shard: record for shard, record in records.items() if not record.rejected}
-        todo = [task for task in plan.tasks if task.shard not in records]
+        begin(output, plan.purpose, what="conversion")
+        todo = [task for task in plan.tasks if not _is_made(output, task, skip_damaged)]
+        for task in todo:
+            discard(output, task.shard)
         done = sum(len(task.members) for task in plan.tasks) - sum(len(task.members) for task in todo)
         report = progress or (lambda count: None)
         report(done)
@@ -83,6 +82,12 @@ def convert(
         if damaged:
             raise DamagedMembersError(_describe_damaged(damaged))
         return _finish(output, plan, provenance or {})
+
+
+def _is_made(output: Path, task: Task, skip_damaged: bool) -> bool:
+    """Whether a shard is there, made from the source as it is now."""
+    record = read_record(output, task.shard)
+    return record is not None and record.made_from == task.identity and (skip_damaged or not record.rejected)
 
 
 def _describe_damaged(damaged: Sequence[Rejected]) -> str:
@@ -109,7 +114,9 @@ class _Job:
             The damaged members; if there are any and they are not to be skipped, the shard is not made.
         """
         damaged: list[Rejected] = []
-        writer = ShardWriter(self.output, task.shard, labels=[self.label], compression=self.compression)
+        writer = ShardWriter(
+            self.output, task.shard, labels=[self.label], compression=self.compression, made_from=task.identity
+        )
         try:
             with writer:
                 for offset, (member, name) in enumerate(zip(task.members, task.names, strict=True)):
@@ -217,6 +224,8 @@ def _convert_in_worker(job: _Job, task: Task, slot: int) -> list[Rejected]:
 def _finish(output: Path, plan: Plan, provenance: Mapping[str, Any]) -> DensityStore:
     """Write rejected.csv and the index, and clear up."""
     records = [record for task in plan.tasks if (record := read_record(output, task.shard))]
+    for shard in {path.name for path in output.glob("shard-*.h5")} - {record.file for record in records}:
+        (output / shard).unlink()  # of a source that was cut into more of them before it was mended
     write_rejected(output, records)
     write_index(
         output,

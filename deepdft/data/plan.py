@@ -1,7 +1,7 @@
 """What a conversion will do, fixed before it begins: names of structures and the shards they go into.
 
 The plan depends on the source and the settings only, not on workers, so that a conversion that was interrupted goes
-on with the same shards, and gives the same bytes.
+on with the same shards, and gives the same bytes. Shards of a source that has been mended since are made anew.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,6 +41,8 @@ class Task:
     """Position of its first member in the source."""
     members: list[Member | StoreMember]
     names: list[str]
+    identity: str
+    """sha256 of its members and the settings: a shard that is there is kept as long as this is the same."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ class Plan:
     label: str
     compression: Compression
     identity: str
-    """sha256 of the source's members and the settings."""
+    """sha256 of the source's members, when they were last changed, and the settings."""
+    purpose: str
+    """sha256 of the structures' names and the settings: what does not change where a damaged source is mended."""
 
     @property
     def n_members(self) -> int:
@@ -116,26 +121,35 @@ def make_plan(
         "compression": compression.as_dict(),
         "shard_size": float(shard_size),
     }
-    if stores:  # two of equal names and sizes may hold other densities
-        settings["stores"] = [DensityStore(path).fingerprint for path in stores]
-    listing = [[name, member.source.name, member.size] for name, member in zip(names, found, strict=True)]
-    identity = hashlib.sha256(json.dumps([settings, listing]).encode()).hexdigest()
+    states = {path: _state(path) for path in {member.source for member in found}}
+    listing = [[name, m.source.name, m.size, states[m.source]] for name, m in zip(names, found, strict=True)]
     limit = min(float(shard_size), max(SMALL_SHARD, sum(member.size for member in found) / FEWEST_SHARDS))
-    return Plan(paths, _cut(found, names, limit), label, compression, identity)
+    tasks = [
+        Task(shard, first, found[first:end], names[first:end], _digest(settings, listing[first:end]))
+        for shard, (first, end) in enumerate(_cuts([member.size for member in found], limit))
+    ]
+    return Plan(paths, tasks, label, compression, _digest(settings, listing), _digest(settings, names))
 
 
-def _cut(found: Sequence[Member | StoreMember], names: Sequence[str], limit: float) -> list[Task]:
-    """Shards of consecutive members that together have at most `limit` bytes."""
-    tasks: list[Task] = []
+def _state(source: Path) -> str | int:
+    """What changes with the content of a file or a store: two of equal names and sizes may hold other densities."""
+    return DensityStore(source).fingerprint if is_store(source) else source.stat().st_mtime_ns
+
+
+def _digest(settings: dict[str, Any], content: list[Any]) -> str:
+    return hashlib.sha256(json.dumps([settings, content]).encode()).hexdigest()
+
+
+def _cuts(sizes: Sequence[int], limit: float) -> list[tuple[int, int]]:
+    """First and end position of runs of members that together have at most `limit` bytes."""
+    firsts: list[int] = []
     filled = 0.0
-    for position, (member, name) in enumerate(zip(found, names, strict=True)):
-        if not tasks or filled + member.size > limit:
-            tasks.append(Task(len(tasks), position, [], []))
+    for position, size in enumerate(sizes):
+        if not firsts or filled + size > limit:
+            firsts.append(position)
             filled = 0.0
-        tasks[-1].members.append(member)
-        tasks[-1].names.append(name)
-        filled += member.size
-    return tasks
+        filled += size
+    return list(pairwise([*firsts, len(sizes)]))
 
 
 def structure_names(found: Sequence[Member | StoreMember]) -> list[str]:

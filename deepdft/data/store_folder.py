@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from deepdft.data.store_index import INDEX, WORK_FOLDER, ShardRecord, read_index, write_text
 
@@ -31,7 +30,8 @@ def is_complete(output: Path, identity: str) -> bool:
         if read_index(output / INDEX).get("plan") == identity:
             return True
         raise ValueError(
-            f"{output}: already a store, of another source or with other settings; give another output, or remove it"
+            f"{output}: already a store, of another source or with other settings, or of this source before it was "
+            "changed; give another output, or remove it"
         )
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output}: is a file; output is a folder")
@@ -56,13 +56,12 @@ def alone(output: Path, command: str) -> Iterator[None]:
         yield
 
 
-def begin(output: Path, identity: str, provenance: Mapping[str, Any], *, what: str) -> None:
+def begin(output: Path, identity: str, *, what: str) -> None:
     """Note the plan, or compare it with the one that was begun; remove what a killed run left half-written.
 
     Args:
         output: folder of the store.
-        identity: of the plan, provenance["plan"].
-        provenance: what the index will say.
+        identity: of the plan.
         what: the plan is of, for the message: a conversion, …
 
     Raises:
@@ -76,7 +75,7 @@ def begin(output: Path, identity: str, provenance: Mapping[str, Any], *, what: s
                 "to finish it, give another output, or remove the folder"
             )
     else:
-        write_text(path, json.dumps(provenance))
+        write_text(path, json.dumps({"plan": identity}))
     for part in (output / WORK_FOLDER).rglob("*.part*"):
         part.unlink()
 

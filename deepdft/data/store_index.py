@@ -24,6 +24,7 @@ __all__ = [
     "WORK_FOLDER",
     "Rejected",
     "ShardRecord",
+    "discard",
     "read_index",
     "read_record",
     "sha256_of_file",
@@ -59,6 +60,8 @@ class ShardRecord:
 
     file: str
     """Name of the shard; empty where every structure was rejected and there is no file."""
+    made_from: str = ""
+    """Identity of the task it was made for."""
     sha256: str = ""
     bytes: int = 0
     name: list[str] = field(default_factory=list)
@@ -76,6 +79,12 @@ def shard_name(number: int) -> str:
 
 def _record_path(folder: Path, number: int) -> Path:
     return folder / WORK_FOLDER / f"{Path(shard_name(number)).stem}.json"
+
+
+def discard(folder: Path, number: int) -> None:
+    """Remove a shard of an unfinished store, if it is there; its record first: no shard is taken for another one."""
+    _record_path(folder, number).unlink(missing_ok=True)
+    (folder / shard_name(number)).unlink(missing_ok=True)
 
 
 def write_record(folder: Path, number: int, record: ShardRecord) -> None:

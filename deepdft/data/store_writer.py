@@ -76,6 +76,7 @@ class ShardWriter:
         number: of the shard.
         labels: the densities of each structure.
         compression: of the densities.
+        made_from: what its record shall say it was made from.
 
     Raises:
         ValueError: if a label cannot name a dataset.
@@ -88,12 +89,13 @@ class ShardWriter:
         *,
         labels: Sequence[str] = ("PBE",),
         compression: Compression | None = None,
+        made_from: str = "",
     ) -> None:
         check_labels(labels)
         self.folder = folder
         self.number = number
         self.compression = compression or Compression()
-        self.record = ShardRecord(shard_name(number), n_electrons={label: [] for label in labels})
+        self.record = ShardRecord(shard_name(number), made_from, n_electrons={label: [] for label in labels})
         self._part = folder / WORK_FOLDER / f"{shard_name(number)}.{os.getpid()}.part"
         self._arrays: dict[str, list[NDArray[Any]]] = {name: [] for name in _ROWS}
         self._spools: dict[str, BinaryIO] = {}

@@ -173,7 +173,7 @@ def generate(
         shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
         return DensityStore(output)
     with alone(output, "deepdft-generate"):
-        begin(output, plan.identity, plan.provenance(), what="generation")
+        begin(output, plan.identity, what="generation")
         run = _Run(plan, output, progress or (lambda status: None))
         run.calculate(workers or Here())
         return run.finish(provenance or {})

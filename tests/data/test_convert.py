@@ -334,3 +334,52 @@ def test_zfp_keeps_its_accuracy_on_a_grid_of_several_chunks(tmp_path: Path, monk
         error = np.abs(store.values(0) - read_density(path).values).max()
         assert accuracy / 100 < error < accuracy
         assert store.index["compression"] == {"name": "zfp", "accuracy": accuracy}
+
+
+def densities(folder: Path, seeds: list[int]) -> Path:
+    """Files 0.CHGCAR, 1.CHGCAR, … of the same size, whatever the seeds."""
+    folder.mkdir(exist_ok=True)
+    for number, seed in enumerate(seeds):
+        (folder / f"{number}.CHGCAR").write_text(chgcar(seed))
+    return folder
+
+
+def test_other_densities_of_the_same_names_and_sizes_are_another_source(tmp_path: Path) -> None:
+    source = densities(tmp_path / "source", [1, 2])
+    convert(make_plan([source]), tmp_path / "store")
+    before = contents(tmp_path / "store")
+    densities(source, [1, 3])
+    with pytest.raises(ValueError, match="or of this source before it was changed; give another output"):
+        convert(make_plan([source]), tmp_path / "store")
+    assert contents(tmp_path / "store") == before
+
+
+def test_a_conversion_goes_on_when_its_source_was_mended(tmp_path: Path) -> None:
+    source = densities(tmp_path / "source", [1, 2, 3, 4])
+    damaged = source / "2.CHGCAR"
+    damaged.write_text(chgcar(3)[:300])  # of another size
+    with pytest.raises(DamagedMembersError, match=r"mend the source, .* \(finished shards are kept\)"):
+        convert(make_plan([source], shard_size=1.0), tmp_path / "store")
+    kept = tmp_path / "store" / "shard-00001.h5"
+    made = kept.stat().st_mtime_ns
+    damaged.write_text(chgcar(3))
+    (source / "0.CHGCAR").write_text(chgcar(5))  # as long as before
+    convert(make_plan([source], shard_size=1.0), tmp_path / "store").verify()
+    assert kept.stat().st_mtime_ns == made
+    convert(make_plan([densities(tmp_path / "other", [5, 2, 3, 4])], shard_size=1.0), tmp_path / "whole")
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+
+
+def test_shards_that_a_mended_source_does_not_need_are_removed(tmp_path: Path) -> None:
+    source = densities(tmp_path / "source", [1, 2, 3])
+    damaged = source / "0.CHGCAR"
+    size = damaged.stat().st_size
+    damaged.write_text(chgcar(1) + "x" * 2 * size)  # so that it has a shard of its own
+    damaged_plan = make_plan([source], shard_size=3.0 * size)
+    assert len(damaged_plan.tasks) == 2
+    with pytest.raises(DamagedMembersError):
+        convert(damaged_plan, tmp_path / "store", workers=2)
+    damaged.write_text(chgcar(1))
+    store = convert(make_plan([source], shard_size=3.0 * size), tmp_path / "store")
+    assert store.names == ["0", "1", "2"]
+    assert list(contents(tmp_path / "store")) == ["shard-00000.h5"]
