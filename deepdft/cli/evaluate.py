@@ -22,6 +22,7 @@ from deepdft.cli.evaluation_ensemble import EnsembleEvaluation
 from deepdft.cli.evaluation_errors import PBC, ErrorEvaluation
 from deepdft.cli.evaluation_rows import remove_parts
 from deepdft.cli.provenance import command_line, git_state, versions, write_json
+from deepdft.cli.run_folder import named_folder, refuse_training_run, with_run_dir
 from deepdft.evaluation.ranks import Ranks, ranks
 
 __all__ = ["main"]
@@ -57,7 +58,9 @@ EVALUATIONS: dict[str, type[Evaluation]] = {"errors": ErrorEvaluation, "xc_ensem
 @one_line_errors
 def main() -> None:
     """Entry point of deepdft-evaluate."""
-    sys.argv[1:] = [quote_list(argument, "densities") for argument in sys.argv[1:]]
+    arguments = with_run_dir([quote_list(argument, "densities") for argument in sys.argv[1:]])
+    refuse_training_run(named_folder(arguments, "output", "hydra.run.dir"), "give another output")
+    sys.argv[1:] = arguments
     _run()
 
 

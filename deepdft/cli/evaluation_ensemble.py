@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 from rich.table import Table
 
-from deepdft.cli.evaluation_errors import EvaluatedModel, chosen_positions
+from deepdft.cli.evaluation_errors import EvaluatedModel, chosen_positions, warn
 from deepdft.cli.evaluation_rows import collect
 from deepdft.data.store import DensityStore
 from deepdft.evaluation.ensemble import StructureSpread, reference_label, structure_spread, write_csv
@@ -53,7 +52,7 @@ class EnsembleEvaluation:
         self.spreads: list[StructureSpread] = []
         self.errors: list[StructureErrors] | None = None
         if me.rank == 0 and self.ensemble.incomplete:
-            _warn(
+            warn(
                 f"{len(self.ensemble.incomplete)} structures lack some of the densities and are left out, "
                 f"e.g. {self.ensemble.incomplete[0]}"
             )
@@ -78,6 +77,8 @@ class EnsembleEvaluation:
                 StructureErrors, row, self.positions, measure="eps_mae", identity=identity, me=me, output=output
             )
             n_points += n_predicted
+            if me.rank == 0:
+                self.model.warn(self.errors, subset=self.subset)
         if me.rank == 0:
             _warn_of_electrons(self.spreads)
         return n_points
@@ -164,12 +165,8 @@ def _warn_of_electrons(spreads: list[StructureSpread]) -> None:
     odd = [row for row in spreads if row.electron_spread > SAME_ELECTRONS * abs(row.n_electrons)]
     if odd:
         worst = max(odd, key=lambda row: row.electron_spread / abs(row.n_electrons))
-        _warn(
+        warn(
             f"the electron counts of the densities of {len(odd)} structures differ by more than "
             f"{100 * SAME_ELECTRONS:g} %, e.g. {worst.name} by {worst.electron_spread:.3g} of {worst.n_electrons:.4g}: "
             "are they of the same kind (valence or all-electron, one set of potentials)?"
         )
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ase
+from ase.data import chemical_symbols
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from deepdft.checkpoint import Checkpoint, load_checkpoint, model_name
 from deepdft.cli.evaluation_rows import collect
 from deepdft.data.splits import load_split
-from deepdft.data.store import DensityStore
+from deepdft.data.store import DensityStore, elements_of
 from deepdft.evaluation.errors import COLUMNS, References, StructureErrors, evaluate_structure, write_csv
 from deepdft.evaluation.ranks import Ranks
 from deepdft.evaluation.report import histogram, summarise, summary_table, worst_pictures
 from deepdft.inference.predictor import choose_device
 from deepdft.models.query import EncodedStructure
 
-__all__ = ["PBC", "ErrorEvaluation", "EvaluatedModel", "chosen_positions"]
+__all__ = ["PBC", "ErrorEvaluation", "EvaluatedModel", "chosen_positions", "warn"]
 
 PBC = {None: "as stored", True: "forced on", False: "ignored"}
 
@@ -68,6 +70,25 @@ class EvaluatedModel:
         """What computes the errors of a structure among references."""
         return partial(evaluate_structure, self.checkpoint.model, references, pbc=self.pbc, label=label)
 
+    def warn(self, rows: Sequence[StructureErrors], *, subset: str) -> None:
+        """Say where figures are not those of unseen structures, or of elements that the model has learned."""
+        trained_on = self._trained_on()
+        seen = [row.name for row in rows if row.name in trained_on]
+        if seen and subset != "train":
+            warn(f"the model was trained on {len(seen)} of these {len(rows)} structures, e.g. {seen[0]}")
+        known = self.checkpoint.info.get("elements")
+        new = [] if known is None else sorted(set(elements_of(row.formula for row in rows)) - set(known))
+        if new:
+            names = ", ".join(chemical_symbols[number] for number in new)
+            warn(f"the model has not been trained on {names}, which these structures contain")
+
+    def _trained_on(self) -> set[str]:
+        """Names of the structures that the model was trained on, where its run directory says so."""
+        folder = Path(str(self.checkpoint.info.get("path"))).resolve().parent
+        file = folder.parent / "split.json"
+        in_run = folder.name == "checkpoints" and file.is_file()
+        return set(json.loads(file.read_text())["train"]) if in_run else set()
+
     def summary(self, cfg: DictConfig) -> dict[str, Any]:
         """Which model it is."""
         path = Path(cfg.checkpoint)  # there is no such file if it is the word for free atoms
@@ -95,6 +116,11 @@ def chosen_positions(cfg: DictConfig, store: DensityStore, subset: str) -> list[
     if not positions:
         raise ValueError(f"{store.root}: the split has no {subset} structures; expected data.split or subset=all")
     return positions
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _plain(value: Any) -> Any:
@@ -138,6 +164,8 @@ class ErrorEvaluation:
         self.rows, n_points = collect(
             StructureErrors, row, self.positions, measure="eps_mae", identity=identity, me=me, output=output
         )
+        if me.rank == 0:
+            self.model.warn(self.rows, subset=self.subset)
         return n_points
 
     def summary(self) -> dict[str, Any]:

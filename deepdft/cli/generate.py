@@ -59,16 +59,23 @@ def _run(cfg: DictConfig) -> None:
     workers = instantiate(cfg.cluster, _convert_="all")
     if recipe is not None and is_complete(output, settings.identity(_origin(recipe))):
         _say_complete(output)
+        _keep_split(cfg, DensityStore(output))
         return
     entries = _read(cfg) if recipe is None else _make(recipe, output, settings.identity(_origin(recipe)))
     plan = GenerationPlan(settings, entries, digest(entries) if recipe is None else _origin(recipe))
     if is_complete(output, plan.identity):
         _say_complete(output)
+        _keep_split(cfg, DensityStore(output))
         return
     provenance = {"command": command_line(), "versions": versions()} | ({} if recipe is None else {"recipe": recipe})
     with _progress() as report:
         store = generate(plan, output, workers=workers, provenance=provenance, progress=report)
     _summarise(store)
+    _keep_split(cfg, store)
+
+
+def _keep_split(cfg: DictConfig, store: DensityStore) -> None:
+    """Store the split with the data, where there is one."""
     if cfg.split is not None:
         names = store_split(store, Path(cfg.split))
         print("split: " + ", ".join(f"{len(part)} {name}" for name, part in names.items()))

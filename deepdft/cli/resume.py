@@ -10,12 +10,14 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from deepdft.cli.provenance import write_text
+from deepdft.training.resumable import moved
 
 __all__ = [
     "changed_keys",
     "checkpoint_to_resume",
     "keep_overrides",
     "refuse_changes",
+    "refuse_other_data",
     "stored_config",
     "summary_if_finished",
     "with_stored_overrides",
@@ -47,7 +49,9 @@ def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
     stored = Path(str(run_dir)) / OVERRIDES
     if not stored.is_file():
         raise FileNotFoundError(f"resume={run_dir}: not a run directory of deepdft-train (no {stored})")
-    overrides = {_key(override): override for override in map(str, OmegaConf.load(stored))}
+    hydra = OmegaConf.load(stored.with_name("hydra.yaml")).hydra.overrides.hydra
+    kept = [*(o for o in map(str, hydra) if o.startswith("hydra.searchpath")), *map(str, OmegaConf.load(stored))]
+    overrides = {_key(override): override for override in kept}
     new = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     others = [argument for argument in arguments if argument not in new]
     given = overrides | {_key(argument): argument for argument in [*new, "hydra.output_subdir=null"]}
@@ -65,9 +69,12 @@ def _key(override: str) -> str:
 
 
 def stored_config(run_dir: Path) -> dict[str, Any] | None:
-    """The resolved config of a run; None if it ended before it wrote one."""
+    """The resolved config of a run, as if it had always lain where it does; None if it ended before it wrote one."""
     file = run_dir / "config.yaml"
-    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file))) if file.is_file() else None
+    if not file.is_file():
+        return None
+    config = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file)))
+    return cast(dict[str, Any], moved(config, config["run_dir"], str(run_dir)))
 
 
 def summary_if_finished(run_dir: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -97,6 +104,31 @@ def refuse_changes(stored: Mapping[str, Any], now: Mapping[str, Any], run_dir: P
             f"resume={run_dir}: {said}. A resumed run keeps {', '.join(_FIXED)}: resume it with {kept}, or start a new "
             "run, with init=RUN_DIR if it is to begin from these weights"
         )
+
+
+def refuse_other_data(run_dir: Path, fingerprint: str, split: Mapping[str, Sequence[str]]) -> None:
+    """Compare the data with those that a run began with.
+
+    Args:
+        run_dir: of the run.
+        fingerprint: of the store now.
+        split: names of the structures in its parts now.
+
+    Raises:
+        ValueError: if the store or the split is another one.
+    """
+    of_run = [run_dir / name for name in ("run.json", "split.json")]
+    if not all(file.is_file() for file in of_run):
+        return
+    run, before = (json.loads(file.read_text()) for file in of_run)
+    if run["data"]["fingerprint"] != fingerprint:
+        raise ValueError(f"resume={run_dir}: data.root holds other data than this run began with; start a new run")
+    for part, names in split.items():
+        if list(names) != before[part]:
+            raise ValueError(
+                f"resume={run_dir}: its {len(before[part])} {part} structures are not those of the split as it is now "
+                f"({len(names)}); restore the split from {run_dir / 'split.json'}, or start a new run"
+            )
 
 
 def changed_keys(stored: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -35,14 +35,17 @@ from deepdft.cli.resume import (
     checkpoint_to_resume,
     keep_overrides,
     refuse_changes,
+    refuse_other_data,
     stored_config,
     summary_if_finished,
     with_stored_overrides,
 )
+from deepdft.cli.run_folder import is_first_process, named_folder, refuse_training_run, with_run_dir
 from deepdft.data.datamodule import DensityDataModule
 from deepdft.models.base import DensityModel
 from deepdft.training.loggers import keep_metrics_until
 from deepdft.training.module import DensityModule
+from deepdft.training.resumable import Patience
 
 __all__ = ["main", "train"]
 
@@ -56,6 +59,12 @@ def main() -> None:
     # argparse takes overrides in one piece: flags go before them
     flags = [argument for argument in sys.argv[1:] if argument in ("-m", "--multirun")]
     rest = [argument for argument in sys.argv[1:] if argument not in flags]
+    if flags and (of_one := [a for a in rest if a.startswith(("resume=", "run_dir="))]):
+        raise ValueError(f"{of_one[0]}: is of one run, and a sweep (-m) makes new ones, below hydra.sweep.dir=…")
+    rest = with_run_dir(rest)
+    if not named_folder(rest, "resume"):
+        folder = named_folder(rest, "hydra.run.dir")
+        refuse_training_run(folder, f"go on with it by resume={folder}, or give another run_dir")
     sys.argv[1:] = [*flags, *with_stored_overrides(rest)]
     _run()
 
@@ -82,17 +91,15 @@ def train(cfg: DictConfig) -> float:
     if stored is not None:
         refuse_changes(stored, config, run_dir)
         if summary := summary_if_finished(run_dir, stored, config):
-            print(
-                f"{run_dir} is finished, after {summary['steps']} steps with a best validation ε_mae of "
-                f"{summary['val/eps_mae']:.3f} %; to go on, raise what ended it, as in "
-                f"trainer.max_steps={2 * summary['steps']}"
-            )
-            return float(summary["val/eps_mae"])
+            return _say_finished(run_dir, summary)
     _quiet()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
 
     data: DensityDataModule = instantiate(cfg.data)
     data.setup("fit")
+    split = data.split.names(data.store)
+    if cfg.resume:
+        refuse_other_data(run_dir, data.store.fingerprint, split)
     module = _module(cfg, config, data)
     resume_from = _prepare_resume(run_dir, module.model) if cfg.resume else None
     if not (resume_from or config["init"]):
@@ -106,7 +113,7 @@ def train(cfg: DictConfig) -> float:
             "at least one for each, or train on fewer devices"
         )
     if trainer.is_global_zero:
-        _describe(config, run_dir, data, module, trainer)
+        _describe(config, run_dir, data, split, module, trainer)
     for logger in loggers:
         logger.log_hyperparams(config)
 
@@ -115,13 +122,34 @@ def train(cfg: DictConfig) -> float:
     best = _best(trainer)
     if trainer.is_global_zero:
         summary = {
-            "val/eps_mae": best,
+            "val/eps_mae": best if math.isfinite(best) else None,
             "steps": trainer.global_step,
             "seconds": round(time.monotonic() - began, 1),
             "checkpoint": str(run_dir / "checkpoints" / "best.ckpt"),
+            "patience": _lost_patience(callbacks),
         }
         write_json(run_dir / "summary.json", summary)
         print(f"best validation ε_mae {best:.3f} % after {trainer.global_step} steps; run directory {run_dir}")
+    return best
+
+
+def _lost_patience(callbacks: Sequence[pl.Callback]) -> int | None:
+    """How many validations without a better one have ended the run; None if something else has."""
+    ended = (c.patience for c in callbacks if isinstance(c, Patience) and c.has_ended_the_run)
+    return next(ended, None)
+
+
+def _say_finished(run_dir: Path, summary: Mapping[str, Any]) -> float:
+    """Say that there is nothing to do, and how there would be; returns the lowest validation error in %."""
+    best = float("inf") if summary["val/eps_mae"] is None else float(summary["val/eps_mae"])
+    patience = summary.get("patience")
+    ending = "trainer.max_steps", summary["steps"]
+    if patience is not None:
+        ending = "callbacks.early_stopping.patience", patience
+    print(
+        f"{run_dir} is finished, after {summary['steps']} steps with a best validation ε_mae of {best:.3f} %; to go "
+        f"on, raise what ended it, as in {ending[0]}={2 * ending[1]}"
+    )
     return best
 
 
@@ -155,7 +183,7 @@ def _prepare_resume(run_dir: Path, model: DensityModel) -> Path | None:
         content = read_checkpoint_file(checkpoint)
         load_weights(model, content["state_dict"], checkpoint)
         step = content["global_step"]
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("RANK", "0")) == 0:
+    if is_first_process():
         (run_dir / "summary.json").unlink(missing_ok=True)  # it is written anew at the end
         keep_metrics_until(run_dir / "metrics.csv", step)
         if HydraConfig.initialized():
@@ -177,7 +205,6 @@ def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) ->
         )
     if config["init"]:
         _load_weights(model, model_config, config["init"])
-    elements = np.unique(np.concatenate([data.store.atoms(i).numbers for i in data.split.train[:1000]]))
     return DensityModule(
         model,
         model_config=model_config,
@@ -185,7 +212,7 @@ def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) ->
         scheduler=instantiate(cfg.scheduler),
         loss=config["loss"],
         pbc=config["data"]["pbc"],
-        info={"data": data.store.fingerprint, "elements": elements.tolist()},
+        info={"data": data.store.fingerprint, "elements": data.store.elements(data.split.train)},
     )
 
 
@@ -204,13 +231,17 @@ def _load_weights(model: DensityModel, config: dict[str, Any], path: str) -> Non
 
 
 def _describe(
-    config: dict[str, Any], run_dir: Path, data: DensityDataModule, module: DensityModule, trainer: pl.Trainer
+    config: dict[str, Any],
+    run_dir: Path,
+    data: DensityDataModule,
+    split: Mapping[str, Sequence[str]],
+    module: DensityModule,
+    trainer: pl.Trainer,
 ) -> None:
     """Write config.yaml, split.json and run.json, and say in a few lines what is trained on what."""
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
-    names = {part: [data.store.names[i] for i in getattr(data.split, part)] for part in ("train", "validation", "test")}
-    write_json(run_dir / "split.json", names)
+    write_json(run_dir / "split.json", split)
     per_step = data.structures_per_step * trainer.world_size * trainer.accumulate_grad_batches
     n_parameters = sum(parameter.numel() for parameter in module.model.parameters())
     write_json(
@@ -228,8 +259,8 @@ def _describe(
         },
     )
     print(
-        f"{model_name(config['model'])}, {n_parameters} parameters; {len(names['train'])} training and "
-        f"{len(names['validation'])} validation structures; {per_step} structures × {data.probes_per_structure} "
+        f"{model_name(config['model'])}, {n_parameters} parameters; {len(split['train'])} training and "
+        f"{len(split['validation'])} validation structures; {per_step} structures × {data.probes_per_structure} "
         f"points a step on {trainer.world_size} × {type(trainer.accelerator).__name__}"
     )
 

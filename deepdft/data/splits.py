@@ -36,6 +36,10 @@ class Split:
     test: list[int]
     """Structures that nothing is chosen by."""
 
+    def names(self, store: DensityStore) -> dict[str, list[str]]:
+        """Names of the structures in each part."""
+        return {part: [store.names[i] for i in getattr(self, part)] for part in PARTS}
+
 
 def load_split(spec: str | os.PathLike[str] | Mapping[str, int] | None, store: DensityStore) -> Split:
     """The split of a store.
@@ -69,8 +73,7 @@ def split_names(path: Path, store: DensityStore) -> dict[str, list[str]]:
         FileNotFoundError: if there is no such file.
         ValueError: as `load_split`.
     """
-    split = load_split(path, store)
-    return {part: [store.names[i] for i in getattr(split, part)] for part in PARTS}
+    return load_split(path, store).names(store)
 
 
 def read_split_file(path: Path) -> dict[str, list[Any]]:

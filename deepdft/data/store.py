@@ -16,23 +16,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import OrderedDict
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import ase
 import numpy as np
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from deepdft.data.shards import CompressedShard, MappedShard, ShardTable
 from deepdft.data.store_index import INDEX, read_index, sha256_of_file
 from deepdft.density import DensityGrid
 
-__all__ = ["DensityStore"]
+__all__ = ["DensityStore", "elements_of"]
 
 MAX_OPEN_SHARDS = 256
 """Files kept open at once, well below the usual limit of 1024 a process."""
+
+
+def elements_of(formulas: Iterable[str]) -> list[int]:
+    """Atomic numbers of the elements in chemical formulas, ascending."""
+    symbols = {symbol for formula in set(formulas) for symbol in re.findall("[A-Z][a-z]?", formula)}
+    return sorted(atomic_numbers[symbol] for symbol in symbols)
 
 
 class DensityStore:
@@ -125,6 +134,10 @@ class DensityStore:
             return self._positions[name]
         except KeyError:
             raise ValueError(f"{self.root}: no structure is named {name!r}; names are like {self.names[0]!r}") from None
+
+    def elements(self, positions: Iterable[int]) -> list[int]:
+        """Atomic numbers of the elements in some structures, ascending."""
+        return elements_of(self.formulas[i] for i in positions)
 
     def atoms(self, i: int) -> ase.Atoms:
         """Structure `i` with its cell and periodicity."""

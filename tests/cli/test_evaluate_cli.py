@@ -193,6 +193,39 @@ def test_a_mistake_gets_one_clear_line(evaluate, capsys, overrides, expected):
     assert expected in line
 
 
+def test_an_evaluation_does_not_go_into_the_folder_of_a_training(folder, evaluate, capsys):
+    (folder / "run").mkdir()
+    (folder / "run" / "metrics.csv").write_text("step\n")
+    (folder / "run" / "summary.json").write_text("{}")
+    for name in ("output", "run_dir", "hydra.run.dir"):
+        with pytest.raises(SystemExit):
+            evaluate(f"{name}=run")
+        assert "run: holds a training run; give another output" in capsys.readouterr().err
+    assert sorted(path.name for path in (folder / "run").iterdir()) == ["metrics.csv", "summary.json"]
+
+
+def test_structures_and_elements_of_the_training_are_told_apart(folder, evaluate, monkeypatch, capsys):
+    run = folder / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    model = build_model(CONFIG)
+    save_checkpoint(run / "checkpoints" / "best.ckpt", Checkpoint(model, CONFIG, info={"elements": [1, 7, 9]}))
+    (run / "split.json").write_text(json.dumps({"train": ["HF", "O2"], "validation": [], "test": []}))
+
+    def warnings(*overrides):
+        monkeypatch.setattr(sys, "argv", ["deepdft-evaluate", *OVERRIDES, "checkpoint=run", "pictures=0", *overrides])
+        main()
+        return re.findall("warning: (.*)", capsys.readouterr().err)
+
+    assert warnings("output=test") == ["the model was trained on 1 of these 4 structures, e.g. HF"]
+    assert warnings("output=all", "subset=all") == [
+        "the model was trained on 1 of these 6 structures, e.g. HF",
+        "the model has not been trained on C, O, which these structures contain",
+    ]
+    assert warnings("output=train", "subset=train")[-1].startswith("the model has not been trained on O")
+    (run / "split.json").unlink()
+    assert warnings("output=unknown") == []
+
+
 def test_several_processes_need_a_common_folder(evaluate, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit):

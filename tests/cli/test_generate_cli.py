@@ -63,6 +63,9 @@ def test_molecules_of_a_file_become_a_store(tmp_path: Path, molecules: Path) -> 
     again = run(*arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "store: complete already, 6 structures; nothing to calculate" in again.stdout
+    split.write_text(json.dumps({"train": [5, 1, 2, 3], "validation": [4], "test": [0]}))
+    assert "split: 4 train, 1 validation, 1 test" in run(*arguments, f"split={split}", cwd=tmp_path).stdout
+    assert json.loads((store.root / "split.json").read_text())["test"] == ["six-000000"]
 
 
 def test_a_recipe_makes_the_structures_once(tmp_path: Path) -> None:

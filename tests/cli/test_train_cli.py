@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,77 @@ def test_a_resumed_run_refuses_to_become_another_one(train, capfd: pytest.Captur
     assert "resume=nowhere: not a run directory" in capfd.readouterr().err
 
 
+def test_a_run_that_was_moved_keeps_its_best_and_its_end(train, capfd: pytest.CaptureFixture) -> None:
+    train("run_dir=run", "optimizer.lr=0", "callbacks.ema=null")  # every validation is as good as the first
+    summary = json.loads(Path("run/summary.json").read_text())
+    Path("run").rename("moved")
+    capfd.readouterr()
+    train("resume=moved", settings=[])
+    assert "moved is finished, after 8 steps" in capfd.readouterr().out
+    assert json.loads(Path("moved/summary.json").read_text()) == summary
+
+    best = Path("moved/checkpoints/best.ckpt").read_bytes()
+    train("resume=moved", "trainer.max_steps=12", settings=[])
+    assert json.loads(Path("moved/summary.json").read_text())["val/eps_mae"] == summary["val/eps_mae"]
+    assert Path("moved/checkpoints/best.ckpt").read_bytes() == best
+
+
+def test_a_run_that_lost_its_patience_gets_more(train, capfd: pytest.CaptureFixture) -> None:
+    settings = ["optimizer.lr=0", "callbacks.ema=null", "trainer.val_check_interval=2", "trainer.max_steps=100"]
+    train("run_dir=run", *settings, "callbacks.early_stopping.patience=2")
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == 6
+    capfd.readouterr()
+    train("resume=run", settings=[])
+    assert "raise what ended it, as in callbacks.early_stopping.patience=4" in capfd.readouterr().out
+    train("resume=run", "callbacks.early_stopping.patience=4", settings=[])
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == 10
+
+
+def test_a_run_goes_on_with_its_own_data_only(
+    train, tiny_store: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(tiny_store, store)
+    train("run_dir=run", f"data.root={store}")
+    before = Path("run/split.json").read_text()
+    split = json.loads((store / "split.json").read_text())
+    (store / "split.json").write_text(json.dumps(split | {"train": split["train"][1:]}))
+    with pytest.raises(SystemExit):
+        train("resume=run", "trainer.max_steps=12", settings=[])
+    assert "train structures are not those of the split as it is now" in capfd.readouterr().err
+    assert Path("run/split.json").read_text() == before
+    index = json.loads((store / "index.json").read_text())
+    index["shards"][0]["sha256"] = "0" * 64
+    (store / "index.json").write_text(json.dumps(index))
+    with pytest.raises(SystemExit):
+        train("resume=run", "trainer.max_steps=12", settings=[])
+    assert "data.root holds other data than this run began with" in capfd.readouterr().err
+
+
+def test_a_new_run_does_not_go_into_the_folder_of_another(train, capfd: pytest.CaptureFixture) -> None:
+    train("run_dir=run")
+    files = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    for name in ("run_dir=run", "hydra.run.dir=run"):
+        with pytest.raises(SystemExit):
+            train(name, "seed=1")
+        assert "run: holds a training run; go on with it by resume=run" in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == files
+    for name in ("run_dir=other", "resume=run"):
+        with pytest.raises(SystemExit):
+            train("-m", name, "seed=0,1", settings=[])
+        assert f"{name}: is of one run, and a sweep (-m) makes new ones" in capfd.readouterr().err
+
+
+def test_a_resumed_run_finds_the_configs_it_was_begun_with(train, tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "model"
+    folder.mkdir(parents=True)
+    (folder / "narrow.yaml").write_text("_target_: deepdft.models.superposition.Superposition\ncutoff: 3.0\n")
+    settings = [setting for setting in SMALL if not setting.startswith("model.")]
+    train("run_dir=run", f"hydra.searchpath=[file://{tmp_path}/mine]", "model=narrow", settings=settings)
+    train("resume=run", "trainer.max_steps=12", settings=[])
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == 12
+
+
 def test_a_run_of_another_version_of_the_model_is_left_as_it_was(train, capfd: pytest.CaptureFixture) -> None:
     train("hydra.run.dir=run")
     last = Path("run/checkpoints/last.ckpt")
@@ -249,6 +321,13 @@ def test_a_sweep_has_a_run_per_job_and_a_table(train, capfd: pytest.CaptureFixtu
         assert (Path("sweep") / str(job) / "checkpoints/best.ckpt").is_file()
         assert (Path("sweep") / str(job) / "metrics.csv").is_file()
     assert "results.csv" in capfd.readouterr().out
+
+
+def test_a_sweep_whose_job_fails_still_has_its_table(train) -> None:
+    with pytest.raises(SystemExit):
+        train("-m", "loss=mse,none_of_them,l1", "hydra.sweep.dir=sweep", "trainer.max_steps=4")
+    with Path("sweep/results.csv").open() as file:
+        assert {row["loss"] for row in csv.DictReader(file)} == {"mse", "l1"}
 
 
 def test_a_sweep_over_several_devices_in_one_process_is_refused(tiny_store: Path) -> None:

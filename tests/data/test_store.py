@@ -73,6 +73,14 @@ def test_structures_come_back_as_they_were_written(tmp_path: Path, compression: 
         assert store.n_electrons[i] == pytest.approx(expected.n_electrons, abs=1e-6)
 
 
+def test_elements_are_those_of_the_structures_asked_for(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    store = DensityStore(tmp_path)
+    for positions in ([0], [1, 4], range(len(store))):
+        assert store.elements(positions) == sorted({int(z) for i in positions for z in store.atoms(i).numbers})
+    assert store.elements([]) == []
+
+
 @pytest.mark.parametrize("compression", ALL)
 def test_a_sample_is_the_density_at_the_positions_of_its_grid_points(tmp_path: Path, compression: str) -> None:
     written = make_store(tmp_path, compression=compression)

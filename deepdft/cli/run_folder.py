@@ -1,0 +1,42 @@
+"""The folder a run or an evaluation goes to, looked at before Hydra writes into it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["is_first_process", "named_folder", "refuse_training_run", "with_run_dir"]
+
+OF_A_TRAINING = ("config.yaml", "metrics.csv", "checkpoints")
+"""Files and folders that only deepdft-train makes."""
+
+
+def with_run_dir(arguments: Sequence[str]) -> list[str]:
+    """Arguments with `run_dir=DIR`, as the configs name it, as Hydra takes it: it writes there too."""
+    return [f"hydra.run.dir={a.partition('=')[2]}" if a.startswith("run_dir=") else a for a in arguments]
+
+
+def named_folder(arguments: Sequence[str], *keys: str) -> Path | None:
+    """The folder that the last of some overrides names; None if there is none."""
+    given = [a.partition("=")[2].strip("'\"") for a in arguments if a.partition("=")[0].lstrip("+") in keys]
+    return Path(given[-1]) if given and given[-1] not in ("", "null") else None
+
+
+def refuse_training_run(folder: Path | None, advice: str) -> None:
+    """Nothing else is written into a folder that holds a training run.
+
+    Args:
+        folder: None is a new one.
+        advice: what to do instead.
+
+    Raises:
+        ValueError: if there is a training run in it.
+    """
+    if folder is not None and is_first_process() and any((folder / name).exists() for name in OF_A_TRAINING):
+        raise ValueError(f"{folder}: holds a training run; {advice}")
+
+
+def is_first_process() -> bool:
+    """Whether this is the process among all of a run, however they were started, that writes files."""
+    return all(os.environ.get(rank, "0") == "0" for rank in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
