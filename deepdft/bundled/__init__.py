@@ -8,7 +8,7 @@ __all__ = ["FREE_ATOMS", "MODEL", "names", "path"]
 
 _FOLDER = Path(__file__).parent
 MODEL = _FOLDER / "orbital_small_molecules.ckpt"
-"""Checkpoint of the orbital model for small molecules of H, C, N and O; see orbital_small_molecules.md beside it."""
+"""Checkpoint of the orbital model for small molecules of H, C, N, O, F, P, S and Cl; see orbital_small_molecules.md."""
 FREE_ATOMS = _FOLDER / "free_atoms.npz"
 """Table of the densities of isolated atoms; see free_atoms.md beside it."""
 

@@ -80,7 +80,7 @@ def _checkpoint(cfg: DictConfig) -> str:
     """The model that is named, or the bundled one."""
     if cfg.checkpoint is not None:
         return str(cfg.checkpoint)
-    print("no checkpoint given: the bundled model, for small molecules of H, C, N and O (PBE)")
+    print("no checkpoint given: the bundled model, for small molecules of H, C, N, O, F, P, S and Cl (PBE)")
     return str(bundled.MODEL)
 
 
