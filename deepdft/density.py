@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import ase
 import numpy as np
@@ -10,7 +11,11 @@ from numpy.typing import NDArray
 
 from deepdft.vectors import rows_times
 
-__all__ = ["DensityGrid", "grid_points", "volume"]
+__all__ = ["DensityGrid", "Order", "grid_points", "volume"]
+
+
+Order = Literal["C", "F"]
+"""How points of a grid are counted: z fastest (as in a cube), or x fastest (as in a CHGCAR)."""
 
 
 def volume(cell: NDArray[np.floating]) -> float:
@@ -27,6 +32,8 @@ def grid_points(
     shape: tuple[int, int, int],
     origin: NDArray[np.floating],
     flat_indices: NDArray[np.integer] | slice | None = None,
+    *,
+    order: Order = "C",
 ) -> NDArray[np.float64]:
     """Positions of the points of a regular grid; point (i, j, k) lies at origin + i/nx a + j/ny b + k/nz c.
 
@@ -34,7 +41,8 @@ def grid_points(
         cell: (3, 3) Å, rows are the edge vectors of the grid's box.
         shape: (nx, ny, nz).
         origin: (3,) Å, position of point (0, 0, 0).
-        flat_indices: which points, counted in C order (z fastest): indices, a slice, or None for all.
+        flat_indices: which points: indices, a slice, or None for all.
+        order: how they are counted, "C" for z fastest, "F" for x fastest.
 
     Returns:
         (n, 3) Å, float64.
@@ -44,7 +52,7 @@ def grid_points(
         flat_indices = slice(None)
     if isinstance(flat_indices, slice):
         flat_indices = np.arange(*flat_indices.indices(n_points))
-    fractional = np.stack(np.unravel_index(flat_indices, shape), axis=-1) / np.asarray(shape)  # (n, 3)
+    fractional = np.stack(np.unravel_index(flat_indices, shape, order=order), axis=-1) / np.asarray(shape)  # (n, 3)
     return rows_times(fractional, cell) + origin
 
 

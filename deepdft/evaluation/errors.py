@@ -99,7 +99,7 @@ def structure_errors(
     parts = [slice(start, start + encoded.slice_size) for start in encoded.starts(values.size)]
     for part in parts:
         exact = values[part].astype(np.float64)
-        predicted[part] = encoded.density(reference.points(part))
+        predicted[part] = encoded.density_on_grid(reference, part)
         difference = predicted[part] - exact
         sums += difference.sum(), np.abs(difference).sum(), (difference**2).sum(), np.abs(exact).sum()
     if not np.isfinite(sums).all():

@@ -19,13 +19,13 @@ from vesin import NeighborList
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph, Structures
 from deepdft.graph.images import Array, complete_cell, periodic_images, wrap_shifts
+from deepdft.graph.on_device import dense_edges
 from deepdft.graph.pairs import pairs_within
 from deepdft.vectors import rows_times
 
 __all__ = [
     "atom_edges",
     "atom_graph",
-    "dense_probe_edges",
     "probe_edges",
     "probe_graph",
     "structures_from_atoms",
@@ -33,12 +33,6 @@ __all__ = [
 
 Edges = tuple[NDArray[np.int64], Array]
 """edge_index (2, n_edges) and edge_shift (n_edges, 3) in Å of one structure."""
-
-EdgeTensors = tuple[Tensor, Tensor]
-"""The same as tensors on the model's device."""
-
-DENSE_PAIRS = 20_000_000
-"""Probe–image pairs whose differences are held at once on a device: 0.5 GB in float64."""
 
 
 def structures_from_atoms(
@@ -64,14 +58,13 @@ def structures_from_atoms(
 
 def atom_graph(structures: Structures, cutoff: float) -> AtomGraph:
     """Join atoms closer than the cutoff (Å) by edges, in each structure on its own."""
-    device = structures.positions.device
-
-    def search(atoms: Array, cell: Array, pbc: NDArray[np.bool_], _: Array) -> EdgeTensors:
-        if device.type == "cpu":
-            return _tensors(atom_edges(atoms, cell, pbc, cutoff))
-        edge_index, edge_shift = dense_probe_edges(atoms, cell, pbc, atoms, cutoff, device=device)
+    if structures.positions.device.type != "cpu":
+        edge_index, edge_shift = dense_edges(structures, structures.positions, structures.structure, cutoff)
         other = (edge_index[0] != edge_index[1]) | (edge_shift.abs() > 1e-6).any(dim=1)  # not an atom to itself
-        return edge_index[:, other], edge_shift[other]
+        return AtomGraph(structures, edge_index[:, other], edge_shift[other].to(structures.positions.dtype))
+
+    def search(atoms: Array, cell: Array, pbc: NDArray[np.bool_], _: Array) -> Edges:
+        return atom_edges(atoms, cell, pbc, cutoff)
 
     edges = _union(structures, structures.positions, structures.structure, search)
     return AtomGraph(structures, *edges)
@@ -86,12 +79,12 @@ def probe_graph(structures: Structures, probe_positions: Tensor, probe_structure
         probe_structure: (n_probes,) int64, ascending.
         cutoff: Å.
     """
-    device = probe_positions.device
+    if probe_positions.device.type != "cpu":
+        edge_index, edge_shift = dense_edges(structures, probe_positions, probe_structure, cutoff)
+        return ProbeGraph(probe_positions, probe_structure, edge_index, edge_shift.to(structures.positions.dtype))
 
-    def search(atoms: Array, cell: Array, pbc: NDArray[np.bool_], probes: Array) -> EdgeTensors:
-        if device.type == "cpu":
-            return _tensors(probe_edges(atoms, cell, pbc, probes, cutoff))
-        return dense_probe_edges(atoms, cell, pbc, probes, cutoff, device=device)
+    def search(atoms: Array, cell: Array, pbc: NDArray[np.bool_], probes: Array) -> Edges:
+        return probe_edges(atoms, cell, pbc, probes, cutoff)
 
     edges = _union(structures, probe_positions, probe_structure, search)
     return ProbeGraph(probe_positions, probe_structure, *edges)
@@ -139,52 +132,18 @@ def probe_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], probes: A
     return np.stack([images.atom.take(image), receiver]), shift
 
 
-def dense_probe_edges(
-    positions: Array,
-    cell: Array,
-    pbc: NDArray[np.bool_],
-    probes: Array,
-    cutoff: float,
-    *,
-    device: torch.device | str = "cpu",
-) -> EdgeTensors:
-    """The same edges as `probe_edges`, from all distances between probes and atom images, on a device."""
-    complete = complete_cell(cell, pbc)
-    images = periodic_images(positions, complete, pbc, cutoff)
-    atom, shift = torch.from_numpy(images.atom).to(device), torch.from_numpy(images.shift).to(device)
-    wrap = torch.from_numpy(wrap_shifts(probes, complete, pbc)).to(device)
-    points, image_positions = (
-        torch.from_numpy(probes).to(device) + wrap,
-        torch.from_numpy(images.positions).to(device),
-    )
-    receivers, found = [], []
-    chunk = max(1, DENSE_PAIRS // max(1, len(image_positions)))
-    for start in range(0, max(1, len(points)), chunk):
-        # differences rather than the quadratic expansion: exact at the cutoff
-        squared = (points[start : start + chunk, None, :] - image_positions).square().sum(dim=-1)
-        receiver, image = (squared < cutoff**2).nonzero(as_tuple=True)  # row by row: sorted by receiver
-        receivers.append(receiver + start)
-        found.append(image)
-    receiver, image = torch.cat(receivers), torch.cat(found)
-    return torch.stack([atom[image], receiver]), shift[image] - wrap[receiver]
-
-
-def _tensors(edges: Edges) -> EdgeTensors:
-    return torch.from_numpy(edges[0]), torch.from_numpy(edges[1])
-
-
 def _union(
     structures: Structures,
     points: Tensor,
     point_structure: Tensor,
-    search: Callable[[Array, Array, NDArray[np.bool_], Array], EdgeTensors],
-) -> EdgeTensors:
-    """Search structure by structure, and number atoms and points through."""
+    search: Callable[[Array, Array, NDArray[np.bool_], Array], Edges],
+) -> tuple[Tensor, Tensor]:
+    """Search structure by structure on the CPU, and number atoms and points through."""
     edge_indices, edge_shifts = [], []
     for atoms, cell, pbc, own_points, offset in _each(structures, points, point_structure):
         edge_index, edge_shift = search(atoms, cell, pbc, own_points)
-        edge_indices.append(edge_index + torch.from_numpy(offset).to(edge_index.device))
-        edge_shifts.append(edge_shift)
+        edge_indices.append(torch.from_numpy(edge_index + offset))
+        edge_shifts.append(torch.from_numpy(edge_shift))
     return torch.cat(edge_indices, dim=1), torch.cat(edge_shifts).to(structures.positions.dtype)
 
 
@@ -193,14 +152,14 @@ def _each(
 ) -> Iterator[tuple[Array, Array, NDArray[np.bool_], Array, NDArray[np.int64]]]:
     """Atoms, cell, periodicity and points of each structure in float64, with the offsets of their indices."""
     n = structures.n_structures
-    n_atoms = torch.bincount(structures.structure, minlength=n).cpu().numpy()
-    n_points = torch.bincount(point_structure, minlength=n).cpu().numpy()
+    n_atoms = torch.bincount(structures.structure, minlength=n).numpy()
+    n_points = torch.bincount(point_structure, minlength=n).numpy()
     atoms, cells, pbc = (
-        structures.positions.detach().double().cpu().numpy(),
-        structures.cells.detach().double().cpu().numpy(),
-        structures.pbc.cpu().numpy(),
+        structures.positions.detach().double().numpy(),
+        structures.cells.detach().double().numpy(),
+        structures.pbc.numpy(),
     )
-    positions = points.detach().double().cpu().numpy()
+    positions = points.detach().double().numpy()
     first_atom, first_point = 0, 0
     for s in range(n):
         yield (

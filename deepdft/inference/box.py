@@ -9,7 +9,7 @@ import ase
 import numpy as np
 from numpy.typing import NDArray
 
-from deepdft.density import grid_points
+from deepdft.density import Order, grid_points
 
 __all__ = ["DEFAULT_SPACING", "DEFAULT_VACUUM", "MARGIN", "Box", "fft_size", "make_box", "room"]
 
@@ -51,13 +51,9 @@ class Box:
             atoms.cell = np.zeros((3, 3))
         return atoms
 
-    def points(self, flat: slice, *, order: str = "C") -> NDArray[np.float64]:
+    def points(self, flat: slice, *, order: Order = "C") -> NDArray[np.float64]:
         """Positions (n, 3) in Å of the points of a slice, counted with z fastest ("C") or x fastest ("F")."""
-        if order == "C":
-            return grid_points(self.atoms.cell.array, self.shape, self.origin, flat)
-        indices = np.unravel_index(np.arange(*flat.indices(self.n_points)), self.shape, order="F")
-        c_order = np.ravel_multi_index(indices, self.shape)
-        return grid_points(self.atoms.cell.array, self.shape, self.origin, c_order)
+        return grid_points(self.atoms.cell.array, self.shape, self.origin, flat, order=order)
 
 
 def make_box(

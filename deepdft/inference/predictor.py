@@ -14,7 +14,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from deepdft.checkpoint import load_checkpoint
-from deepdft.density import DensityGrid, volume
+from deepdft.density import DensityGrid, Order, volume
 from deepdft.inference.box import MARGIN, Box, make_box, room
 from deepdft.inference.field_files import check_names
 from deepdft.inference.fields import EncodedFields
@@ -123,7 +123,7 @@ class Predictor:
         return DensityGrid(values.reshape(box.shape), box.atoms, box.origin)
 
     def predict_slices(
-        self, box: Box, *, order: str = "C", n_electrons: float | None = None, progress: Progress | None = None
+        self, box: Box, *, order: Order = "C", n_electrons: float | None = None, progress: Progress | None = None
     ) -> Iterator[NDArray[np.floating]]:
         """Density in e/Å³ of a box piece after piece, so that grids of any size fit into memory.
 
@@ -143,14 +143,14 @@ class Predictor:
             yield values if n_electrons is None else values * np.float32(scale)
 
     def _slices(
-        self, encoded: EncodedStructure, box: Box, order: str, progress: Progress | None
+        self, encoded: EncodedStructure, box: Box, order: Order, progress: Progress | None
     ) -> Iterator[NDArray[np.floating]]:
         """Densities as the model has them."""
         for start in encoded.starts(box.n_points):
-            points = box.points(slice(start, start + encoded.slice_size), order=order)
-            yield encoded.density(points)
+            values = encoded.density_on_grid(box, slice(start, start + encoded.slice_size), order=order)
+            yield values
             if progress is not None:
-                progress(start + len(points), box.n_points)
+                progress(start + len(values), box.n_points)
 
     def _scale(self, encoded: EncodedStructure, box: Box, n_electrons: float, progress: Progress | None) -> float:
         """The factor that brings the sum over the grid to a number of electrons."""

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from deepdft.density import volume
+from deepdft.density import Order, volume
 from deepdft.inference.box import Box
 from deepdft.io.text import join_mark, pbc_mark
 from deepdft.units import BOHR, BOHR3
@@ -43,7 +43,7 @@ def file_format(path: str | os.PathLike[str]) -> str:
     raise ValueError(f"{path}: a density is written as x.cube, x.h5, CHGCAR or x.CHGCAR")
 
 
-def slice_order(path: str | os.PathLike[str]) -> str:
+def slice_order(path: str | os.PathLike[str]) -> Order:
     """The order of the grid points in a file: "C", z fastest, or "F", x fastest."""
     return "F" if file_format(path) == "chgcar" else "C"
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -145,9 +147,9 @@ class Orbital(DensityModel):
         return self._density(self.basis(states.coefficients, states.positions, probes))
 
     def decode_points(self, states: OrbitalStates, structures: Structures, points: Tensor) -> Tensor:
-        """The same without edges; on the CPU, where compact blocks of points fit into the cache."""
+        """The same without edges, in compact blocks of points."""
         if points.device.type != "cpu":
-            return super().decode_points(states, structures, points)
+            return self._decode_on_gpu(states, structures, points)
         largest = max(64, NUMBERS_IN_CACHE // states.coefficients[0, 0].numel())
         n_threads = torch.get_num_threads()
         groups = compact_blocks(structures, points, self.cutoff, largest=largest, least_groups=4 * n_threads)
@@ -162,8 +164,22 @@ class Orbital(DensityModel):
         index, densities = map(torch.cat, zip(*parts, strict=True))
         return density.index_copy(0, index, densities)
 
+    def _decode_on_gpu(self, states: OrbitalStates, structures: Structures, points: Tensor) -> Tensor:
+        derivatives = torch.is_grad_enabled() and states.coefficients.requires_grad
+        if points.dtype != torch.float32 or derivatives or not _has_triton() or len(points) == 0:
+            return super().decode_points(states, structures, points)
+        linear = torch.zeros(self.n_linear + len(self.signs), device=points.device)
+        linear[: self.n_linear] = 1.0
+        signs = pad(self.signs, (self.n_linear, 0))
+        return self.basis.squares_on_gpu(states.coefficients, structures, points, linear, signs)
+
     def _density(self, orbitals: Tensor) -> Tensor:
         """Values of all orbitals (n_points, n_orbitals) → (n_points,) e/Å³."""
         if self.baseline is None:
             return orbitals.square().sum(dim=-1)
         return orbitals[:, 0] + orbitals[:, 1:].square() @ self.signs
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepdft.graph.batch import ProbeGraph
+from deepdft.graph.batch import ProbeGraph, Structures
 from deepdft.graph.blocks import Block, Blocks
-from deepdft.nn.spherical import orders, solid_harmonics, translated_harmonics
+from deepdft.graph.on_device import point_blocks
+from deepdft.nn.spherical import harmonics_as_monomials, orders, solid_harmonics, translated_harmonics
 
 __all__ = ["OrbitalBasis"]
 
@@ -59,8 +60,10 @@ class OrbitalBasis(nn.Module):
     """
 
     exponents: Tensor
+    reaches: Tensor
     order_of: Tensor
     mixing: Tensor
+    monomials: Tensor
 
     def __init__(
         self, n_radial: int, *, max_order: int, smallest_exponent: float, largest_exponent: float, cutoff: float
@@ -71,7 +74,9 @@ class OrbitalBasis(nn.Module):
         self.shells = _shells(np.sqrt(DECAY_AT_REACH / exponents).clip(max=cutoff).tolist())
         reaches = np.concatenate([np.full(len(exponents[shell.radials]), shell.reach) for shell in self.shells])
         mixing = np.stack([_orthogonal(exponents, reaches, order) for order in range(max_order + 1)])
-        for name, values in (("exponents", exponents), ("mixing", mixing)):
+        monomials = harmonics_as_monomials(max_order).numpy()
+        constants = {"exponents": exponents, "reaches": reaches, "mixing": mixing, "monomials": monomials}
+        for name, values in constants.items():
             self.register_buffer(name, torch.from_numpy(values).to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("order_of", torch.tensor(orders(max_order)), persistent=False)
 
@@ -158,6 +163,40 @@ class OrbitalBasis(nn.Module):
             return ((sums * harmonics[:, None, block.points]).sum(dim=0) + narrow).T
 
         return torch.cat([values(*item) for item in zip(blocks, counts, strict=True)])
+
+    def squares_on_gpu(
+        self, coefficients: Tensor, structures: Structures, points: Tensor, linear: Tensor, signs: Tensor
+    ) -> Tensor:
+        """Σ_k linear_k φ_k + signs_k φ_k² at points of one structure, without edges and without derivatives.
+
+        Args:
+            coefficients: (n_atoms, n_radial, (L + 1)², n_orbitals), single precision on a GPU.
+            structures: the one structure.
+            points: (n_points, 3) Å, at least one.
+            linear: (n_orbitals,).
+            signs: (n_orbitals,).
+
+        Returns:
+            (n_points,).
+        """
+        from deepdft.nn.orbital_kernels import BLOCK, density_of_blocks  # needs Triton, which is not everywhere
+
+        blocks = point_blocks(structures, points, self.shells[0].reach, size=BLOCK)
+        atoms, row = blocks.atom.unique(return_inverse=True)
+        of_monomials = torch.einsum("anik,ij->ajnk", coefficients.index_select(0, atoms), self.monomials)
+        density = density_of_blocks(
+            blocks.points,
+            blocks.first_near,
+            row,
+            blocks.atom_positions,
+            of_monomials,
+            self.exponents,
+            self.reaches,
+            linear,
+            signs,
+            max_order=self.max_order,
+        )
+        return points.new_empty(len(points)).index_copy(0, blocks.index, density)
 
     def _functions(self, vectors: Tensor, shell: _Shell) -> Tensor:
         """R_n S_lm of a shell (n_blocks, n_functions, size) at vectors (n_blocks, 3, size) from the atoms."""

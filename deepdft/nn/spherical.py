@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["MAX_ORDER", "orders", "products_on_sphere", "solid_harmonics", "translated_harmonics"]
+__all__ = [
+    "MAX_ORDER",
+    "harmonics_as_monomials",
+    "orders",
+    "products_on_sphere",
+    "solid_harmonics",
+    "translated_harmonics",
+]
 
 MAX_ORDER = 4
 """The largest l that is written out."""
@@ -83,6 +91,24 @@ def translated_harmonics(positions: Tensor, max_order: int) -> Tensor:
     places, inverse = places.to(positions.device), inverse.to(positions.device)
     shifted = solid_harmonics(places - positions.double()[:, :, None], max_order, dim=1)
     return (shifted @ inverse).to(positions.dtype)
+
+
+def harmonics_as_monomials(max_order: int) -> Tensor:
+    """M with S_i(r) = Σ_j M_ij x^a y^b z^c: solid harmonics as sums of monomials.
+
+    Monomials j are those with a + b + c ≤ L, in the order of a, then b, then c.
+
+    Args:
+        max_order: L, at most 4.
+
+    Returns:
+        ((L + 1)², (L + 1)(L + 2)(L + 3) / 6) float64.
+    """
+    powers = [(a, b, c) for a, b, c in product(range(max_order + 1), repeat=3) if a + b + c <= max_order]
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randn(4 * len(powers), 3, generator=generator, dtype=torch.float64)
+    monomials = torch.stack([(places ** torch.tensor(power)).prod(dim=1) for power in powers], dim=1)
+    return torch.linalg.lstsq(monomials, solid_harmonics(places, max_order)).solution.T
 
 
 def products_on_sphere(left: Tensor, right: Tensor, max_order: int) -> Tensor:

@@ -1,11 +1,14 @@
 """Blocks of points against all distances."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from deepdft.graph.blocks import LARGEST_WIDTH, compact_blocks
-from deepdft.graph.neighbors import dense_probe_edges, structures_from_atoms
+from deepdft.graph.neighbors import structures_from_atoms
+from deepdft.graph.on_device import dense_edges, point_blocks
 from deepdft.testing.contract import STRUCTURES
 
 
@@ -15,7 +18,8 @@ def test_every_point_is_in_one_block_with_all_atom_images_it_needs(name: str, la
     atoms, cutoff = STRUCTURES[name], 3.1
     points = np.random.default_rng(0).uniform(-9.0, 9.0, (300, 3))
     structures = structures_from_atoms([atoms], dtype=torch.float64)
-    edge_index, edge_shift = dense_probe_edges(atoms.positions, atoms.cell.array, atoms.pbc, points, cutoff)
+    own = torch.zeros(len(points), dtype=torch.int64)
+    edge_index, edge_shift = dense_edges(structures, torch.from_numpy(points), own, cutoff)
     expected = torch.from_numpy(points)[edge_index[1]] - torch.from_numpy(atoms.positions)[edge_index[0]] - edge_shift
 
     seen = []
@@ -33,6 +37,26 @@ def test_every_point_is_in_one_block_with_all_atom_images_it_needs(name: str, la
                 found, reference = (v.numpy()[np.lexsort(v.numpy().round(6).T)] for v in (own[near], expected[wanted]))
                 assert found == pytest.approx(reference, abs=1e-9)
     assert sorted(seen) == list(range(300))
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("size", [7, 64])
+def test_blocks_of_a_device_hold_every_point_with_all_atom_images_it_needs(name: str, size: int) -> None:
+    atoms, cutoff = STRUCTURES[name], 3.1
+    points = torch.from_numpy(np.random.default_rng(0).uniform(-9.0, 9.0, (300, 3)))
+    structures = structures_from_atoms([atoms], dtype=torch.float64)
+    edge_index, edge_shift = dense_edges(structures, points, torch.zeros(300, dtype=torch.int64), cutoff)
+    expected = points[edge_index[1]] - structures.positions[edge_index[0]] - edge_shift
+
+    blocks = point_blocks(structures, points, cutoff, size=size)
+    assert sorted(set(blocks.index.tolist())) == list(range(300))
+    for b, (first, last) in enumerate(pairwise(blocks.first_near.tolist())):
+        for i, point in zip(blocks.index.view(-1, size)[b], blocks.points.view(-1, size, 3)[b], strict=True):
+            vectors = point - blocks.atom_positions[first:last]
+            near, wanted = vectors.norm(dim=1) < cutoff, edge_index[1] == i
+            assert sorted(blocks.atom[first:last][near].tolist()) == sorted(edge_index[0][wanted].tolist())
+            found, reference = (v.numpy()[np.lexsort(v.numpy().round(6).T)] for v in (vectors[near], expected[wanted]))
+            assert found == pytest.approx(reference, abs=1e-9)
 
 
 def test_no_points_are_no_blocks() -> None:

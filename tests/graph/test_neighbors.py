@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from deepdft.graph.neighbors import (
     atom_edges,
     atom_graph,
-    dense_probe_edges,
     probe_edges,
     probe_graph,
     structures_from_atoms,
 )
+from deepdft.graph.on_device import dense_edges
 
 CUTOFF = 3.987  # no lattice below has vectors of just this length, where rounding decides
 
@@ -72,6 +72,12 @@ def as_set(edge_index, edge_shift, atoms: np.ndarray, points: np.ndarray) -> set
     return set(found)
 
 
+def dense(atoms: np.ndarray, cell: np.ndarray, pbc: np.ndarray, points: np.ndarray) -> tuple:
+    """What other devices than the CPU do."""
+    structures = structures_from_atoms([ase.Atoms(["H"] * len(atoms), atoms, cell=cell, pbc=pbc)], dtype=torch.float64)
+    return dense_edges(structures, torch.from_numpy(points), torch.zeros(len(points), dtype=torch.int64), CUTOFF)
+
+
 def scattered(cell: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Points inside and outside the cell."""
     rng = np.random.default_rng(seed)
@@ -97,7 +103,7 @@ def test_edges_are_those_of_brute_force(name: str, n_atoms: int, trees: bool, mo
     assert as_set(*atom_edges(atoms, cell, pbc_array, CUTOFF), atoms, atoms) == expected
     expected = brute_force(atoms, points, cell, pbc, same=False)
     assert as_set(*probe_edges(atoms, cell, pbc_array, points, CUTOFF), atoms, points) == expected
-    assert as_set(*dense_probe_edges(atoms, cell, pbc_array, points, CUTOFF), atoms, points) == expected
+    assert as_set(*dense(atoms, cell, pbc_array, points), atoms, points) == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -115,7 +121,7 @@ def test_edges_are_those_of_brute_force_in_random_cells(seed: int, pbc: tuple, s
     atoms, points = scattered(cell, 3, seed), scattered(cell, 6, seed + 1)
     expected = brute_force(atoms, points, cell, list(pbc), same=False)
     assert as_set(*probe_edges(atoms, cell, np.array(pbc), points, CUTOFF), atoms, points) == expected
-    assert as_set(*dense_probe_edges(atoms, cell, np.array(pbc), points, CUTOFF), atoms, points) == expected
+    assert as_set(*dense(atoms, cell, np.array(pbc), points), atoms, points) == expected
     expected = brute_force(atoms, atoms, cell, list(pbc), same=True)
     assert as_set(*atom_edges(atoms, cell, np.array(pbc), CUTOFF), atoms, atoms) == expected
 
@@ -125,7 +131,7 @@ def test_an_edge_is_strictly_below_the_cutoff() -> None:
     points = np.array([[CUTOFF, 0, 0], [np.nextafter(CUTOFF, 0), 0, 0]])
     for edge_index, _ in (
         probe_edges(atoms, np.zeros((3, 3)), none, points, CUTOFF),
-        dense_probe_edges(atoms, np.zeros((3, 3)), none, points, CUTOFF),
+        dense(atoms, np.zeros((3, 3)), none, points),
     ):
         assert np.asarray(edge_index).tolist() == [[0], [1]]
 
@@ -141,9 +147,9 @@ def test_many_probes_are_searched_in_chunks_with_the_same_result(monkeypatch: py
     atoms, points = scattered(cell, 4, 0), scattered(cell, 50, 1)
     whole = as_set(*probe_edges(atoms, cell, np.array(pbc), points, CUTOFF), atoms, points)
     monkeypatch.setattr("deepdft.graph.pairs.PAIRS_AT_A_TIME", 500)
-    monkeypatch.setattr("deepdft.graph.neighbors.DENSE_PAIRS", 2000)
+    monkeypatch.setattr("deepdft.graph.on_device.PAIRS_AT_A_TIME", 2000)
     assert as_set(*probe_edges(atoms, cell, np.array(pbc), points, CUTOFF), atoms, points) == whole
-    assert as_set(*dense_probe_edges(atoms, cell, np.array(pbc), points, CUTOFF), atoms, points) == whole
+    assert as_set(*dense(atoms, cell, np.array(pbc), points), atoms, points) == whole
 
 
 def test_a_periodic_axis_without_a_vector_is_refused() -> None:
@@ -179,6 +185,11 @@ def test_graphs_of_a_union_are_the_graphs_of_its_structures() -> None:
         ),
     )
     assert torch.allclose(probes.edge_vectors(both.positions).norm(dim=1).max(), torch.tensor(4.0).double(), atol=1.0)
+    edge_index, edge_shift = dense_edges(both, torch.cat(points), which, CUTOFF)
+    assert torch.equal(edge_index[1], probes.edge_index[1])
+    assert as_set(edge_index, edge_shift, both.positions.numpy(), torch.cat(points).numpy()) == as_set(
+        probes.edge_index, probes.edge_shift, both.positions.numpy(), torch.cat(points).numpy()
+    )
 
 
 def test_forcing_the_periodicity_changes_the_structures() -> None:

@@ -1,0 +1,121 @@
+"""Densities from orbitals at blocks of points on a GPU: one kernel of Triton, in which nothing per edge is kept.
+
+Each program takes one block of points and goes through the atom images near it. R_n of all points are a matrix
+(points × n), the coefficients of one monomial x^a y^b z^c another (n × orbitals), and their products are added up.
+Solid harmonics are written as monomials, which are nested products that need no table.
+
+Triton comes with torch for Linux and NVIDIA or AMD; this module is imported where there is such a GPU.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+__all__ = ["BLOCK", "density_of_blocks"]
+
+BLOCK = 64
+"""Points of a program."""
+SMALLEST_SIDE = 16
+"""Of the matrices that tensor cores multiply."""
+
+
+def density_of_blocks(
+    points: Tensor,
+    first_near: Tensor,
+    atom: Tensor,
+    atom_positions: Tensor,
+    coefficients: Tensor,
+    exponents: Tensor,
+    reaches: Tensor,
+    linear: Tensor,
+    signs: Tensor,
+    *,
+    max_order: int,
+) -> Tensor:
+    """Σ_k linear_k φ_k + signs_k φ_k² at points (n_blocks × BLOCK,), single precision.
+
+    Args:
+        points: (n_blocks × BLOCK, 3) Å.
+        first_near: (n_blocks + 1,) int64, where each block's images begin.
+        atom: (n_near,) int64, row of `coefficients` for each image.
+        atom_positions: (n_near, 3) Å, relative to the same place as the block's points.
+        coefficients: (n_atoms, n_monomials, n_radial, n_orbitals), of the monomials in the order of `monomials`.
+        exponents: (n_radial,) Å⁻².
+        reaches: (n_radial,) Å.
+        linear: (n_orbitals,).
+        signs: (n_orbitals,).
+        max_order: L.
+    """
+    n_radial, n_orbitals = coefficients.shape[2:]
+    density = points.new_empty(len(points))
+    padded = [max(SMALLEST_SIDE, triton.next_power_of_2(n)) for n in (n_radial, n_orbitals)]
+    _density[(len(first_near) - 1,)](
+        *(one.contiguous() for one in (points, first_near, atom, atom_positions, coefficients)),
+        *(one.contiguous() for one in (exponents, reaches.square().reciprocal(), linear, signs)),
+        density,
+        n_radial,
+        n_orbitals,
+        coefficients.shape[1],
+        L=max_order,
+        POINTS=BLOCK,
+        N=padded[0],
+        K=padded[1],
+    )
+    return density
+
+
+@triton.jit
+def _density(
+    points,
+    first_near,
+    atom,
+    atom_positions,
+    coefficients,
+    exponents,
+    inverse_squares,
+    linear,
+    signs,
+    density,
+    n_radial,
+    n_orbitals,
+    n_monomials,
+    L: tl.constexpr,
+    POINTS: tl.constexpr,
+    N: tl.constexpr,
+    K: tl.constexpr,
+):
+    block = tl.program_id(0)
+    own = block.to(tl.int64) * POINTS + tl.arange(0, POINTS)
+    x, y, z = tl.load(points + 3 * own), tl.load(points + 3 * own + 1), tl.load(points + 3 * own + 2)
+    n, k = tl.arange(0, N), tl.arange(0, K)
+    exponent = tl.load(exponents + n, mask=n < n_radial, other=0.0)[None, :]
+    inverse_square = tl.load(inverse_squares + n, mask=n < n_radial, other=0.0)[None, :]
+    at = n[:, None] * n_orbitals + k[None, :]
+    inside = (n[:, None] < n_radial) & (k[None, :] < n_orbitals)
+
+    orbitals = tl.zeros((POINTS, K), dtype=tl.float32)
+    for image in range(tl.load(first_near + block), tl.load(first_near + block + 1)):
+        dx = x - tl.load(atom_positions + 3 * image)
+        dy = y - tl.load(atom_positions + 3 * image + 1)
+        dz = z - tl.load(atom_positions + 3 * image + 2)
+        squared = (dx * dx + dy * dy + dz * dz)[:, None]
+        end = tl.maximum(1.0 - squared * inverse_square, 0.0)
+        radial = tl.exp(-exponent * squared) * end * end * end  # (POINTS, N)
+        of_monomial = coefficients + tl.load(atom + image) * n_monomials * n_radial * n_orbitals + at
+        of_x = radial
+        for a in tl.static_range(L + 1):
+            of_xy = of_x
+            for b in tl.static_range(L + 1 - a):
+                function = of_xy
+                for _ in tl.static_range(L + 1 - a - b):
+                    values = tl.load(of_monomial, mask=inside, other=0.0)
+                    orbitals = tl.dot(function, values, orbitals, input_precision="tf32x3")
+                    of_monomial += n_radial * n_orbitals
+                    function *= dz[:, None]
+                of_xy *= dy[:, None]
+            of_x *= dx[:, None]
+    weight = tl.load(linear + k, mask=k < n_orbitals, other=0.0)[None, :]
+    sign = tl.load(signs + k, mask=k < n_orbitals, other=0.0)[None, :]
+    tl.store(density + own, tl.sum(orbitals * (weight + sign * orbitals), axis=1))
