@@ -33,7 +33,7 @@ class PaiNNStates:
     """(n_atoms, 3) Å."""
     sent: list[Tensor]
     """Per step (n_atoms, 5, H), from `Message.sent` of the states after the step."""
-    filters: list[Tensor]
+    filters: list[Tensor] | None
     """Per step (n_knots, 3H): the filters over the knots of `Radial`."""
 
 

@@ -32,7 +32,7 @@ class SchNetStates:
     """(n_atoms, 3) Å."""
     sent: list[Tensor]
     """Per step, what a message takes from its sender: (n_atoms, H), W1 h of the states before the step."""
-    filters: list[Tensor]
+    filters: list[Tensor] | None
     """Per step (n_knots, H): the filters over the knots of `Radial`."""
 
 

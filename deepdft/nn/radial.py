@@ -160,8 +160,13 @@ class Radial(nn.Module):
         """Distances (n,) in Å → their features."""
         return RadialFeatures(self.basis(distances), self.soft_cutoff(distances)[:, None])
 
-    def tables(self, networks: Sequence[FilterNetwork]) -> list[Tensor]:
-        """Each filter network at the knots: (n_knots, size)."""
+    def tables(self, networks: Sequence[FilterNetwork]) -> list[Tensor] | None:
+        """Each filter network at the knots (n_knots, size); None on a GPU that trains.
+
+        There it takes longer to collect the derivatives of tables than to evaluate the networks at every distance.
+        """
+        if torch.is_grad_enabled() and self.knots.device.type != "cpu":
+            return None
         features = self(self.knots)
         return [network(features) for network in networks]
 
@@ -170,7 +175,7 @@ class Radial(nn.Module):
     ) -> Iterator[Tensor | Tabulated]:
         """The values (n, size) of each filter network at distances (n,) in Å.
 
-        They are looked up in tables, unless derivatives with respect to the distances are wanted.
+        They are looked up in tables where there are any, and derivatives with respect to the distances are not wanted.
 
         Args:
             distances: (n,) Å.
@@ -178,9 +183,12 @@ class Radial(nn.Module):
             tables: from `tables` of the same networks; None makes them.
         """
         if torch.is_grad_enabled() and distances.requires_grad:
+            tables = None
+        elif tables is None:
+            tables = self.tables(networks)
+        if tables is None:
             features = self(distances)
             yield from (network(features) for network in networks)
         else:
             interpolation = Interpolation(distances / self.spacing + 2.0, len(self.knots))
-            tables = self.tables(networks) if tables is None else tables
             yield from (Tabulated(table, interpolation) for table in tables)

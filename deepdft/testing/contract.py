@@ -24,6 +24,7 @@ from torch import Tensor
 
 from deepdft.graph.batch import Structures
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
+from deepdft.inference.box import Box
 from deepdft.models.base import DensityModel
 from deepdft.models.query import EncodedStructure
 
@@ -69,6 +70,19 @@ def _in_pieces(encoded: EncodedStructure, points: Tensor, size: int) -> Tensor:
 def _densities(model: DensityModel, union: Structures, points: Tensor, which: Tensor) -> Tensor:
     with torch.no_grad():
         return model(atom_graph(union, model.cutoff), probe_graph(union, points, which, model.cutoff))
+
+
+def _by_weights(model: DensityModel, atoms: ase.Atoms, points: Array, device: str) -> Tensor:
+    """Derivatives of the sum of squared densities by all weights, in one vector on the CPU."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        return torch.ones(1)
+    union = structures_from_atoms([atoms], dtype=trained[0].dtype).to(device)
+    positions, which = torch.from_numpy(points).to(union.positions), torch.zeros(len(points), dtype=torch.int64)
+    probes = probe_graph(union, positions, which.to(device), model.cutoff)
+    squares = model(atom_graph(union, model.cutoff), probes).square().sum()
+    found = torch.autograd.grad(squares, trained, allow_unused=True)
+    return torch.cat([one.flatten() for one in found if one is not None]).double().cpu()
 
 
 def _points(atoms: ase.Atoms, n: int = 7) -> Array:
@@ -240,6 +254,21 @@ class ModelContract(ABC):
         expected = densities(model, [atoms], [points])
         found = densities(model.float(), [atoms], [points]).double()
         assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_a_gpu_gives_what_the_cpu_gives(self, model: DensityModel, atoms: ase.Atoms) -> None:
+        """In single precision: densities of training steps and of predictions, on grids too, and derivatives."""
+        points = np.concatenate([_points(atoms, 200), 9.0 * _points(atoms, 5)])
+        grid = Box(ase.Atoms(cell=[6.0, 5.0, 7.0]), False, (5, 6, 7), np.array([-1.0, 0.5, -2.0]))
+        expected = [densities(model, [atoms], [some]) for some in (points, grid.points(slice(None), order="F"))]
+        by_weights = _by_weights(model, atoms, points, "cpu")
+        model.float().cuda()
+        encoded = EncodedStructure(model, atoms)
+        found = _by_weights(model, atoms, points, "cuda")
+        assert (found - by_weights).norm() < 1e-3 * by_weights.norm()
+        on_grid = encoded.density_on_grid(grid, slice(None), order="F")
+        for density, known in zip((encoded.density(points), on_grid), expected, strict=True):
+            assert (torch.from_numpy(density).double() - known).abs().max() < 1e-4 * known.abs().max()
 
     def test_networks_may_run_in_half_precision(self, model: DensityModel, atoms: ase.Atoms) -> None:
         """`trainer.precision=bf16-mixed` trains: close to single precision, with finite derivatives."""

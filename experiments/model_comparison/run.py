@@ -5,7 +5,7 @@
 STORES holds the stores qm9_small, qm9_large, qm9, ec and nmc as deepdft-generate made them (README.md); PART is one of
 
     settings     a small sweep for SchNet and PaiNN on qm9_small, from which `models.py` takes the best
-    sets         all models on all stores, at equal time; from twelve minutes on with the settings of `long`
+    sets         all models on all stores, at equal time; from twelve minutes on, and on a GPU, with the settings of `long`
     equal_steps  after `sets`: the faster models again, for as many steps as the slowest had
     efficiency   after `sets`: 10, 20 and 40 of the 77 training molecules of qm9_small, as many steps as with all
     ablations    the orbital model with one thing changed, 1000 steps on qm9_small
@@ -29,7 +29,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,13 +49,15 @@ PARTS = ("settings", "sets", "equal_steps", "efficiency", "ablations", "crystals
 CALIBRATION = 150  # steps
 VALIDATIONS = 10
 COMMON = [
-    "trainer=cpu",
     "callbacks=ema",
     "callbacks.picture=null",
     "callbacks.progress=null",
     "trainer.enable_progress_bar=false",
-    "data.num_workers=0",
 ]
+DEVICES = {
+    "cpu": ["trainer=cpu", "data.num_workers=0"],
+    "gpu": ["trainer=gpu", "trainer.deterministic=false", "data.num_workers=2", "data.structures_per_step=16"],
+}
 
 
 class Length(NamedTuple):
@@ -73,6 +75,7 @@ class Run:
     store: Path
     overrides: Sequence[str]
     length: Length
+    device: str = "cpu"
 
     def __call__(self, work: Path) -> None:
         """Do it, unless it has been done or another process is at it."""
@@ -93,7 +96,7 @@ class Run:
         began, cpu = time.monotonic(), os.times()
         self._train(folder / "train", steps, max(1, steps // VALIDATIONS))
         seconds, cpu_seconds = time.monotonic() - began, os.times().children_user - cpu.children_user
-        chosen = [f"checkpoint={folder / 'train'}", f"output={folder / 'test'}", "device=cpu", "trusted=[exponents]"]
+        chosen = [f"checkpoint={folder / 'train'}", f"output={folder / 'test'}", "device=auto", "trusted=[exponents]"]
         _command("evaluate", *chosen, *self._data())
         record = {
             "name": self.name,
@@ -115,7 +118,8 @@ class Run:
         limits = [f"trainer.max_steps={steps}", f"trainer.val_check_interval={every}"]
         mine = [part for part in self.overrides if part.startswith("data.")]
         others = [part for part in self.overrides if not part.startswith("data.")]
-        _command("train", *others, *COMMON, *self._data(), *mine, *limits, f"hydra.run.dir={run}")
+        where = DEVICES[self.device]
+        _command("train", *others, *COMMON, *self._data(), *where, *mine, *limits, f"hydra.run.dir={run}")
 
     def _rate(self, folder: Path) -> float:
         """Training steps per second, without validations: the median of what a short run logs."""
@@ -150,7 +154,7 @@ def fewer(store: Path, count: int, work: Path) -> str:
     return str(path.resolve())
 
 
-def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
+def runs(part: str, stores: Path, minutes: float, work: Path, device: str) -> list[Run]:
     small = stores / "qm9_small"
     on_small = {
         "settings": (SETTINGS, Length(minutes=minutes)),
@@ -182,7 +186,7 @@ def runs(part: str, stores: Path, minutes: float, work: Path) -> list[Run]:
         if (stores / name / "index.json").is_file():
             found += [
                 Run(f"sets/{name}-{key}", stores / name, value, Length(minutes=minutes))
-                for key, value in (LONG if minutes >= LONG_FROM else MODELS).items()
+                for key, value in (LONG if minutes >= LONG_FROM or device == "gpu" else MODELS).items()
             ]
     return found
 
@@ -211,15 +215,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="of training for each run")
     parser.add_argument("--work", type=Path, default=Path("runs/model_comparison"))
     parser.add_argument("--only", default="", help="runs whose names contain this")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="gpu: 16 structures a step instead of 2")
     options = parser.parse_args()
     stores = options.stores.resolve()
     if options.part == "equal_steps":
         todo = equal_steps(stores, options.work)
     else:
-        todo = runs(options.part, stores, options.minutes, options.work)
+        todo = runs(options.part, stores, options.minutes, options.work, options.device)
     for run in todo:
         if options.only in run.name:
-            run(options.work)
+            replace(run, device=options.device)(options.work)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ class Padded:
     probe_edges: Tensor  # (B, n_edges, 2)
     sizes: Tensor  # (B, 4) atoms, probes, atom edges, probe edges
 
+    def to(self, device: torch.device | str) -> Padded:
+        return Padded(**{name: values.to(device) for name, values in vars(self).items()})
+
 
 def read_sample(content: bytes, path: str) -> tuple[ase.Atoms, np.ndarray]:
     """A compressed CHGCAR through a file and ASE."""
@@ -113,7 +116,7 @@ def schnet(model: SchNetReleased, batch: Padded) -> Tensor:
         state = state + step.update(messages(step.message, state, state, atom_edges, near))
         states.append(state)
     far = model.radial((probes[probe_edges[:, 1]] - positions[probe_edges[:, 0]]).norm(dim=1))
-    probe = torch.zeros(len(probes), model.hidden_size)
+    probe = probes.new_zeros(len(probes), model.hidden_size)
     for step, atoms in zip(model.probe_steps, states, strict=True):
         message = messages(step.message, atoms, probe, probe_edges, far)
         gate = torch.sigmoid(step.gate(probe))
@@ -143,14 +146,14 @@ def painn(model: PaiNN, batch: Padded) -> Tensor:
         return vectors, vectors.norm(dim=1)
 
     scalar = model.embedding(numbers)
-    vector = torch.zeros(len(numbers), 3, model.hidden_size)
+    vector = positions.new_zeros(len(numbers), 3, model.hidden_size)
     states, within = [], geometry(positions, atom_edges)
     for step in model.atom_steps:
         ds, dv = messages(step.message, (scalar, vector), atom_edges, within, len(numbers))
         scalar, vector = update(step.update, scalar + ds, vector + dv)
         states.append((scalar, vector))
-    scalar = torch.zeros(len(probes), model.hidden_size)
-    vector = torch.zeros(len(probes), 3, model.hidden_size)
+    scalar = probes.new_zeros(len(probes), model.hidden_size)
+    vector = probes.new_zeros(len(probes), 3, model.hidden_size)
     between = geometry(probes, probe_edges)
     for step, atoms in zip(model.probe_steps, states, strict=True):
         ds, dv = messages(step.message, atoms, probe_edges, between, len(probes))
