@@ -10,6 +10,7 @@ import ase
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from deepdft.density import Order, grid_points
 from deepdft.graph.batch import ProbeGraph, Structures
@@ -141,15 +142,10 @@ class EncodedStructure:
             flat: which points, at most `slice_size`.
             order: how they are counted: "C" for z fastest, "F" for x fastest.
         """
-        device = self.structures.positions.device
-        cell, shape = grid.atoms.cell.array, grid.shape
-        if device.type == "cpu":
-            return self.density(grid_points(cell, shape, grid.origin, flat, order=order))
-        index = torch.arange(*flat.indices(math.prod(shape)), device=device)
-        counted = shape if order == "C" else shape[::-1]
-        ijk = torch.stack(torch.unravel_index(index, counted)[:: 1 if order == "C" else -1], dim=-1)
-        steps, origin = (torch.from_numpy(one).to(device) for one in (cell / np.array(shape)[:, None], grid.origin))
-        points = (ijk.double() @ steps + origin).to(self.structures.positions.dtype)
+        to = self.structures.positions
+        if to.device.type == "cpu":
+            return self.density(grid_points(grid.atoms.cell.array, grid.shape, grid.origin, flat, order=order))
+        points = _points_of_grid(grid, flat, order, to.device).to(to.dtype)
         return self.model.decode_points(self.states, self.structures, points).cpu().numpy()
 
     def densities(self, slices: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
@@ -170,6 +166,15 @@ class EncodedStructure:
     def _decode(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         positions = torch.as_tensor(points).to(self.structures.positions)
         return self.model.decode_points(self.states, self.structures, positions).cpu().numpy()
+
+
+def _points_of_grid(grid: Grid, flat: slice, order: Order, device: torch.device) -> Tensor:
+    """What `grid_points` gives, made on a device: (n, 3) Å, float64."""
+    index = torch.arange(*flat.indices(math.prod(grid.shape)), device=device)
+    ijk = torch.unravel_index(index, grid.shape) if order == "C" else torch.unravel_index(index, grid.shape[::-1])[::-1]
+    edges = grid.atoms.cell.array / np.array(grid.shape)[:, None]
+    steps, origin = (torch.from_numpy(one).to(device) for one in (edges, grid.origin))
+    return torch.stack(ijk, dim=-1).double() @ steps + origin
 
 
 def _points_at_a_time(model: DensityModel, device: torch.device) -> int | None:

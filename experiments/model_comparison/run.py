@@ -5,7 +5,7 @@
 STORES holds the stores qm9_small, qm9_large, qm9, ec and nmc as deepdft-generate made them (README.md); PART is one of
 
     settings     a small sweep for SchNet and PaiNN on qm9_small, from which `models.py` takes the best
-    sets         all models on all stores, at equal time; from twelve minutes on, and on a GPU, with the settings of `long`
+    sets         all models on all stores, at equal time; from twelve minutes or on a GPU with the settings of `long`
     equal_steps  after `sets`: the faster models again, for as many steps as the slowest had
     efficiency   after `sets`: 10, 20 and 40 of the 77 training molecules of qm9_small, as many steps as with all
     ablations    the orbital model with one thing changed, 1000 steps on qm9_small
@@ -56,7 +56,7 @@ COMMON = [
 ]
 DEVICES = {
     "cpu": ["trainer=cpu", "data.num_workers=0"],
-    "gpu": ["trainer=gpu", "trainer.deterministic=false", "data.num_workers=2", "data.structures_per_step=16"],
+    "gpu": ["trainer=gpu", "trainer.deterministic=false", "data.num_workers=8", "data.structures_per_step=32"],
 }
 
 
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="of training for each run")
     parser.add_argument("--work", type=Path, default=Path("runs/model_comparison"))
     parser.add_argument("--only", default="", help="runs whose names contain this")
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="gpu: 16 structures a step instead of 2")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="gpu: 32 structures a step instead of 2")
     options = parser.parse_args()
     stores = options.stores.resolve()
     if options.part == "equal_steps":

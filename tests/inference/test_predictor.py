@@ -12,6 +12,7 @@ from deepdft.inference.box import make_box
 from deepdft.inference.predictor import Predictor, choose_device
 from deepdft.models.orbital import Orbital
 from deepdft.models.painn import PaiNN
+from deepdft.models.query import _points_of_grid
 from deepdft.models.schnet import SchNet
 from deepdft.models.schnet_released import SchNetReleased
 
@@ -182,3 +183,11 @@ def test_a_crystal_given_to_a_model_that_ignores_periodicity_is_warned_of(gaussi
 def test_a_device_that_is_not_there_is_refused(name):
     with pytest.raises(ValueError, match="device="):
         choose_device(name)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_points_of_a_grid_made_on_a_device_are_those_of_numpy(order):
+    box = make_box(bulk("NaCl", "rocksalt", a=5.6), shape=(3, 4, 5))
+    for part in (slice(None), slice(7, 20), slice(50, 90)):
+        there = _points_of_grid(box, part, order, torch.device("cpu"))
+        np.testing.assert_allclose(there.numpy(), box.points(part, order=order), rtol=0, atol=1e-12)

@@ -6,7 +6,13 @@ import torch
 from scipy.special import eval_legendre
 
 from deepdft.nn import spherical
-from deepdft.nn.spherical import orders, products_on_sphere, solid_harmonics, translated_harmonics
+from deepdft.nn.spherical import (
+    harmonics_as_monomials,
+    orders,
+    products_on_sphere,
+    solid_harmonics,
+    translated_harmonics,
+)
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -105,3 +111,12 @@ def test_what_was_first_made_without_derivatives_has_them_later() -> None:
     products_on_sphere(u, u, 2).sum().backward()
     assert u.grad is not None
     assert u.grad.abs().max() > 0.0
+
+
+@pytest.mark.parametrize("order", range(5))
+def test_solid_harmonics_are_sums_of_monomials(order: int) -> None:
+    x, y, z = points = torch.randn(3, 20, dtype=torch.float64)
+    powers = [(a, b, c) for a in range(order + 1) for b in range(order + 1 - a) for c in range(order + 1 - a - b)]
+    monomials = torch.stack([x**a * y**b * z**c for a, b, c in powers])
+    expected = solid_harmonics(points, order, dim=0)
+    torch.testing.assert_close(harmonics_as_monomials(order) @ monomials, expected, rtol=1e-10, atol=1e-10)

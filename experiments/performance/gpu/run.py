@@ -32,6 +32,7 @@ from deepdft import bundled
 from deepdft.checkpoint import load_checkpoint
 from deepdft.data.datamodule import DensityDataModule
 from deepdft.data.store import DensityStore
+from deepdft.density import DensityGrid
 from deepdft.graph.batch import Batch, Structures
 from deepdft.inference.box import make_box
 from deepdft.models.base import DensityModel
@@ -184,10 +185,24 @@ def trained(name: str) -> DensityModel:
     return load_checkpoint(bundled.MODEL).model.train() if name == "orbital" else cases.MODELS[name]()
 
 
-def measure(name: str, root: Path, given: dict[int, list[Batch]], peak: dict[str, float], repeats: int) -> dict:
+def measure(
+    name: str, root: Path, given: dict[int, list[Batch]], peak: dict[str, float], repeats: int, only_predictions: bool
+) -> dict:
     store = DensityStore(root)
     model = trained(name).cuda()
     density = cases.largest(store)
+    found = predictions(model, density)
+    return found if only_predictions else found | training_steps(name, model, root, given, peak, repeats)
+
+
+def training_steps(
+    name: str,
+    model: DensityModel,
+    root: Path,
+    given: dict[int, list[Batch]],
+    peak: dict[str, float],
+    repeats: int,
+) -> dict:
     found: dict = {}
     ours = {size: median(step(model, given[size]), repeats) for size in SIZES}
     found["structures per second"] = {str(size): round(size / seconds) for size, seconds in ours.items()}
@@ -204,6 +219,27 @@ def measure(name: str, root: Path, given: dict[int, list[Batch]], peak: dict[str
     found["share of peak, step of 32 structures"] = round(flops / ours[32] / peak["32-true"], 4)
     found["GB of a step of 32 structures"] = round(memory(step(model, given[32])), 2)
 
+    if name in cases.FORMS:
+        form, store = cases.FORMS[name], DensityStore(root)
+        density = cases.largest(store)
+        theirs = {size: median(released_step(model, store, size, form), repeats) for size in SIZES}
+        sample = cases.sample_of_planes(density)
+        predicted = released_prediction(model, density, sample, form)
+        found["released form"] = {
+            "structures per second": {str(size): round(size / value) for size, value in theirs.items()},
+            "points per second": round(len(sample) / median(predicted, 3)),
+            "GB of a step of 32 structures": round(memory(released_step(model, store, 32, form)), 2),
+        }
+        ours_there = EncodedStructure(model, density.atoms, pbc=False).density(sample)
+        found["released form"]["largest difference"] = float(
+            np.abs(predicted().numpy() - ours_there).max() / np.abs(ours_there).max()
+        )
+    found["largest batch"] = largest_batch(model, root, given[64][0])
+    return found
+
+
+def predictions(model: DensityModel, density: DensityGrid) -> dict:
+    found: dict = {}
     fine = make_box(density.atoms, spacing=0.1)
     for grid in (density, fine):
         encoded = EncodedStructure(model, density.atoms, pbc=False)
@@ -222,21 +258,6 @@ def measure(name: str, root: Path, given: dict[int, list[Batch]], peak: dict[str
     found["largest error against double precision, of the largest density"] = float(
         np.abs(encoded.density(points) - exact).max() / np.abs(exact).max()
     )
-    if name in cases.FORMS:
-        form = cases.FORMS[name]
-        theirs = {size: median(released_step(model, store, size, form), repeats) for size in SIZES}
-        sample = cases.sample_of_planes(density)
-        predicted = released_prediction(model, density, sample, form)
-        found["released form"] = {
-            "structures per second": {str(size): round(size / value) for size, value in theirs.items()},
-            "points per second": round(len(sample) / median(predicted, 3)),
-            "GB of a step of 32 structures": round(memory(released_step(model, store, 32, form)), 2),
-        }
-        ours_there = EncodedStructure(model, density.atoms, pbc=False).density(sample)
-        found["released form"]["largest difference"] = float(
-            np.abs(predicted().numpy() - ours_there).max() / np.abs(ours_there).max()
-        )
-    found["largest batch"] = largest_batch(model, root, given[64][0])
     return found
 
 
@@ -270,6 +291,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=bundled.path("qm9_demo"), help="default: bundled molecules")
     parser.add_argument("--liquid", type=Path, help="a store of liquid boxes")
     parser.add_argument("--models", default="orbital,schnet,schnet_released,painn")
+    parser.add_argument("--predictions", action="store_true", help="only these, without training steps")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--output", type=Path, default=Path("runs/performance_gpu"))
     options = parser.parse_args()
@@ -281,9 +303,9 @@ def main() -> None:
         "peak of a matrix product, TFLOP/s": {name: round(value / 1e12, 1) for name, value in peak.items()},
         "repeats": options.repeats,
     }
-    given = {size: batches(options.store, size, 3) for size in SIZES}
+    given = {} if options.predictions else {size: batches(options.store, size, 3) for size in SIZES}
     for name in options.models.split(","):
-        results[name] = measure(name, options.store, given, peak, options.repeats)
+        results[name] = measure(name, options.store, given, peak, options.repeats, options.predictions)
         print(name, json.dumps(results[name]), flush=True)
         (options.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     if options.liquid:
