@@ -27,7 +27,8 @@ PROBE_CUTOFF = "test_the_density_is_smooth_where_a_probe_crosses_the_cutoff"
 ATOM_CUTOFF = "test_the_density_is_smooth_where_an_atom_crosses_the_cutoff"
 DERIVATIVES = "test_derivatives_at_probes_are_those_of_finite_differences"
 PRECISION = "test_single_precision_is_close_to_double"
-CHECKS = [name for name in dir(ModelContract) if name.startswith("test_")]
+ON_GPU = "test_a_gpu_gives_what_the_cpu_gives"
+CHECKS = [name for name in dir(ModelContract) if name.startswith("test_") and name != ON_GPU]
 
 
 class Sound(Superposition):
