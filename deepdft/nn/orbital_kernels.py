@@ -51,18 +51,19 @@ def density_of_blocks(
     n_radial, n_orbitals = coefficients.shape[2:]
     density = points.new_empty(len(points))
     padded = [max(SMALLEST_SIDE, triton.next_power_of_2(n)) for n in (n_radial, n_orbitals)]
-    _density[(len(first_near) - 1,)](
-        *(one.contiguous() for one in (points, first_near, atom, atom_positions, coefficients)),
-        *(one.contiguous() for one in (exponents, reaches.square().reciprocal(), linear, signs)),
-        density,
-        n_radial,
-        n_orbitals,
-        coefficients.shape[1],
-        L=max_order,
-        POINTS=BLOCK,
-        N=padded[0],
-        K=padded[1],
-    )
+    with torch.cuda.device_of(points):  # Triton takes the current GPU
+        _density[(len(first_near) - 1,)](
+            *(one.contiguous() for one in (points, first_near, atom, atom_positions, coefficients)),
+            *(one.contiguous() for one in (exponents, reaches.square().reciprocal(), linear, signs)),
+            density,
+            n_radial,
+            n_orbitals,
+            coefficients.shape[1],
+            L=max_order,
+            POINTS=BLOCK,
+            N=padded[0],
+            K=padded[1],
+        )
     return density
 
 
