@@ -90,10 +90,12 @@ class DensityGrid:
             raise ValueError(f"the origin of a grid is (3,) Å, got shape {origin.shape}")
         if volume(self.atoms.cell) == 0.0:
             raise ValueError("the atoms of a density grid need a cell with a volume: it is the box of the grid")
-        for name, channel in self.channels.items():
+        channels = {name: np.asarray(channel) for name, channel in self.channels.items()}
+        for name, channel in channels.items():
             if channel.shape != values.shape:
                 raise ValueError(f"channel {name!r} has shape {channel.shape}, the density {values.shape}")
         object.__setattr__(self, "values", values)
+        object.__setattr__(self, "channels", channels)
         object.__setattr__(self, "origin", origin)
 
     @property

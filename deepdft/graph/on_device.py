@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from deepdft.graph.batch import Structures
+from deepdft.graph.blocks import LARGEST_WIDTH
 from deepdft.graph.images import complete_cell, periodic_images
 
 __all__ = ["PointBlocks", "dense_edges", "point_blocks"]
 
 PAIRS_AT_A_TIME = 20_000_000
-"""Points times atom images whose distances are held at once: 1 GB in double precision, with their indices."""
+"""Points times atom images whose distances are held at once: 1.8 GB in double precision, with their indices."""
 SMALLEST_EXTENT = 0.5
 """Å, of a list of points along an axis, to tell how densely they lie."""
 
@@ -55,15 +56,18 @@ class _Images:
         return -torch.einsum("ni,nij->nj", fractional.floor() * self.pbc[structure], self.cells[structure])
 
 
-_KNOWN: WeakKeyDictionary[Structures, dict[float, _Images]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[Structures, dict[tuple[float, ...], _Images]] = WeakKeyDictionary()
 
 
 def _images(structures: Structures, cutoff: float) -> _Images:
-    """Of the same structures found once: the points of a grid come in many slices."""
+    """Of the same structures found once, unless they were changed: the points of a grid come in many slices."""
     known = _KNOWN.setdefault(structures, {})
-    if cutoff not in known:
-        known[cutoff] = _find_images(structures, cutoff)
-    return known[cutoff]
+    tensors = structures.positions, structures.cells, structures.pbc
+    key = (cutoff, *(-1 if one.is_inference() else one._version for one in tensors))
+    if key not in known:
+        known.clear()
+        known[key] = _find_images(structures, cutoff)
+    return known[key]
 
 
 def _find_images(structures: Structures, cutoff: float) -> _Images:
@@ -225,6 +229,7 @@ def _by_cube(points: Tensor, size: int) -> Tensor:
     low, high = points.aminmax(dim=0)
     volume = (high - low).clamp(min=SMALLEST_EXTENT).prod()
     width = (volume * (size / len(points))) ** (1 / 3)
+    width = width.clamp(max=LARGEST_WIDTH)  # a few far points must not make all blocks wide
     cubes = ((points - low) / width).long()
     x, y, z = cubes.unbind(dim=1)
     shape = ((high - low) / width).long() + 1

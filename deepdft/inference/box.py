@@ -65,9 +65,10 @@ def make_box(
 ) -> Box:
     """The box and grid for a structure.
 
-    A structure that repeats along any axis keeps its cell. A molecule keeps a cell that holds all atoms at
-    least 2 Å from its faces; else, or where `vacuum` is given, it gets an upright box with that vacuum on
-    each side, and the origin of the grid moves instead of the atoms.
+    A structure that repeats along any axis keeps its cell. Where a slab or wire is not at least 2 Å from the faces
+    along an axis that does not repeat, the grid begins where the atoms are in its middle along that axis.
+    A molecule keeps a cell that holds all atoms at least 2 Å from its faces; else, or where `vacuum` is given, it gets
+    an upright box with that vacuum on each side, and the origin of the grid moves instead of the atoms.
 
     Args:
         atoms: the structure.
@@ -78,14 +79,15 @@ def make_box(
         vacuum: Å on each side of a molecule; None is 4 where a box is needed.
 
     Raises:
-        ValueError: if a number makes no sense, or a periodic structure has no cell or is given vacuum.
+        ValueError: if a number makes no sense, a periodic structure has no cell or is given vacuum, or a slab or wire
+            is thicker than its cell.
     """
     if len(atoms) == 0:
         raise ValueError("a structure needs at least one atom")
     _check_vacuum(atoms, vacuum)
     boxed = atoms.copy()
     if atoms.pbc.any() or (vacuum is None and _fits(atoms)):
-        return Box(boxed, True, _shape(boxed.cell.lengths(), spacing, shape), np.zeros(3))
+        return Box(boxed, True, _shape(boxed.cell.lengths(), spacing, shape), _origin(atoms))
     margin = DEFAULT_VACUUM if vacuum is None else vacuum
     low, high = atoms.positions.min(axis=0) - margin, atoms.positions.max(axis=0) + margin
     if (high - low <= 0).any():
@@ -109,6 +111,19 @@ def _check_vacuum(atoms: ase.Atoms, vacuum: float | None) -> None:
                 f"{atoms.get_chemical_formula()} is periodic but its cell has no volume: give three lattice "
                 "vectors (for a slab: atoms.center(vacuum=5, axis=2)), or make it a molecule (pbc=false)"
             )
+
+
+def _origin(atoms: ase.Atoms) -> NDArray[np.float64]:
+    """Where the grid begins: at zero, but for axes that do not repeat and whose faces are near atoms or cut them."""
+    fractional = atoms.positions @ np.linalg.inv(atoms.cell.array)
+    low, high = fractional.min(axis=0), fractional.max(axis=0)
+    shift = np.where(~atoms.pbc & (room(atoms) < MARGIN), (low + high) / 2 - 0.5, 0.0)
+    if thick := [axis for axis in np.flatnonzero(~atoms.pbc) if high[axis] - low[axis] >= 1.0]:
+        raise ValueError(
+            f"{atoms.get_chemical_formula()} does not fit into its cell along {'abc'[thick[0]]}, which does not "
+            f"repeat: make this lattice vector longer (atoms.center(vacuum=5, axis={thick[0]})), or let it repeat"
+        )
+    return shift @ atoms.cell.array
 
 
 def _fits(atoms: ase.Atoms) -> bool:

@@ -39,6 +39,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"device={name}: expected cpu, cuda, cuda:N or auto") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device={name}: expected cpu, cuda, cuda:N or auto")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name}: torch sees no CUDA GPU here; use device=cpu")
     return device
@@ -154,7 +156,7 @@ class Predictor:
 
     def _scale(self, encoded: EncodedStructure, box: Box, n_electrons: float, progress: Progress | None) -> float:
         """The factor that brings the sum over the grid to a number of electrons."""
-        if not n_electrons > 0:
+        if not (n_electrons > 0 and np.isfinite(n_electrons)):
             raise ValueError(f"n_electrons={n_electrons}: expected a number above zero")
         total = sum(float(part.sum(dtype=np.float64)) for part in self._slices(encoded, box, "C", progress))
         found = total * volume(box.atoms.cell.array) / box.n_points

@@ -33,8 +33,10 @@ def format_chgcar(density: DensityGrid, comment: str) -> str:
         comment: for the first line.
 
     Raises:
-        ValueError: if there are other channels.
+        ValueError: if there are other channels, or no atoms.
     """
+    if len(density.atoms) == 0:
+        raise ValueError("a CHGCAR needs at least one atom; write a cube or .h5 file")
     names = tuple(density.channels)
     if names not in CHANNELS.values():
         raise ValueError(

@@ -65,4 +65,7 @@ def format_hdf5(density: DensityGrid, comment: str) -> bytes:
 
 
 def _named(density: DensityGrid) -> dict[str, np.ndarray]:
+    for name in density.channels:
+        if "/" in name or name in ("", "."):
+            raise ValueError(f"channel {name!r}: a name in a .h5 file has letters, and no slash")
     return {f"channels/{name}": channel for name, channel in density.channels.items()}

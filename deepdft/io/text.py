@@ -64,8 +64,8 @@ def _float(text: str) -> float:
 
 
 def join_mark(comment: str, mark: dict[str, str]) -> str:
-    """A comment line with a mark behind it, in one line."""
-    comment = " ".join(comment.split())
+    """A comment line with a mark behind it, in one line; what looks like a mark of ours in the comment is left out."""
+    comment = " ".join(_MARK.sub("", comment).split())
     if not mark:
         return comment
     return f"{comment} [deepdft {' '.join(f'{key}={value}' for key, value in mark.items())}]".lstrip()

@@ -33,9 +33,6 @@ class DensityModel(nn.Module, ABC):
     of its config puts any model on top of a superposition of atoms (`deepdft.models.baseline`).
     """
 
-    points_at_a_time: int | None = None
-    """Points for `decode_points`; None where memory goes with edges."""
-
     def __init__(self, *, cutoff: float) -> None:
         super().__init__()
         if not cutoff > 0:
@@ -80,6 +77,10 @@ class DensityModel(nn.Module, ABC):
 
     def begin_at_zero(self) -> None:
         """Make the first prediction zero, where the model is to learn what a baseline leaves; a model may skip it."""
+
+    def points_at_a_time(self, device: torch.device) -> int | None:
+        """Points for `decode_points` on a device; None where memory goes with edges."""
+        return None
 
     def forward(self, atoms: AtomGraph, probes: ProbeGraph) -> Tensor:
         """Encode, then decode: the density (n_probes,) in e/Å³."""

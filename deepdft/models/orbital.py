@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -30,6 +29,8 @@ from deepdft.nn.threads import in_parallel
 
 __all__ = ["Orbital", "OrbitalStates"]
 
+POINTS_ON_CPU, POINTS_ON_GPU = 250_000, 2_000_000
+"""At a time; 0.2 kB each on a GPU."""
 NUMBERS_IN_CACHE = 500_000
 """Sums over atoms at the points of a block, which decide how many points these are (measured: fastest)."""
 ATOMS_AT_A_TIME = 1024
@@ -65,7 +66,6 @@ class Orbital(DensityModel):
         ValueError: if the number of orbitals is odd.
     """
 
-    points_at_a_time = 250_000
     signs: Tensor
 
     def __init__(
@@ -165,21 +165,30 @@ class Orbital(DensityModel):
         return density.index_copy(0, index, densities)
 
     def _decode_on_gpu(self, states: OrbitalStates, structures: Structures, points: Tensor) -> Tensor:
-        derivatives = torch.is_grad_enabled() and states.coefficients.requires_grad
-        if points.dtype != torch.float32 or derivatives or not _has_triton() or len(points) == 0:
+        derivatives = torch.is_grad_enabled() and (states.coefficients.requires_grad or points.requires_grad)
+        if derivatives or len(points) == 0 or not self._has_kernel(points.device):
             return super().decode_points(states, structures, points)
         linear = torch.zeros(self.n_linear + len(self.signs), device=points.device)
         linear[: self.n_linear] = 1.0
         signs = pad(self.signs, (self.n_linear, 0))
         return self.basis.squares_on_gpu(states.coefficients, structures, points, linear, signs)
 
+    def points_at_a_time(self, device: torch.device) -> int | None:
+        """Points in blocks: hardly any memory each, but where a GPU has to go back to edges."""
+        if device.type == "cpu":
+            return POINTS_ON_CPU
+        return POINTS_ON_GPU if self._has_kernel(device) else None
+
+    def _has_kernel(self, device: torch.device) -> bool:
+        """Whether a GPU can decode in blocks: in single precision, by Triton, which is not everywhere."""
+        if self.basis.exponents.dtype != torch.float32 or find_spec("triton") is None:
+            return False
+        from deepdft.nn.orbital_kernels import works_on
+
+        return works_on(device)
+
     def _density(self, orbitals: Tensor) -> Tensor:
         """Values of all orbitals (n_points, n_orbitals) → (n_points,) e/Å³."""
         if self.baseline is None:
             return orbitals.square().sum(dim=-1)
         return orbitals[:, 0] + orbitals[:, 1:].square() @ self.signs
-
-
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None

@@ -30,8 +30,6 @@ EDGES_PER_GRAPH = {"cpu": 15_000, "cuda": 2_000_000}
 PIECES_PER_THREAD = 4
 """Of a slice: some have more atoms around them than others."""
 SMALLEST_PIECE, LARGEST_PIECE, LARGEST_SLICE = 256, 200_000, 1_000_000
-POINTS_ON_A_GPU = 2_000_000
-"""At a time for a model that works without edges: some 0.2 kB each."""
 
 
 def periodicity(atoms: ase.Atoms, pbc: bool | None) -> bool | None:
@@ -54,12 +52,15 @@ def periodicity(atoms: ase.Atoms, pbc: bool | None) -> bool | None:
 
 
 def check_points(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The points as an array.
+    """The points as an array that torch takes: real numbers of this machine's byte order, one after the other.
 
     Raises:
-        ValueError: if they are not (n, 3), or not finite.
+        ValueError: if they are not (n, 3), or not finite real numbers.
     """
     points = np.asarray(points)
+    if points.dtype.kind not in "fiu":
+        raise ValueError(f"points are real numbers in Å, got an array of {points.dtype}")
+    points = np.require(points, np.float32 if points.dtype == np.float32 else np.float64, ["C", "W"])
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points are (n, 3) in Å, got shape {points.shape}")
     if not np.isfinite(points).all():
@@ -108,11 +109,10 @@ class EncodedStructure:
         per_point = self._edges_per_point()
         self.graph_size = _size(EDGES_PER_GRAPH, per_point, parameter.device)
         """Points whose edges may go through the model at once, so that memory stays bounded."""
-        self.piece_size = _points_at_a_time(model, parameter.device) or _size(
-            EDGES_PER_PIECE, per_point, parameter.device
-        )
+        in_blocks = model.points_at_a_time(parameter.device)
+        self.piece_size = in_blocks or _size(EDGES_PER_PIECE, per_point, parameter.device)
         """Points that the model is asked for at a time, on one thread where there are several pieces."""
-        on_threads = parameter.device.type == "cpu" and not model.points_at_a_time and torch.get_num_threads() > 1
+        on_threads = parameter.device.type == "cpu" and not in_blocks and torch.get_num_threads() > 1
         n_pieces = PIECES_PER_THREAD * torch.get_num_threads() if on_threads else 1
         self.slice_size = max(self.piece_size, min(n_pieces * self.piece_size, LARGEST_SLICE))
         """Points to ask for at a time; memory goes with threads, some 10 to 40 MB each."""
@@ -139,14 +139,19 @@ class EncodedStructure:
 
         Args:
             grid: a `DensityGrid` or a `Box`.
-            flat: which points, at most `slice_size`.
+            flat: which points, `slice_size` or more for speed.
             order: how they are counted: "C" for z fastest, "F" for x fastest.
         """
         to = self.structures.positions
         if to.device.type == "cpu":
             return self.density(grid_points(grid.atoms.cell.array, grid.shape, grid.origin, flat, order=order))
-        points = _points_of_grid(grid, flat, order, to.device).to(to.dtype)
-        return self.model.decode_points(self.states, self.structures, points).cpu().numpy()
+        start, stop, _ = flat.indices(math.prod(grid.shape))
+        parts = []
+        for first in range(start, max(stop, start + 1), self.piece_size):
+            piece = slice(first, min(first + self.piece_size, stop))
+            points = _points_of_grid(grid, piece, order, to.device).to(to.dtype)
+            parts.append(self.model.decode_points(self.states, self.structures, points).cpu().numpy())
+        return np.concatenate(parts)
 
     def densities(self, slices: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
         """Densities of slice after slice of points; memory is bounded by the largest slice."""
@@ -175,11 +180,6 @@ def _points_of_grid(grid: Grid, flat: slice, order: Order, device: torch.device)
     edges = grid.atoms.cell.array / np.array(grid.shape)[:, None]
     steps, origin = (torch.from_numpy(one).to(device) for one in (edges, grid.origin))
     return torch.stack(ijk, dim=-1).double() @ steps + origin
-
-
-def _points_at_a_time(model: DensityModel, device: torch.device) -> int | None:
-    """Points for a model that works without edges."""
-    return POINTS_ON_A_GPU if model.points_at_a_time and device.type != "cpu" else model.points_at_a_time
 
 
 def _size(most_edges: Mapping[str, int], edges_per_point: float, device: torch.device) -> int:

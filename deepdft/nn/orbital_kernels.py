@@ -4,21 +4,47 @@ Each program takes one block of points and goes through the atom images near it.
 (points × n), the coefficients of one monomial x^a y^b z^c another (n × orbitals), and their products are added up.
 Solid harmonics are written as monomials, which are nested products that need no table.
 
-Triton comes with torch for Linux and NVIDIA or AMD; this module is imported where there is such a GPU.
+Triton comes with torch for Linux and NVIDIA; this module is imported where there is such a GPU.
 """
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
+
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["BLOCK", "density_of_blocks"]
+__all__ = ["BLOCK", "density_of_blocks", "works_on"]
 
 BLOCK = 64
 """Points of a program."""
 SMALLEST_SIDE = 16
 """Of the matrices that tensor cores multiply."""
+
+
+@cache
+def works_on(device: torch.device) -> bool:
+    """Whether a GPU has the products that are used here, and Triton can compile for it, which takes a C compiler."""
+    if torch.version.hip is not None or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    ones = torch.ones(SMALLEST_SIDE, device=device)
+    try:
+        density_of_blocks(
+            torch.zeros(BLOCK, 3, device=device),
+            torch.tensor([0, 1], device=device),
+            torch.zeros(1, dtype=torch.int64, device=device),
+            torch.zeros(1, 3, device=device),
+            torch.zeros(1, 1, SMALLEST_SIDE, SMALLEST_SIDE, device=device),
+            *[ones] * 4,
+            max_order=0,
+        )
+    except Exception as error:  # whatever a compiler may say
+        warnings.warn(f"Triton cannot compile for {device}, so predictions are slower there: {error}", stacklevel=2)
+        return False
+    return True
 
 
 def density_of_blocks(

@@ -183,7 +183,9 @@ class OrbitalBasis(nn.Module):
 
         blocks = point_blocks(structures, points, self.shells[0].reach, size=BLOCK)
         atoms, row = blocks.atom.unique(return_inverse=True)
-        of_monomials = torch.einsum("anik,ij->ajnk", coefficients.index_select(0, atoms), self.monomials)
+        # in double precision, which neither autocast nor TF32 lowers
+        near = coefficients.index_select(0, atoms).double()
+        of_monomials = torch.einsum("anik,ij->ajnk", near, self.monomials.double()).to(points.dtype)
         density = density_of_blocks(
             blocks.points,
             blocks.first_near,

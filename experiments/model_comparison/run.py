@@ -58,6 +58,7 @@ DEVICES = {
     "cpu": ["trainer=cpu", "data.num_workers=0"],
     "gpu": ["trainer=gpu", "trainer.deterministic=false", "data.num_workers=8", "data.structures_per_step=32"],
 }
+EVALUATE_ON = {"cpu": "cpu", "gpu": "cuda"}
 
 
 class Length(NamedTuple):
@@ -96,11 +97,17 @@ class Run:
         began, cpu = time.monotonic(), os.times()
         self._train(folder / "train", steps, max(1, steps // VALIDATIONS))
         seconds, cpu_seconds = time.monotonic() - began, os.times().children_user - cpu.children_user
-        chosen = [f"checkpoint={folder / 'train'}", f"output={folder / 'test'}", "device=auto", "trusted=[exponents]"]
+        chosen = [
+            f"checkpoint={folder / 'train'}",
+            f"output={folder / 'test'}",
+            f"device={EVALUATE_ON[self.device]}",
+            "trusted=[exponents]",
+        ]
         _command("evaluate", *chosen, *self._data())
         record = {
             "name": self.name,
             "store": self.store.name,
+            "device": self.device,
             "overrides": list(self.overrides),
             "steps": steps,
             "seconds": round(seconds),
@@ -213,11 +220,12 @@ def main() -> None:
     parser.add_argument("stores", type=Path)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--minutes", type=float, default=8.0, help="of training for each run")
-    parser.add_argument("--work", type=Path, default=Path("runs/model_comparison"))
+    parser.add_argument("--work", type=Path, help="default: runs/model_comparison, or runs/model_comparison_gpu")
     parser.add_argument("--only", default="", help="runs whose names contain this")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="gpu: 32 structures a step instead of 2")
     options = parser.parse_args()
     stores = options.stores.resolve()
+    options.work = options.work or Path("runs") / ("model_comparison" + ("_gpu" if options.device == "gpu" else ""))
     if options.part == "equal_steps":
         todo = equal_steps(stores, options.work)
     else:

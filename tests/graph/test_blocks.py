@@ -86,3 +86,19 @@ def test_dense_points_make_blocks_that_are_nearly_full() -> None:
         for block in group
     ]
     assert np.mean(sizes) > 250
+
+
+def test_images_are_found_anew_after_a_change_in_place() -> None:
+    structures = structures_from_atoms([STRUCTURES["molecule"]])
+    points, own = structures.positions.clone(), torch.zeros(len(structures.positions), dtype=torch.int64)
+    assert dense_edges(structures, points, own, 3.0)[0].shape[1] >= len(points)
+    structures.positions.add_(100.0)
+    assert dense_edges(structures, points, own, 3.0)[0].shape[1] == 0
+
+
+def test_a_far_point_does_not_make_all_blocks_wide() -> None:
+    structures = structures_from_atoms([STRUCTURES["molecule"]], dtype=torch.float64)
+    points = torch.rand(3000, 3, dtype=torch.float64) * 12.0
+    alone = point_blocks(structures, points, 3.1, size=64)
+    far = point_blocks(structures, torch.cat([points, torch.full((1, 3), 1e5, dtype=torch.float64)]), 3.1, size=64)
+    assert len(far.atom) <= 2 * len(alone.atom)

@@ -111,3 +111,19 @@ def test_vacuum_for_a_crystal_is_refused():
 )
 def test_grid_sizes_are_even_with_small_prime_factors(n, size):
     assert fft_size(n) == size
+
+
+@pytest.mark.parametrize("height", [0.0, 7.5, -20.0])
+def test_a_slab_lies_in_the_middle_of_its_grid_wherever_it_lies_in_its_cell(height):
+    sheet = ase.Atoms("C2", [[0, 0, height], [0, 1.42, height]], cell=[2.46, 2.46, 15.0], pbc=[True, True, False])
+    box = make_box(sheet, spacing=0.5)
+    z = box.points(slice(None))[:, 2]
+    assert z.min() <= height - 7.0
+    assert z.max() >= height + 7.0 - 0.5
+    assert (box.origin[:2] == 0).all()
+
+
+def test_a_slab_that_is_thicker_than_its_cell_is_refused():
+    slab = ase.Atoms("C2", [[0, 0, 0], [0, 0, 6.0]], cell=[2.46, 2.46, 5.0], pbc=[True, True, False])
+    with pytest.raises(ValueError, match="C2 does not fit into its cell along c"):
+        make_box(slab)

@@ -54,7 +54,7 @@ def test_a_density_can_be_scaled_to_a_number_of_electrons(gaussians):
     np.testing.assert_allclose(scaled.values, as_it_is.values * (8 / as_it_is.n_electrons), rtol=1e-6)
 
 
-@pytest.mark.parametrize("n_electrons", [0, -2, float("nan")])
+@pytest.mark.parametrize("n_electrons", [0, -2, float("nan"), float("inf")])
 def test_an_impossible_number_of_electrons_is_refused(gaussians, n_electrons):
     with pytest.raises(ValueError, match="expected a number above zero"):
         Predictor(gaussians).predict(molecule("H2O"), spacing=0.5, n_electrons=n_electrons)
@@ -191,3 +191,19 @@ def test_points_of_a_grid_made_on_a_device_are_those_of_numpy(order):
     for part in (slice(None), slice(7, 20), slice(50, 90)):
         there = _points_of_grid(box, part, order, torch.device("cpu"))
         np.testing.assert_allclose(there.numpy(), box.points(part, order=order), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("change", [lambda p: p[::-1], lambda p: p.astype(">f8"), lambda p: p.astype(np.longdouble)])
+def test_points_of_any_layout_and_precision_are_taken(gaussians, change):
+    points = np.random.default_rng(0).uniform(-1, 1, (6, 3))
+    atoms = molecule("H2O")
+    expected = change(Predictor(gaussians).predict_points(atoms, points)[:, None])[:, 0]
+    points = change(points)
+    points.flags.writeable = False
+    np.testing.assert_allclose(Predictor(gaussians).predict_points(atoms, points), expected.astype(float), rtol=1e-5)
+
+
+@pytest.mark.parametrize("points", [np.zeros((2, 3), complex), np.array([["a", "b", "c"]])])
+def test_points_that_are_not_real_are_refused(gaussians, points):
+    with pytest.raises(ValueError, match="points are real numbers in Å"):
+        Predictor(gaussians).predict_points(molecule("H2O"), points)
