@@ -11,7 +11,7 @@ STORES holds the stores qm9_small, qm9_large, qm9, ec and nmc as deepdft-generat
     ablations    the orbital model with one thing changed, 1000 steps on qm9_small
     crystals     some of the same on nmc, 2000 steps
     long         all models on qm9_small again, meant for --minutes 60: half an hour of two cores
-    bundled      the model that comes with the package: orbitals on `bundled`, three stores joined (README.md)
+    bundled      the model that comes with the package: orbitals on `bundled`, four stores joined (README.md)
 
 Steps per second of each model are measured first, so that its learning rate has decayed when the time is over. What is
 done is not done again; several processes share a part, each run is made by one of them. `collect.py` makes the tables.

@@ -32,7 +32,7 @@ for atoms in (molecule("H2O"), bulk("NaCl", "rocksalt", a=5.6)):
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
 def test_the_kernel_gives_what_blocks_on_the_cpu_give() -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONWARNINGS": "ignore"}
-    run = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False)
     if "InterpreterError" in run.stderr and "0-dimensional" in run.stderr:
         pytest.skip("this interpreter of Triton does not go with numpy 2.4")
     assert run.returncode == 0, run.stderr
