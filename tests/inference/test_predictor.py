@@ -187,10 +187,11 @@ def test_a_device_that_is_not_there_is_refused(name):
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_points_of_a_grid_made_on_a_device_are_those_of_numpy(order):
-    box = make_box(bulk("NaCl", "rocksalt", a=5.6), shape=(3, 4, 5))
-    for part in (slice(None), slice(7, 20), slice(50, 90)):
-        there = _points_of_grid(box, part, order, torch.device("cpu"))
-        np.testing.assert_allclose(there.numpy(), box.points(part, order=order), rtol=0, atol=1e-12)
+    for atoms in (bulk("NaCl", "rocksalt", a=5.6), molecule("H2O")):  # one in a skewed cell, one with an origin
+        box = make_box(atoms, shape=(3, 4, 5))
+        for part in (slice(None), slice(7, 20), slice(50, 90)):
+            there = _points_of_grid(box, part, order, torch.device("cpu"))
+            np.testing.assert_allclose(there.numpy(), box.points(part, order=order), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("change", [lambda p: p[::-1], lambda p: p.astype(">f8"), lambda p: p.astype(np.longdouble)])
