@@ -177,15 +177,16 @@ def runs(part: str, stores: Path, minutes: float, work: Path, device: str) -> li
     if part == "bundled":
         return [Run("bundled/orbital", stores / "bundled", ORBITAL, Length(minutes=minutes))]
     if part == "efficiency":
+        files = {model: work / f"sets/qm9_small-{model}" / "record.json" for model in MODELS}
+        records = {model: json.loads(file.read_text()) for model, file in files.items() if file.is_file()}
         return [
             Run(
                 f"efficiency/{model}-{count}",
                 small,
-                [*overrides, f"data.split={fewer(small, count, work)}"],
-                Length(steps=json.loads(record.read_text())["steps"]),
+                [*record["overrides"], f"data.split={fewer(small, count, work)}"],
+                Length(steps=record["steps"]),
             )
-            for model, overrides in MODELS.items()
-            if (record := work / f"sets/qm9_small-{model}" / "record.json").is_file()
+            for model, record in records.items()
             for count in (10, 20, 40)
         ]
     found = []
