@@ -12,7 +12,6 @@ import argparse
 import copy
 import itertools
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -49,14 +48,9 @@ def clock() -> float:
 
 
 def median(work: Callable[[], object], repeats: int) -> float:
-    for _ in range(3):
+    for _ in range(2):  # more than on the CPU: kernels are loaded, some are compiled
         work()
-    times = []
-    for _ in range(repeats):
-        began = clock()
-        work()
-        times.append(clock() - began)
-    return statistics.median(times)
+    return parts.median_seconds(work, repeats, clock)
 
 
 def batches(root: Path, size: int, count: int) -> list[Batch]:
