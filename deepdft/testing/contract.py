@@ -266,6 +266,7 @@ class ModelContract(ABC):
         encoded = EncodedStructure(model, atoms)
         found = _by_weights(model, atoms, points, "cuda")
         assert (found - by_weights).norm() < 1e-3 * by_weights.norm()
+        encoded.piece_size = 100
         on_grid = encoded.density_on_grid(grid, slice(None), order="F")
         for density, known in zip((encoded.density(points), on_grid), expected, strict=True):
             assert (torch.from_numpy(density).double() - known).abs().max() < 1e-4 * known.abs().max()
