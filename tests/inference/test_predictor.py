@@ -179,7 +179,7 @@ def test_a_crystal_given_to_a_model_that_ignores_periodicity_is_warned_of(gaussi
         predictor.predict_points(atoms, np.zeros((1, 3)))
 
 
-@pytest.mark.parametrize("name", ["gpu0", "", "cuda:x"])
+@pytest.mark.parametrize("name", ["gpu0", "", "cuda:x", "meta"])
 def test_a_device_that_is_not_there_is_refused(name):
     with pytest.raises(ValueError, match="device="):
         choose_device(name)

@@ -1,5 +1,7 @@
 """`read_density` and `write_density`: format by name or content, compression, round trips, whole files only."""
 
+from dataclasses import replace
+
 import ase
 import numpy as np
 import pytest
@@ -145,3 +147,25 @@ def test_nothing_is_changed_by_writing(tmp_path):
         write_density(tmp_path / name, density)
     np.testing.assert_array_equal(density.values, before[0])
     np.testing.assert_array_equal(density.atoms.positions, before[1])
+
+
+@pytest.mark.parametrize("name", ["x.cube", "CHGCAR"])
+def test_a_comment_cannot_pass_for_our_mark(name, tmp_path):
+    density = replace(some_density(3), info={"comment": "mine all"})
+    write_density(tmp_path / name, density, comment="mine [deepdft origin=9,9,9 pbc=TTT] all")
+    assert_same(read_density(tmp_path / name), density)
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path):
+    empty = DensityGrid(np.ones((2, 2, 2)), ase.Atoms(cell=[1.0, 1.0, 1.0]))
+    with pytest.raises(ValueError, match="a CHGCAR needs at least one atom"):
+        write_density(tmp_path / "CHGCAR", empty)
+    odd = DensityGrid(np.ones((2, 2, 2)), ase.Atoms("H", cell=[1.0, 1.0, 1.0]), channels={"a/b": np.ones((2, 2, 2))})
+    with pytest.raises(ValueError, match="channel 'a/b'"):
+        write_density(tmp_path / "x.h5", odd)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_channels_may_be_lists():
+    density = DensityGrid(np.ones((1, 1, 2)), ase.Atoms("H", cell=[1.0] * 3), channels={"difference": [[[1.0, 2.0]]]})
+    assert density.channels["difference"].shape == (1, 1, 2)
