@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
@@ -23,6 +23,7 @@ from deepdft.graph.blocks import Blocks, compact_blocks
 from deepdft.models.base import DensityModel
 from deepdft.models.orbital_encoder import OrderEncoder, PerOrder
 from deepdft.models.superposition import Superposition
+from deepdft.nn.activations import SiLU
 from deepdft.nn.mlp import two_layers
 from deepdft.nn.orbitals import OrbitalBasis
 from deepdft.nn.threads import in_parallel
@@ -106,7 +107,7 @@ class Orbital(DensityModel):
         self.register_buffer("signs", signs, persistent=False)
         self.n_radial = n_radial
         n_columns = n_radial * (self.n_linear + n_orbitals)
-        self.scalar_readout = two_layers(hidden_size, hidden_size, n_columns, nn.SiLU)
+        self.scalar_readout = two_layers(hidden_size, hidden_size, n_columns, SiLU)
         self.order_readout = PerOrder(max_order, hidden_size, n_columns)
         if residual:
             self._begin_at_the_baseline()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph
 from deepdft.models.base import N_ELEMENTS
+from deepdft.nn.activations import SiLU
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack, two_layers
@@ -60,11 +61,11 @@ class Interaction(nn.Module):
     def __init__(self, hidden_size: int, max_order: int, n_basis: int) -> None:
         super().__init__()
         self.hidden_size, self.max_order = hidden_size, max_order
-        self.sent = two_layers(hidden_size, hidden_size, (1 + 2 * max_order) * hidden_size, nn.SiLU)
+        self.sent = two_layers(hidden_size, hidden_size, (1 + 2 * max_order) * hidden_size, SiLU)
         self.filter = nn.Linear(n_basis, (1 + 2 * max_order) * hidden_size)
         self.mixed = PerOrder(max_order, hidden_size, 2 * hidden_size)
         self.products = PerOrder(max_order, hidden_size, hidden_size)
-        self.update = two_layers((1 + max_order) * hidden_size, hidden_size, (1 + 3 * max_order) * hidden_size, nn.SiLU)
+        self.update = two_layers((1 + max_order) * hidden_size, hidden_size, (1 + 3 * max_order) * hidden_size, SiLU)
         self.register_buffer("order_of", torch.tensor(orders(max_order)[1:]) - 1, persistent=False)
 
     def filters(self, edges: RadialFeatures) -> Tensor:

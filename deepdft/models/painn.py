@@ -15,6 +15,7 @@ from torch.nn.functional import linear
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
+from deepdft.nn.activations import SiLU
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.gates import blend_both, invariants, update_both
 from deepdft.nn.interpolation import Tabulated
@@ -46,7 +47,7 @@ class Message(nn.Module):
     def __init__(self, hidden_size: int, n_basis: int) -> None:
         super().__init__()
         self.filter = nn.Linear(n_basis, 3 * hidden_size)  # for a, b, c
-        self.gates = two_layers(hidden_size, hidden_size, 3 * hidden_size, nn.SiLU)
+        self.gates = two_layers(hidden_size, hidden_size, 3 * hidden_size, SiLU)
 
     def sent(self, scalar: Tensor, vector: Tensor) -> Tensor:
         """The sender's part (n_atoms, 5, H): c s, b, and three rows a v."""
@@ -81,20 +82,22 @@ class Update(nn.Module):
         super().__init__()
         self.u = nn.Linear(hidden_size, hidden_size, bias=False)
         self.v = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.network = two_layers(2 * hidden_size, hidden_size, 3 * hidden_size, nn.SiLU)
+        self.network = two_layers(2 * hidden_size, hidden_size, 3 * hidden_size, SiLU)
 
     def forward(self, scalar: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         """The next scalars (n, H) and vectors (n, 3, H)."""
         u = self.u(vector)  # (n, 3, H)
         lengths, products = invariants(scalar, u, self.v(vector))  # [s, |Vv|] (n, 2H), ⟨Uv, Vv⟩ (n, H)
-        return update_both(scalar, vector, self.network(lengths), products, u)
+        return update_both(scalar, vector, self.network.last(lengths), products, u)
 
     def scalars(self, scalar: Tensor, vector: Tensor) -> Tensor:
         """The next scalars alone."""
         lengths, products = invariants(scalar, self.u(vector), self.v(vector))
         last = cast(nn.Linear, self.network[-1])
         without_vv = slice(2 * scalar.shape[1])
-        a_ss, a_sv = linear(self.network[:-1](lengths), last.weight[without_vv], last.bias[without_vv]).chunk(2, dim=-1)
+        a_ss, a_sv = linear(self.network.hidden(lengths), last.weight[without_vv], last.bias[without_vv]).chunk(
+            2, dim=-1
+        )
         return torch.addcmul(scalar + a_ss, a_sv, products)
 
 
@@ -116,7 +119,7 @@ class ProbeStep(nn.Module):
     def __init__(self, hidden_size: int, n_basis: int) -> None:
         super().__init__()
         self.message = Message(hidden_size, n_basis)
-        self.gate = two_layers(hidden_size, 2 * hidden_size, 2 * hidden_size, nn.SiLU)
+        self.gate = two_layers(hidden_size, 2 * hidden_size, 2 * hidden_size, SiLU)
         self.update = Update(hidden_size)
 
     def forward(self, scalar: Tensor, vector: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +131,7 @@ class ProbeStep(nn.Module):
         return self.update.scalars(*self._blended(scalar, vector, message))
 
     def _blended(self, scalar: Tensor, vector: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
-        return blend_both(self.gate(message[:, 0]), scalar, vector, message)
+        return blend_both(self.gate.last(message[:, 0]), scalar, vector, message)
 
 
 class PaiNN(DensityModel):
@@ -160,7 +163,7 @@ class PaiNN(DensityModel):
         self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
         self.atom_steps: Stack[AtomStep] = Stack(AtomStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, n_basis) for _ in range(n_interactions))
-        self.readout = two_layers(hidden_size, hidden_size, 1, nn.SiLU)
+        self.readout = two_layers(hidden_size, hidden_size, 1, SiLU)
 
     def begin_at_zero(self) -> None:
         """Begin with a read-out of zero."""

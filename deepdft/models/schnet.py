@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
+from deepdft.nn.activations import Activation, ShiftedSoftplus, Softplus
 from deepdft.nn.gates import blend
 from deepdft.nn.interpolation import Tabulated
-from deepdft.nn.mlp import ShiftedSoftplus, Softplus, Stack, side_by_side, two_layers, zero_last_layer
+from deepdft.nn.mlp import Stack, side_by_side, two_layers, zero_last_layer
 from deepdft.nn.radial import GaussianBasis, Radial, RadialFeatures, SoftCutoff, filter_networks, safe_norm
 from deepdft.nn.scatter import filtered_sum, with_shared_lonely_probe
 
@@ -39,7 +40,7 @@ class SchNetStates:
 class Message(nn.Module):
     """M(h_w, e_vw) = (W1 h_w) ⊙ c(d_vw) g(W3 g(W2 e_vw)), summed over the senders w (Eq. 1 and 3)."""
 
-    def __init__(self, hidden_size: int, n_basis: int, g: type[nn.Module]) -> None:
+    def __init__(self, hidden_size: int, n_basis: int, g: type[Activation]) -> None:
         super().__init__()
         self.sent = nn.Linear(hidden_size, hidden_size, bias=False)  # W1
         self.filter = nn.Sequential(  # g(W3 g(W2 e))
@@ -60,7 +61,7 @@ class Message(nn.Module):
 class AtomStep(nn.Module):
     """One interaction step of the atoms: h ← h + W5 g(W4 m) (Eq. 4)."""
 
-    def __init__(self, hidden_size: int, n_basis: int, g: type[nn.Module]) -> None:
+    def __init__(self, hidden_size: int, n_basis: int, g: type[Activation]) -> None:
         super().__init__()
         self.message = Message(hidden_size, n_basis, g)
         self.update = two_layers(hidden_size, hidden_size, hidden_size, g)  # W5 g(W4 m)
@@ -69,7 +70,7 @@ class AtomStep(nn.Module):
 class ProbeStep(nn.Module):
     """One interaction step of the probes: h ← F ⊙ h + (1 - F) ⊙ W9 g(W8 m), F = sigmoid(W7 g(W6 m)) (Eq. 5 and 6)."""
 
-    def __init__(self, hidden_size: int, n_basis: int, g: type[nn.Module]) -> None:
+    def __init__(self, hidden_size: int, n_basis: int, g: type[Activation]) -> None:
         super().__init__()
         self.message = Message(hidden_size, n_basis, g)
         self.gate = two_layers(hidden_size, hidden_size, hidden_size, g)  # W7 g(W6 m)

@@ -15,9 +15,10 @@ from torch.nn.functional import linear
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.models.schnet import SchNetStates
+from deepdft.nn.activations import ShiftedSoftplus
 from deepdft.nn.gates import blend
 from deepdft.nn.interpolation import Tabulated
-from deepdft.nn.mlp import ShiftedSoftplus, Stack, two_layers, zero_last_layer
+from deepdft.nn.mlp import Stack, two_layers, zero_last_layer
 from deepdft.nn.radial import GaussianBasis, Radial, RadialFeatures, SoftCutoff, filter_networks, safe_norm
 from deepdft.nn.scatter import filtered_sum, softplus_of_pairs, with_shared_lonely_probe
 
@@ -86,7 +87,7 @@ class ProbeStep(nn.Module):
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
         """The next probe states (n_probes, H), from states (n_probes, H), or (1, H) if all are alike."""
-        return blend(self.gate(state), state, self.update(message))
+        return blend(self.gate.last(state), state, self.update.last(message))
 
 
 class SchNetReleased(DensityModel):

@@ -12,4 +12,4 @@ __all__ = ["arrays"]
 
 def arrays(*tensors: Tensor) -> list[NDArray[Any]]:
     """What loops take: the memory of tensors on the CPU, or a copy where one is not contiguous."""
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+    return [(tensor.detach() if tensor.requires_grad else tensor).contiguous().numpy() for tensor in tensors]

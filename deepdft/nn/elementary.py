@@ -12,7 +12,7 @@ import numpy as np
 
 from deepdft.compiled import compiled
 
-__all__ = ["sigmoid", "softplus", "softplus_and_slope"]
+__all__ = ["sigmoid", "silu_and_slope", "softplus", "softplus_and_slope"]
 
 # polynomials of the least relative error: 2ˣ for |x| ≤ ½ (2e-9), and ln(1 + x) / x for 0 ≤ x ≤ 1 (5e-9)
 E0, E1, E2, E3, E4, E5, E6 = np.array(
@@ -74,3 +74,10 @@ def softplus_and_slope(x: np.float32) -> tuple[np.float32, np.float32]:
     """ln(1 + eˣ) and its derivative, the sigmoid."""
     small = _exponential(-abs(x))
     return max(x, ZERO) + _log_of_one_and(small), (ONE if x >= ZERO else small) / (ONE + small)
+
+
+@compiled
+def silu_and_slope(x: np.float32) -> tuple[np.float32, np.float32]:
+    """x / (1 + e⁻ˣ) and its derivative."""
+    share = sigmoid(x)
+    return x * share, share + x * (share - share * share)

@@ -29,36 +29,43 @@ SMALLEST_SQUARE = np.float32(radial.SMALLEST_SQUARE)
 
 
 @compiled
-def blend_values(gate: Floats, state: Floats, update: Floats, result: Floats) -> None:
+def blend_values(
+    gate: Floats, gate_bias: Floats, state: Floats, update: Floats, update_bias: Floats, result: Floats
+) -> None:
     """`nn.gates.blend`."""
     for i in range(len(gate)):
         for h in range(gate.shape[1]):
-            result[i, h] = update[i, h] + sigmoid(gate[i, h]) * (state[i, h] - update[i, h])
+            new = update[i, h] + update_bias[h]
+            result[i, h] = new + sigmoid(gate[i, h] + gate_bias[h]) * (state[i, h] - new)
 
 
 @compiled
 def blend_derivatives(
     gate: Floats,
+    gate_bias: Floats,
     state: Floats,
     update: Floats,
+    update_bias: Floats,
     by_result: Floats,
     by_gate: Floats,
     by_state: Floats,
     by_update: Floats,
 ) -> None:
     """Derivatives of `nn.gates.blend` by its inputs, from those by its results."""
-    share = np.empty(gate.shape[1], np.float32)
+    share, new = np.empty(gate.shape[1], np.float32), np.empty(gate.shape[1], np.float32)
     by_gate[:] = 0.0
     for i in range(len(gate)):
-        _sigmoids(gate[i], share)
-        _blend_row(share, state[i], update[i], by_result[i], by_gate[i], by_state[i], by_update[i])
+        _sigmoids(gate[i], gate_bias, share)
+        for h in range(len(new)):
+            new[h] = update[i, h] + update_bias[h]
+        _blend_row(share, state[i], new, by_result[i], by_gate[i], by_state[i], by_update[i])
         _by_argument(share, by_gate[i])
 
 
 @compiled
-def _sigmoids(gate: Floats, share: Floats) -> None:
+def _sigmoids(gate: Floats, bias: Floats, share: Floats) -> None:
     for h in range(len(gate)):
-        share[h] = sigmoid(gate[h])
+        share[h] = sigmoid(gate[h] + bias[h])
 
 
 @compiled
@@ -89,13 +96,19 @@ def _by_argument(share: Floats, by_share: Floats) -> None:
 
 @compiled
 def blend_both_values(
-    gates: Floats, scalar: Floats, vector: Floats, message: Floats, new_scalar: Floats, new_vector: Floats
+    gates: Floats,
+    bias: Floats,
+    scalar: Floats,
+    vector: Floats,
+    message: Floats,
+    new_scalar: Floats,
+    new_vector: Floats,
 ) -> None:
     """`nn.gates.blend_both`."""
     size = scalar.shape[1]
     share = np.empty(gates.shape[1], np.float32)
     for i in range(len(gates)):
-        _sigmoids(gates[i], share)
+        _sigmoids(gates[i], bias, share)
         for h in range(size):
             new_scalar[i, h] = message[i, 0, h] + share[h] * (scalar[i, h] - message[i, 0, h])
         for k in range(3):
@@ -106,6 +119,7 @@ def blend_both_values(
 @compiled
 def blend_both_derivatives(
     gates: Floats,
+    bias: Floats,
     scalar: Floats,
     vector: Floats,
     message: Floats,
@@ -121,7 +135,7 @@ def blend_both_derivatives(
     share = np.empty(gates.shape[1], np.float32)
     by_gates[:] = 0.0
     for i in range(len(gates)):
-        _sigmoids(gates[i], share)
+        _sigmoids(gates[i], bias, share)
         of_scalar, of_vector = share[:size], share[size:]
         by_first, by_second = by_gates[i, :size], by_gates[i, size:]
         _blend_row(of_scalar, scalar[i], message[i, 0], by_new_scalar[i], by_first, by_scalar[i], by_message[i, 0])
@@ -177,6 +191,7 @@ def update_both_values(
     scalar: Floats,
     vector: Floats,
     amounts: Floats,
+    bias: Floats,
     products: Floats,
     u: Floats,
     new_scalar: Floats,
@@ -186,10 +201,11 @@ def update_both_values(
     size = scalar.shape[1]
     for i in range(len(scalar)):
         for h in range(size):
-            new_scalar[i, h] = scalar[i, h] + amounts[i, h] + amounts[i, size + h] * products[i, h]
+            a_ss, a_sv = amounts[i, h] + bias[h], amounts[i, size + h] + bias[size + h]
+            new_scalar[i, h] = scalar[i, h] + a_ss + a_sv * products[i, h]
         for k in range(3):
             for h in range(size):
-                new_vector[i, k, h] = vector[i, k, h] + amounts[i, 2 * size + h] * u[i, k, h]
+                new_vector[i, k, h] = vector[i, k, h] + (amounts[i, 2 * size + h] + bias[2 * size + h]) * u[i, k, h]
 
 
 @compiled
@@ -197,6 +213,7 @@ def update_both_derivatives(
     scalar: Floats,
     vector: Floats,
     amounts: Floats,
+    bias: Floats,
     products: Floats,
     u: Floats,
     by_new_scalar: Floats,
@@ -217,10 +234,10 @@ def update_both_derivatives(
         for h in range(size):
             by_amounts[i, size + h] = by_new_scalar[i, h] * products[i, h]
         for h in range(size):
-            by_products[i, h] = by_new_scalar[i, h] * amounts[i, size + h]
+            by_products[i, h] = by_new_scalar[i, h] * (amounts[i, size + h] + bias[size + h])
         by_amounts[i, 2 * size :] = 0.0
         for k in range(3):
             for h in range(size):
                 by_amounts[i, 2 * size + h] += by_new_vector[i, k, h] * u[i, k, h]
             for h in range(size):
-                by_u[i, k, h] = by_new_vector[i, k, h] * amounts[i, 2 * size + h]
+                by_u[i, k, h] = by_new_vector[i, k, h] * (amounts[i, 2 * size + h] + bias[2 * size + h])

@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from deepdft.graph.batch import ProbeGraph
 from deepdft.nn import edge_kernels
+from deepdft.nn.activations import softplus
 from deepdft.nn.interpolation import Interpolation, Tabulated
-from deepdft.nn.softplus import softplus
 
 __all__ = ["Ends", "filtered_sum", "softplus_of_pairs", "sum_over_neighbours", "with_shared_lonely_probe"]
 
@@ -87,7 +87,7 @@ def softplus_of_pairs(sent: Tensor, received: Tensor, sender: Tensor, receiver: 
     """
     if sent.device.type == "cpu" and sent.dtype == received.dtype == torch.float32:
         return _SoftplusOfPairs.apply(sent, received, sender, receiver, shift)
-    return softplus(sent.index_select(0, sender) + received.index_select(0, receiver), shift)
+    return softplus(sent.index_select(0, sender) + received.index_select(0, receiver)) - shift
 
 
 class _SoftplusOfPairs(torch.autograd.Function):

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from deepdft.graph.batch import AtomGraph
 from deepdft.models import schnet
 from deepdft.models.schnet_released import Message, ProbeStep, SchNetReleased
-from deepdft.nn.mlp import ShiftedSoftplus, Stack
+from deepdft.nn.activations import Activation, ShiftedSoftplus, Softplus
+from deepdft.nn.mlp import Stack
 from deepdft.nn.radial import safe_norm
 from deepdft.nn.scatter import sum_over_neighbours
 
@@ -58,8 +59,8 @@ class Hybrid(SchNetReleased):
             if not pair:
                 step.message = SenderMessage(hidden_size, n_basis)
             two_layers = step.message.filter if pair else step.message.filter[0]
-            step.message.filter = two_layers if open_filter else nn.Sequential(two_layers, nn.Softplus())
-        _replace_activations(self, ShiftedSoftplus if shifted else nn.Softplus)
+            step.message.filter = two_layers if open_filter else nn.Sequential(two_layers, Softplus())
+        _replace_activations(self, ShiftedSoftplus if shifted else Softplus)
         if not late:
             del self.atom_steps[-1]  # no probe would read what it makes
         with torch.no_grad():  # all begin near empty space, as the paper's model does here
@@ -80,9 +81,9 @@ class Hybrid(SchNetReleased):
         return schnet.SchNetStates(atoms.positions, sent, self.radial.tables(self._networks()))
 
 
-def _replace_activations(module: nn.Module, activation: type[nn.Module]) -> None:
+def _replace_activations(module: nn.Module, activation: type[Activation]) -> None:
     for name, child in module.named_children():
-        if isinstance(child, ShiftedSoftplus | nn.Softplus):
+        if isinstance(child, Activation):
             setattr(module, name, activation())
         else:
             _replace_activations(child, activation)

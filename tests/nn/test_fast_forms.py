@@ -1,6 +1,7 @@
 """Fast forms agree with the plain ones, also in their derivatives: soft-plus, networks side by side, messages."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 import deepdft.nn.equivariant
+from deepdft.nn.activations import Activation, ShiftedSoftplus, SiLU, Softplus, softplus
+from deepdft.nn.affine import Affine
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.interpolation import Interpolation, Tabulated
-from deepdft.nn.mlp import Softplus, side_by_side, two_layers
+from deepdft.nn.mlp import side_by_side, two_layers
 from deepdft.nn.scatter import filtered_sum, softplus_of_pairs
-from deepdft.nn.softplus import softplus
 
 N_KNOTS, N_EDGES, N_ATOMS, N_PROBES, H = 20, 30, 4, 6, 3
 
@@ -57,12 +59,10 @@ def test_soft_plus_has_the_derivatives_of_its_values_also_the_second() -> None:
     assert softplus(torch.empty(0, 3)).shape == (0, 3)
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.7])
-def test_soft_plus_is_exact_where_it_is_small(shift: float) -> None:
+def test_soft_plus_is_exact_where_it_is_small() -> None:
     x = torch.linspace(-60.0, 5.0, 1001)
     expected = functional.softplus(x.double(), threshold=100.0)
     assert ((softplus(x).double() - expected).abs() <= (1e-6 + 6e-8 * x.abs()) * expected).all()
-    torch.testing.assert_close(softplus(x, shift), softplus(x) - shift, rtol=0.0, atol=2e-7)
     assert torch.equal(softplus(x.view(7, 11, 13).mT), softplus(x).view(7, 11, 13).mT)
 
 
@@ -72,6 +72,34 @@ def test_soft_plus_of_what_is_not_finite() -> None:
     (slopes,) = torch.autograd.grad(values.sum(), x)
     for found, expected in ((values, [torch.nan, torch.inf, 0.0]), (slopes, [torch.nan, 1.0, 0.0])):
         torch.testing.assert_close(found, torch.tensor(expected), rtol=0.0, atol=1e-30, equal_nan=True)
+
+
+ACTIVATIONS = {
+    Softplus: functional.softplus,
+    ShiftedSoftplus: lambda x: functional.softplus(x) - math.log(2.0),
+    SiLU: functional.silu,
+}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_of_numbers_and_of_linear_maps_are_torch_s(activation: type[Activation]) -> None:
+    torch.manual_seed(0)
+    exact = [2.0 * random(11, 5), random(7, 5), random(7)]
+    single = [one.detach().float().requires_grad_() for one in exact]
+    expected = ACTIVATIONS[activation](functional.linear(*exact))
+    weights = torch.randn(11, 7, dtype=torch.float64)
+    first = torch.autograd.grad(expected, exact, weights, create_graph=True)
+    second = torch.autograd.grad(sum(one.square().sum() for one in first), exact)
+    for given in (single, exact):
+        of_map, of_numbers = activation()(Affine(*given)), activation()(functional.linear(*given))
+        by_inputs = torch.autograd.grad(of_map, given, weights.to(of_map), retain_graph=True)
+        twice = torch.autograd.grad(of_map, given, weights.to(of_map), create_graph=True)
+        squares = torch.autograd.grad(sum(one.square().sum() for one in twice), given)
+        with torch.no_grad():
+            without = activation()(Affine(*given))
+        found = [of_map, of_numbers, without, *by_inputs, *twice, *squares]
+        for one, other in zip(found, [expected] * 3 + [*first, *first, *second], strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5 if given is single else 1e-10)
 
 
 def test_soft_plus_of_pairs_is_that_of_their_sums(edges: tuple[Interpolation, Tensor, Tensor]) -> None:
@@ -107,7 +135,7 @@ def test_networks_side_by_side_are_each_network_alone() -> None:
     first, second = (two_layers(5, 7, n_out, Softplus).double() for n_out in (2, 3))
     x = random(11, 5)
     for found, network in zip(side_by_side(first, second, x), (first, second), strict=True):
-        torch.testing.assert_close(found, network(x), rtol=0.0, atol=1e-14)
+        torch.testing.assert_close(found.value(), network(x), rtol=0.0, atol=1e-14)
 
 
 def test_filtered_sums_in_one_pass_are_those_of_messages(edges: tuple[Interpolation, Tensor, Tensor]) -> None:

@@ -6,17 +6,36 @@ import pytest
 import torch
 from torch import Tensor
 
+from deepdft.nn.affine import Affine
 from deepdft.nn.gates import blend, blend_both, invariants, update_both
 
-N, H = 11, 5
-SCALARS, VECTORS = (N, H), (N, 3, H)
-OPERATIONS = {
-    "blend": (blend, [SCALARS, SCALARS, SCALARS]),
-    "blend_both": (blend_both, [(N, 2 * H), SCALARS, VECTORS, (N, 4, H)]),
-    "invariants": (invariants, [SCALARS, VECTORS, VECTORS]),
-    "update_both": (update_both, [SCALARS, VECTORS, (N, 3 * H), SCALARS, VECTORS]),
-}
+N, H, N_IN = 11, 5, 3
+SCALARS, VECTORS, HIDDEN = (N, H), (N, 3, H), (N, N_IN)
 Operation = Callable[..., Tensor | tuple[Tensor, ...]]
+
+
+def of_maps(operation: Operation, *affine: int) -> Operation:
+    """The operation of x, weight and bias where it takes a linear map: at these places of its arguments."""
+
+    def of_tensors(*inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        given, rest = [], list(inputs)
+        while rest:
+            given.append(Affine(rest.pop(0), rest.pop(0), rest.pop(0)) if len(given) in affine else rest.pop(0))
+        return operation(*given)
+
+    return of_tensors
+
+
+def linear(n_out: int) -> list[tuple[int, ...]]:
+    return [HIDDEN, (n_out, N_IN), (n_out,)]
+
+
+OPERATIONS = {
+    "blend": (of_maps(blend, 0, 2), [*linear(H), SCALARS, *linear(H)]),
+    "blend_both": (of_maps(blend_both, 0), [*linear(2 * H), SCALARS, VECTORS, (N, 4, H)]),
+    "invariants": (invariants, [SCALARS, VECTORS, VECTORS]),
+    "update_both": (of_maps(update_both, 2), [SCALARS, VECTORS, *linear(3 * H), SCALARS, VECTORS]),
+}
 
 
 def results_and_derivatives(operation: Operation, inputs: list[Tensor], *, twice: bool) -> list[Tensor]:
@@ -37,7 +56,7 @@ def results_and_derivatives(operation: Operation, inputs: list[Tensor], *, twice
 def test_one_pass_is_the_plain_form_in_double_precision(name: str, twice: bool) -> None:
     torch.manual_seed(0)
     operation, shapes = OPERATIONS[name]
-    exact = [(3.0 * torch.randn(shape, dtype=torch.float64)).requires_grad_() for shape in shapes]
+    exact = [(2.0 * torch.randn(shape, dtype=torch.float64)).requires_grad_() for shape in shapes]
     single = [one.detach().float().requires_grad_() for one in exact]
     expected = results_and_derivatives(operation, exact, twice=twice)
     found = results_and_derivatives(operation, single, twice=twice)
@@ -87,9 +106,10 @@ def test_derivatives_where_one_input_is_made_of_another(name: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_other_shapes_are_refused(dtype: torch.dtype) -> None:
-    zeros = [torch.zeros(shape, dtype=dtype) for shape in ((N, 2 * H), SCALARS, (1, 3, H), (N, 4, H))]
+    scalar, vector, message = (torch.zeros(shape, dtype=dtype) for shape in (SCALARS, (N, 4, H), (N, 4, H)))
+    gates = Affine(*(torch.zeros(shape, dtype=dtype) for shape in linear(2 * H)))
     with pytest.raises(ValueError, match="expected tensors of shapes"):
-        blend_both(*zeros)
+        blend_both(gates, scalar, vector, message)
 
 
 def test_lengths_of_zero_have_derivatives() -> None:
@@ -100,16 +120,22 @@ def test_lengths_of_zero_have_derivatives() -> None:
     torch.testing.assert_close(slope, torch.ones(VECTORS))
 
 
-def test_one_state_for_all_rows() -> None:
-    gate, update = torch.randn(SCALARS), torch.randn(SCALARS)
+def identity(x: Tensor) -> Affine:
+    return Affine(x, torch.eye(x.shape[1], dtype=x.dtype), torch.zeros(x.shape[1]))
+
+
+def test_one_row_for_all() -> None:
+    gate, update = torch.randn(1, H), torch.randn(SCALARS)
     state = torch.randn(1, H, requires_grad=True)
     expected = update + torch.sigmoid(gate) * (state - update)
-    torch.testing.assert_close(blend(gate, state, update), expected)
-    (slope,) = torch.autograd.grad(blend(gate, state, update).sum(), state)
-    torch.testing.assert_close(slope, torch.sigmoid(gate).sum(dim=0, keepdim=True))
+    found = blend(identity(gate), state, identity(update))
+    torch.testing.assert_close(found, expected)
+    (slope,) = torch.autograd.grad(found.sum(), state)
+    torch.testing.assert_close(slope, N * torch.sigmoid(gate))
 
 
 def test_networks_of_lower_precision_leave_the_states_as_they_are() -> None:
     gate, state, update = torch.randn(SCALARS).bfloat16(), torch.randn(SCALARS), torch.randn(SCALARS).bfloat16()
-    assert blend(gate, state, update).dtype == torch.float32
-    torch.testing.assert_close(blend(gate, state, update), blend(gate.float(), state, update.float()))
+    found = blend(identity(gate), state, identity(update))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, blend(identity(gate.float()), state, identity(update.float())))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deepdft.nn.activations import Softplus
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import two_layers
 from deepdft.nn.radial import GaussianBasis, Radial, RadialFeatures, SoftCutoff
@@ -18,7 +19,7 @@ class Filter(nn.Module):
 
     def __init__(self, n_basis: int) -> None:
         super().__init__()
-        self.network = two_layers(n_basis, 32, 32, nn.Softplus)
+        self.network = two_layers(n_basis, 32, 32, Softplus)
         with torch.no_grad():
             self.network[0].weight.mul_(5.0)
 
