@@ -2,8 +2,9 @@
 
 A filter is looked up in a table and used at once: six knots from `first`, with `weights` (see `nn.interpolation`). All
 floating-point arrays are of one type; indices are not checked. Loops over the channels h come last and write to one
-array each, so that they become vector instructions. They run on one thread: others would have to share the cores with
-those of torch, which go on waiting in a loop after each of its operations (measured on two cores).
+array each, so that they become vector instructions; a row as an array of its own takes as long to make as to use. They
+run on one thread: others would have to share the cores with those of torch, which go on waiting in a loop after each of
+its operations (measured on two cores).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepdft.compiled import compiled
+from deepdft.compiled import compiled, inlined
 from deepdft.nn.arrays import arrays
 from deepdft.nn.elementary import softplus, softplus_and_slope
 from deepdft.nn.interpolation import KNOTS
@@ -45,8 +46,8 @@ def filtered_sum(
         receiver: (n_edges,) int64, ascending.
         n_receivers: number of receivers.
     """
-    total = sent.new_zeros(n_receivers, sent.shape[1])
-    _add_filtered_sum(*arrays(sent, table, first, weights, sender, receiver, total))
+    total = sent.new_empty(n_receivers, sent.shape[1])
+    _filtered_sum(*arrays(sent, table, first, weights, sender, receiver, total))
     return total
 
 
@@ -84,8 +85,8 @@ def equivariant_sum(
         receiver: (n_edges,) int64, ascending.
         n_receivers: number of receivers.
     """
-    total = sent.new_zeros(n_receivers, 1 + harmonics.shape[1], sent.shape[2])
-    _add_equivariant_sum(*arrays(sent, table, order_of, first, weights, harmonics, sender, receiver, total))
+    total = sent.new_empty(n_receivers, 1 + harmonics.shape[1], sent.shape[2])
+    _equivariant_sum(*arrays(sent, table, order_of, first, weights, harmonics, sender, receiver, total))
     return total
 
 
@@ -142,36 +143,54 @@ def _zeros_like(tensor: Tensor) -> Tensor:
     return torch.zeros_like(tensor, memory_format=torch.contiguous_format)
 
 
-@compiled
+@inlined
 def _look_up(table: Reals, knot: int, weights: Reals, values: Reals) -> None:
     a, b, c, d, e, f = weights
-    k0, k1, k2 = table[knot], table[knot + 1], table[knot + 2]
-    k3, k4, k5 = table[knot + 3], table[knot + 4], table[knot + 5]
     for h in range(len(values)):
-        values[h] = a * k0[h] + b * k1[h] + c * k2[h] + d * k3[h] + e * k4[h] + f * k5[h]
+        values[h] = (
+            a * table[knot, h]
+            + b * table[knot + 1, h]
+            + c * table[knot + 2, h]
+            + d * table[knot + 3, h]
+            + e * table[knot + 4, h]
+            + f * table[knot + 5, h]
+        )
 
 
-@compiled
+@inlined
 def _spread(by_values: Reals, knot: int, weights: Reals, by_table: Reals) -> None:
     for j in range(KNOTS):
-        by_knot, weight = by_table[knot + j], weights[j]
         for h in range(len(by_values)):
-            by_knot[h] += weight * by_values[h]
+            by_table[knot + j, h] += weights[j] * by_values[h]
+
+
+@inlined
+def _begin(total: Reals, first: int, last: int) -> None:
+    """Rows of receivers are set to zero just before their sum: it is in the fastest cache then."""
+    for i in range(first, last):
+        total[i] = 0.0
 
 
 @compiled
-def _add_filtered_sum(
+def _filtered_sum(
     sent: Reals, table: Reals, first: Indices, weights: Reals, sender: Indices, receiver: Indices, total: Reals
 ) -> None:
-    size = table.shape[1]
+    begun = 0
     for edge in range(len(first)):
-        knot = first[edge]
+        w, v, knot = sender[edge], receiver[edge], first[edge]
+        _begin(total, begun, v + 1)
+        begun = v + 1
         a, b, c, d, e, f = weights[edge]
-        k0, k1, k2 = table[knot], table[knot + 1], table[knot + 2]
-        k3, k4, k5 = table[knot + 3], table[knot + 4], table[knot + 5]
-        own, of_sender = total[receiver[edge]], sent[sender[edge]]
-        for h in range(size):
-            own[h] += of_sender[h] * (a * k0[h] + b * k1[h] + c * k2[h] + d * k3[h] + e * k4[h] + f * k5[h])
+        for h in range(table.shape[1]):
+            total[v, h] += sent[w, h] * (
+                a * table[knot, h]
+                + b * table[knot + 1, h]
+                + c * table[knot + 2, h]
+                + d * table[knot + 3, h]
+                + e * table[knot + 4, h]
+                + f * table[knot + 5, h]
+            )
+    _begin(total, begun, len(total))
 
 
 @compiled
@@ -187,22 +206,19 @@ def _add_filtered_sum_derivatives(
     by_table: Reals,
 ) -> None:
     size = table.shape[1]
-    by_filters = np.empty(size, table.dtype)
+    filters, by_filters = np.empty(size, table.dtype), np.empty(size, table.dtype)
     for edge in range(len(first)):
-        knot = first[edge]
-        a, b, c, d, e, f = weights[edge]
-        k0, k1, k2 = table[knot], table[knot + 1], table[knot + 2]
-        k3, k4, k5 = table[knot + 3], table[knot + 4], table[knot + 5]
-        own, of_sender, by_sender = gradient[receiver[edge]], sent[sender[edge]], by_sent[sender[edge]]
+        w, v = sender[edge], receiver[edge]
+        _look_up(table, first[edge], weights[edge], filters)
         for h in range(size):
-            by_sender[h] += own[h] * (a * k0[h] + b * k1[h] + c * k2[h] + d * k3[h] + e * k4[h] + f * k5[h])
+            by_sent[w, h] += gradient[v, h] * filters[h]
         for h in range(size):
-            by_filters[h] = own[h] * of_sender[h]
-        _spread(by_filters, knot, weights[edge], by_table)
+            by_filters[h] = gradient[v, h] * sent[w, h]
+        _spread(by_filters, first[edge], weights[edge], by_table)
 
 
 @compiled
-def _add_equivariant_sum(
+def _equivariant_sum(
     sent: Reals,
     table: Reals,
     order_of: Indices,
@@ -213,21 +229,35 @@ def _add_equivariant_sum(
     receiver: Indices,
     total: Reals,
 ) -> None:
-    size, n_orders = sent.shape[2], sent.shape[1] - 1 - len(order_of)
-    filters = np.empty((1 + 2 * n_orders, size), table.dtype)
-    scalar, along, kept = filters[0], filters[1 : 1 + n_orders], filters[1 + n_orders :]
+    size, n_orders, begun = sent.shape[2], sent.shape[1] - 1 - len(order_of), 0
+    looked_up = np.empty(table.shape[1], table.dtype)
+    filters = looked_up.reshape(-1, size)
     for edge in range(len(first)):
-        _look_up(table, first[edge], weights[edge], filters.reshape(-1))
-        own, of_sender = total[receiver[edge]], sent[sender[edge]]
+        w, v = sender[edge], receiver[edge]
+        _begin(total, begun, v + 1)
+        begun = v + 1
+        _look_up(table, first[edge], weights[edge], looked_up)
         for h in range(size):
-            own[0, h] += scalar[h] * of_sender[0, h]
-        for order in range(n_orders):
+            total[v, 0, h] += filters[0, h] * sent[w, 0, h]
+        for along in range(1, 1 + n_orders):
             for h in range(size):
-                along[order, h] *= of_sender[1 + order, h]
+                filters[along, h] *= sent[w, along, h]
         for m in range(len(order_of)):
-            order, harmonic = order_of[m], harmonics[edge, m]
+            along, kept, sent_m = 1 + order_of[m], 1 + n_orders + order_of[m], 1 + n_orders + m
+            harmonic = harmonics[edge, m]
             for h in range(size):
-                own[1 + m, h] += kept[order, h] * of_sender[1 + n_orders + m, h] + harmonic * along[order, h]
+                total[v, 1 + m, h] += filters[kept, h] * sent[w, sent_m, h] + harmonic * filters[along, h]
+    _begin(total, begun, len(total))
+
+
+@inlined
+def _by_products(filters: Reals, sent: Reals, w: int, n_orders: int, by_filters: Reals, by_sent: Reals) -> None:
+    """From derivatives by products, which stand in `by_filters`, to those by their factors."""
+    for along in range(1, 1 + n_orders):
+        for h in range(filters.shape[1]):
+            by_sent[w, along, h] += by_filters[along, h] * filters[along, h]
+        for h in range(filters.shape[1]):
+            by_filters[along, h] *= sent[w, along, h]
 
 
 @compiled
@@ -245,36 +275,27 @@ def _add_equivariant_sum_derivatives(
     by_table: Reals,
 ) -> None:
     size, n_orders = sent.shape[2], sent.shape[1] - 1 - len(order_of)
-    filters = np.empty((1 + 2 * n_orders, size), table.dtype)
-    by_filters = np.empty_like(filters)
+    looked_up, by_looked_up = np.empty(table.shape[1], table.dtype), np.empty(table.shape[1], table.dtype)
+    filters, by_filters = looked_up.reshape(-1, size), by_looked_up.reshape(-1, size)
     for edge in range(len(first)):
-        _look_up(table, first[edge], weights[edge], filters.reshape(-1))
-        own, of_sender, by_sender = gradient[receiver[edge]], sent[sender[edge]], by_sent[sender[edge]]
-        by_filters[:] = 0.0
+        w, v = sender[edge], receiver[edge]
+        _look_up(table, first[edge], weights[edge], looked_up)
         for h in range(size):
-            by_filters[0, h] = own[0, h] * of_sender[0, h]
+            by_filters[0, h] = gradient[v, 0, h] * sent[w, 0, h]
         for h in range(size):
-            by_sender[0, h] += own[0, h] * filters[0, h]
+            by_sent[w, 0, h] += gradient[v, 0, h] * filters[0, h]
+        by_filters[1:] = 0.0
         for m in range(len(order_of)):
-            along, kept, harmonic = 1 + order_of[m], 1 + n_orders + order_of[m], harmonics[edge, m]
+            along, kept, sent_m = 1 + order_of[m], 1 + n_orders + order_of[m], 1 + n_orders + m
+            harmonic = harmonics[edge, m]
             for h in range(size):
-                by_filters[along, h] += harmonic * own[1 + m, h]  # not yet times what the sender sends
+                by_filters[along, h] += harmonic * gradient[v, 1 + m, h]  # not yet times what the sender sends
             for h in range(size):
-                by_filters[kept, h] += own[1 + m, h] * of_sender[1 + n_orders + m, h]
+                by_filters[kept, h] += gradient[v, 1 + m, h] * sent[w, sent_m, h]
             for h in range(size):
-                by_sender[1 + n_orders + m, h] += own[1 + m, h] * filters[kept, h]
-        _by_products(filters[1 : 1 + n_orders], of_sender[1:], by_filters[1:], by_sender[1:])
-        _spread(by_filters.reshape(-1), first[edge], weights[edge], by_table)
-
-
-@compiled
-def _by_products(filters: Reals, sent: Reals, by_products: Reals, by_sent: Reals) -> None:
-    """The derivatives by both factors; the one by filters takes the place of the one by products."""
-    for order in range(len(filters)):
-        for h in range(filters.shape[1]):
-            by_sent[order, h] += by_products[order, h] * filters[order, h]
-        for h in range(filters.shape[1]):
-            by_products[order, h] *= sent[order, h]
+                by_sent[w, sent_m, h] += gradient[v, 1 + m, h] * filters[kept, h]
+        _by_products(filters, sent, w, n_orders, by_filters, by_sent)
+        _spread(by_looked_up, first[edge], weights[edge], by_table)
 
 
 @compiled

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deepdft.compiled import compiled
+from deepdft.compiled import compiled, inlined
 from deepdft.nn import radial
 from deepdft.nn.elementary import sigmoid
 
@@ -26,6 +26,12 @@ __all__ = [
 Floats = NDArray[np.float32]
 
 SMALLEST_SQUARE = np.float32(radial.SMALLEST_SQUARE)
+
+
+@inlined
+def _sigmoids(gates: Floats, bias: Floats, i: int, share: Floats) -> None:
+    for h in range(len(share)):
+        share[h] = sigmoid(gates[i, h] + bias[h])
 
 
 @compiled
@@ -52,46 +58,16 @@ def blend_derivatives(
     by_update: Floats,
 ) -> None:
     """Derivatives of `nn.gates.blend` by its inputs, from those by its results."""
-    share, new = np.empty(gate.shape[1], np.float32), np.empty(gate.shape[1], np.float32)
-    by_gate[:] = 0.0
+    share = np.empty(gate.shape[1], np.float32)
     for i in range(len(gate)):
-        _sigmoids(gate[i], gate_bias, share)
-        for h in range(len(new)):
-            new[h] = update[i, h] + update_bias[h]
-        _blend_row(share, state[i], new, by_result[i], by_gate[i], by_state[i], by_update[i])
-        _by_argument(share, by_gate[i])
-
-
-@compiled
-def _sigmoids(gate: Floats, bias: Floats, share: Floats) -> None:
-    for h in range(len(gate)):
-        share[h] = sigmoid(gate[h] + bias[h])
-
-
-@compiled
-def _blend_row(
-    share: Floats,
-    state: Floats,
-    update: Floats,
-    by_result: Floats,
-    by_share: Floats,
-    by_state: Floats,
-    by_update: Floats,
-) -> None:
-    """Derivatives of F ⊙ state + (1 - F) ⊙ update, all (H,); the one by F is added."""
-    for h in range(len(share)):
-        by_share[h] += by_result[h] * (state[h] - update[h])
-    for h in range(len(share)):
-        by_state[h] = by_result[h] * share[h]
-    for h in range(len(share)):
-        by_update[h] = by_result[h] - by_result[h] * share[h]
-
-
-@compiled
-def _by_argument(share: Floats, by_share: Floats) -> None:
-    """From the derivative by a sigmoid to that by its argument, in its place."""
-    for h in range(len(share)):
-        by_share[h] *= share[h] - share[h] * share[h]
+        _sigmoids(gate, gate_bias, i, share)
+        for h in range(len(share)):
+            by_share = by_result[i, h] * (state[i, h] - update[i, h] - update_bias[h])
+            by_gate[i, h] = by_share * (share[h] - share[h] * share[h])
+        for h in range(len(share)):
+            by_state[i, h] = by_result[i, h] * share[h]
+        for h in range(len(share)):
+            by_update[i, h] = by_result[i, h] - by_result[i, h] * share[h]
 
 
 @compiled
@@ -108,7 +84,7 @@ def blend_both_values(
     size = scalar.shape[1]
     share = np.empty(gates.shape[1], np.float32)
     for i in range(len(gates)):
-        _sigmoids(gates[i], bias, share)
+        _sigmoids(gates, bias, i, share)
         for h in range(size):
             new_scalar[i, h] = message[i, 0, h] + share[h] * (scalar[i, h] - message[i, 0, h])
         for k in range(3):
@@ -132,17 +108,25 @@ def blend_both_derivatives(
 ) -> None:
     """Derivatives of `nn.gates.blend_both` by its inputs, from those by its results."""
     size = scalar.shape[1]
-    share = np.empty(gates.shape[1], np.float32)
-    by_gates[:] = 0.0
+    share, by_share = np.empty(gates.shape[1], np.float32), np.empty(size, np.float32)
     for i in range(len(gates)):
-        _sigmoids(gates[i], bias, share)
-        of_scalar, of_vector = share[:size], share[size:]
-        by_first, by_second = by_gates[i, :size], by_gates[i, size:]
-        _blend_row(of_scalar, scalar[i], message[i, 0], by_new_scalar[i], by_first, by_scalar[i], by_message[i, 0])
+        _sigmoids(gates, bias, i, share)
+        for h in range(size):
+            by_gates[i, h] = by_new_scalar[i, h] * (scalar[i, h] - message[i, 0, h]) * (share[h] - share[h] * share[h])
+        for h in range(size):
+            by_scalar[i, h] = by_new_scalar[i, h] * share[h]
+        for h in range(size):
+            by_message[i, 0, h] = by_new_scalar[i, h] - by_new_scalar[i, h] * share[h]
+        by_share[:] = 0.0
         for k in range(3):
-            own, other, by_own = vector[i, k], message[i, 1 + k], by_new_vector[i, k]
-            _blend_row(of_vector, own, other, by_own, by_second, by_vector[i, k], by_message[i, 1 + k])
-        _by_argument(share, by_gates[i])
+            for h in range(size):
+                by_share[h] += by_new_vector[i, k, h] * (vector[i, k, h] - message[i, 1 + k, h])
+            for h in range(size):
+                by_vector[i, k, h] = by_new_vector[i, k, h] * share[size + h]
+            for h in range(size):
+                by_message[i, 1 + k, h] = by_new_vector[i, k, h] - by_new_vector[i, k, h] * share[size + h]
+        for h in range(size):
+            by_gates[i, size + h] = by_share[h] * (share[size + h] - share[size + h] * share[size + h])
 
 
 @compiled
