@@ -1,20 +1,23 @@
 """The arithmetic of the released code, restated in plain torch: the yardstick of the benchmark.
 
 Networks per edge instead of per vertex, filters per edge, every probe computed, batches padded and split again, edges
-collected in Python probe by probe, CHGCAR text read for every sample. The weights are those of our models, so both
-forms must give the same densities.
+collected in Python probe by probe, CHGCAR text read for every sample. Of our models it takes the weights, so that both
+forms must give the same densities, and none of their operations: `authors.py` tells whether it is as fast as the code.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import ase
 import numpy as np
 import torch
 from ase.calculators.vasp import VaspChargeDensity
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from deepdft.models.painn import PaiNN
@@ -102,26 +105,42 @@ def _sum(messages: Tensor, edges: Tensor, n: int) -> Tensor:
     return messages.new_zeros(n, *messages.shape[1:]).index_add_(0, edges[:, 1], messages)
 
 
+def _shifted_softplus(x: Tensor) -> Tensor:
+    return functional.softplus(x) - math.log(2.0)
+
+
+def _network(layers: nn.Sequential, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+    return layers[2](activation(layers[0](x)))
+
+
 def schnet(model: SchNetReleased, batch: Padded) -> Tensor:
     """Densities (n_probes,) of all structures."""
     numbers, positions, probes, atom_edges, probe_edges = _flat(batch)
 
-    def messages(network, senders: Tensor, receivers: Tensor, edges: Tensor, features) -> Tensor:
+    def messages(network, senders: Tensor, receivers: Tensor, edges: Tensor, features: tuple) -> Tensor:
         pairs = torch.cat([senders[edges[:, 0]], receivers[edges[:, 1]]], dim=1)
-        return _sum(network.output(network.pair(pairs)) * network.filters(features), edges, len(receivers))
+        basis, cutoff = features
+        filters = _network(network.filter, basis, _shifted_softplus) * cutoff
+        return _sum(network.output[1](_shifted_softplus(network.pair(pairs))) * filters, edges, len(receivers))
 
-    near = model.radial((positions[atom_edges[:, 1]] - positions[atom_edges[:, 0]]).norm(dim=1))
+    def features(vectors: Tensor) -> tuple[Tensor, Tensor]:
+        distances = vectors.norm(dim=1, keepdim=True)
+        width, centers = model.radial.basis.width, model.radial.basis.centers
+        return torch.exp(-((distances - centers) ** 2) / (2.0 * width**2)), model.radial.soft_cutoff(distances)
+
+    near = features(positions[atom_edges[:, 1]] - positions[atom_edges[:, 0]])
     state, states = model.embedding(numbers), []
     for step in model.atom_steps:
-        state = state + step.update(messages(step.message, state, state, atom_edges, near))
+        message = messages(step.message, state, state, atom_edges, near)
+        state = state + _network(step.update, message, _shifted_softplus)
         states.append(state)
-    far = model.radial((probes[probe_edges[:, 1]] - positions[probe_edges[:, 0]]).norm(dim=1))
+    far = features(probes[probe_edges[:, 1]] - positions[probe_edges[:, 0]])
     probe = probes.new_zeros(len(probes), model.hidden_size)
     for step, atoms in zip(model.probe_steps, states, strict=True):
         message = messages(step.message, atoms, probe, probe_edges, far)
-        gate = torch.sigmoid(step.gate(probe))
-        probe = probe * gate + (1 - gate) * step.update(message)
-    return _split(model.readout(probe).squeeze(1), batch)
+        gate = torch.sigmoid(_network(step.gate, probe, _shifted_softplus))
+        probe = probe * gate + (1 - gate) * _network(step.update, message, _shifted_softplus)
+    return _split(_network(model.readout, probe, _shifted_softplus).squeeze(1), batch)
 
 
 def painn(model: PaiNN, batch: Padded) -> Tensor:
@@ -131,14 +150,15 @@ def painn(model: PaiNN, batch: Padded) -> Tensor:
     def messages(network, sent: tuple, edges: Tensor, geometry: tuple, n: int) -> tuple[Tensor, Tensor]:
         (scalar, vector), (vectors, distances) = sent, geometry
         filters = network.filter(model.basis(distances)) * model.cosine_cutoff(distances)[:, None]
-        a, b, c = (filters * network.gates(scalar)[edges[:, 0]]).chunk(3, dim=1)
+        a, b, c = (filters * _network(network.gates, scalar, functional.silu)[edges[:, 0]]).chunk(3, dim=1)
         unit = (vectors / distances.clamp_min(1e-12)[:, None])[:, :, None]
         scalars = _sum(scalar[edges[:, 0]] * c, edges, n)
         return scalars, _sum(vector[edges[:, 0]] * a[:, None] + b[:, None] * unit, edges, n)
 
     def update(network: PaiNNUpdate, scalar: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         u, v = network.u(vector), network.v(vector)
-        changes = network.network(torch.cat([scalar, torch.linalg.norm(v, dim=1)], dim=1)).chunk(3, dim=1)
+        inputs = torch.cat([scalar, torch.linalg.norm(v, dim=1)], dim=1)
+        changes = _network(network.network, inputs, functional.silu).chunk(3, dim=1)
         return scalar + changes[0] + changes[1] * (u * v).sum(dim=1), vector + changes[2][:, None] * u
 
     def geometry(ends: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,11 +177,11 @@ def painn(model: PaiNN, batch: Padded) -> Tensor:
     between = geometry(probes, probe_edges)
     for step, atoms in zip(model.probe_steps, states, strict=True):
         ds, dv = messages(step.message, atoms, probe_edges, between, len(probes))
-        keep_s, keep_v = torch.sigmoid(step.gate(ds)).chunk(2, dim=1)
+        keep_s, keep_v = torch.sigmoid(_network(step.gate, ds, functional.silu)).chunk(2, dim=1)
         keep_v = keep_v[:, None]
         scalar, vector = scalar * keep_s + (1 - keep_s) * ds, vector * keep_v + (1 - keep_v) * dv
         scalar, vector = update(step.update, scalar, vector)
-    return _split(model.readout(scalar).squeeze(1), batch)
+    return _split(_network(model.readout, scalar, functional.silu).squeeze(1), batch)
 
 
 def _split(density: Tensor, batch: Padded) -> Tensor:
