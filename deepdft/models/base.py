@@ -18,7 +18,7 @@ __all__ = ["N_ELEMENTS", "AtomStates", "DensityModel"]
 N_ELEMENTS = 119
 """Rows of a table by atomic number, 0 to 118."""
 
-EDGES_AT_A_TIME = {"cpu": 8_000, "cuda": 2_000_000}
+EDGES_AT_A_TIME = {"cpu": 16_000, "cuda": 2_000_000}
 """Edges from atoms to points that `decode_points` works on at a time, about 0.1 kB × hidden size each."""
 
 AtomStates = Any
