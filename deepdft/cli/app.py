@@ -13,13 +13,15 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import deepdft
 from deepdft.cli import resolvers
+from deepdft.cli.options import no_such_option, option_names, refuse_unknown
+from deepdft.cli.precision import matmul_precision
 
 __all__ = ["config_directory", "hydra_command", "one_line", "one_line_errors"]
 
@@ -67,7 +69,9 @@ def hydra_command(
             @functools.wraps(task)
             def run_task(cfg: DictConfig) -> Any:
                 try:
-                    with _full_error(asked):  # processes that the task starts see the user's environment
+                    # processes that the task starts see the user's environment
+                    refuse_unknown(cfg, names)
+                    with _full_error(asked), matmul_precision(cfg.get("matmul_precision", "highest")):
                         return task(cfg)
                 except Exception as error:
                     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -75,12 +79,17 @@ def hydra_command(
                     failures.append(error)  # past Hydra, which would print it in its own way
                     return None
 
+            names = option_names(config_directory() / f"{name}.yaml")
             main = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=name)
             try:
                 with _full_error("1"):
                     main(run_task)()
             except KeyboardInterrupt as interrupt:
                 raise KeyboardInterrupt(str(interrupt) or interrupted) from interrupt
+            except ConfigCompositionException as error:
+                if said := no_such_option(str(error), names):
+                    raise ValueError(said) from error
+                raise
             if failures:
                 raise failures[0]
 

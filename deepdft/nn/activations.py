@@ -59,7 +59,7 @@ class _Function:
         """g(W x + b)."""
         if y.x.device.type != "cpu" or y.x.dtype != torch.float32:
             return self.plain(y.value())
-        product = y.product()
+        product = y.product().contiguous()
         if product.dtype != torch.float32:  # networks of lower precision
             return self.plain(product + y.bias.to(product.dtype))
         if torch.is_grad_enabled() and (product.requires_grad or y.bias.requires_grad):
@@ -118,13 +118,8 @@ def _silu_with_slopes(x: Floats, bias: Floats, value: Floats, slope: Floats) -> 
             value[i, h], slope[i, h] = silu_and_slope(x[i, h] + bias[h])
 
 
-def _shifted_softplus_function(shift: float) -> _Function:
-    return _Function(
-        lambda x: functional.softplus(x, threshold=LARGEST_IN_DOUBLE) - shift,
-        torch.sigmoid,
-        partial(_softplus_in_place, np.float32(shift)),
-        partial(_softplus_with_slopes, np.float32(shift)),
-    )
+def _plain_softplus(x: Tensor) -> Tensor:
+    return functional.softplus(x, threshold=LARGEST_IN_DOUBLE)
 
 
 def _slope_of_silu(x: Tensor) -> Tensor:
@@ -132,8 +127,19 @@ def _slope_of_silu(x: Tensor) -> Tensor:
     return share * (1.0 + x * (1.0 - share))
 
 
-_SOFTPLUS = _shifted_softplus_function(0.0)
-_SHIFTED_SOFTPLUS = _shifted_softplus_function(math.log(2.0))
+LN_2 = math.log(2.0)
+_SOFTPLUS = _Function(
+    _plain_softplus,
+    torch.sigmoid,
+    partial(_softplus_in_place, np.float32(0.0)),
+    partial(_softplus_with_slopes, np.float32(0.0)),
+)
+_SHIFTED_SOFTPLUS = _Function(
+    lambda x: _plain_softplus(x) - LN_2,
+    torch.sigmoid,
+    partial(_softplus_in_place, np.float32(LN_2)),
+    partial(_softplus_with_slopes, np.float32(LN_2)),
+)
 _SILU = _Function(functional.silu, _slope_of_silu, _silu_in_place, _silu_with_slopes)
 
 

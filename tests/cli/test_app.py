@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -235,3 +236,23 @@ def test_a_pipe_that_breaks_elsewhere_is_an_error(capfd: pytest.CaptureFixture[s
         broken()
     assert stop.value.code == 1
     assert capfd.readouterr().err == "error: [Errno 32] Broken pipe\n"
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
+def test_products_have_the_precision_that_is_asked_for_while_the_command_runs(call: Call, name: str) -> None:
+    found = []
+
+    def task(cfg: DictConfig) -> None:
+        found.append(torch.get_float32_matmul_precision())
+
+    before = torch.get_float32_matmul_precision()
+    call(task, name=name)
+    call(task, "matmul_precision=medium", name=name)
+    assert found == ["highest", "medium"]
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_precision_that_there_is_not_is_refused(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        call(lambda cfg: None, "matmul_precision=bf16", name="predict")
+    assert "matmul_precision=bf16: expected one of highest, high, medium" in capsys.readouterr().err
