@@ -12,12 +12,21 @@ __all__ = ["compiled", "inlined"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-if numba.config.CPU_FEATURES is None and binding.get_host_cpu_features().get("avx512f"):  # type: ignore[attr-defined]
-    # LLVM uses half of these registers, for old processors that slowed down with whole ones: a third more time
-    numba.config.CPU_FEATURES = (  # type: ignore[attr-defined]
-        binding.get_host_cpu_features().flatten() + ",-prefer-256-bit"
-    )
 
+def _whole_registers() -> str | None:
+    """Features of this processor for LLVM, if it has AVX-512.
+
+    LLVM itself uses half of these registers, for old processors that slowed down with whole ones: a third more time.
+    """
+    try:
+        features = binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know this processor
+        return None
+    return features.flatten() + ",-prefer-256-bit" if features.get("avx512f") else None
+
+
+if numba.config.CPU_FEATURES is None:  # type: ignore[attr-defined]  # NUMBA_CPU_FEATURES is not set
+    numba.config.CPU_FEATURES = _whole_registers()  # type: ignore[attr-defined]
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 

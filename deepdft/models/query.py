@@ -150,7 +150,7 @@ class EncodedStructure:
         for first in range(start, max(stop, start + 1), self.piece_size):
             piece = slice(first, min(first + self.piece_size, stop))
             points = _points_of_grid(grid, piece, order, to.device).to(to.dtype)
-            parts.append(self.model.decode_points(self.states, self.structures, points).cpu().numpy())
+            parts.append(self.model.decode_points(self.states, self.structures, points).to(points.dtype).cpu().numpy())
         return np.concatenate(parts)
 
     def densities(self, slices: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
@@ -170,7 +170,7 @@ class EncodedStructure:
 
     def _decode(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         positions = torch.as_tensor(points).to(self.structures.positions)
-        return self.model.decode_points(self.states, self.structures, positions).cpu().numpy()
+        return self.model.decode_points(self.states, self.structures, positions).to(positions.dtype).cpu().numpy()
 
 
 def _points_of_grid(grid: Grid, flat: slice, order: Order, device: torch.device) -> Tensor:

@@ -121,6 +121,16 @@ def test_densities_are_the_same_on_any_number_of_threads(model, monkeypatch, tor
     np.testing.assert_allclose(*found, rtol=0.0, atol=1e-6)
 
 
+def test_networks_of_lower_precision_give_densities_of_the_models_own():
+    torch.manual_seed(0)
+    predictor, water = Predictor(SchNet(hidden_size=16, n_interactions=2)), molecule("H2O")
+    points = water.positions + 0.3
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = predictor.predict_points(water, points)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, predictor.predict_points(water, points), rtol=0.05, atol=1e-3)
+
+
 def test_slices_in_x_fastest_order_are_the_transposed_grid(gaussians):
     predictor = Predictor(gaussians)
     box = make_box(molecule("H2O"), shape=(5, 6, 7))

@@ -17,6 +17,15 @@ def test_gaussians_have_forty_centres_from_zero_below_four() -> None:
     assert basis(D).numpy() == pytest.approx(expected, abs=1e-6)
 
 
+def test_gaussians_have_no_numbers_that_products_take_a_hundred_times_as_long_with() -> None:
+    distances, basis = torch.linspace(0.0, 4.0, 401), GaussianBasis(4.0)
+    found, exact = basis(distances), torch.exp(-50.0 * (distances[:, None] - basis.centers).square())
+    smallest = torch.finfo(torch.float32).tiny
+    assert ((exact > 0.0) & (exact < smallest)).any()
+    assert ((found == 0.0) | (found > 1e10 * smallest)).all()
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-20)
+
+
 def test_sinc_functions_are_sines_over_distance_and_finite_at_zero() -> None:
     basis = SincBasis(4.0, size=30).double()
     n = np.arange(1, 31)
