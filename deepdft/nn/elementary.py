@@ -12,7 +12,7 @@ import numpy as np
 
 from deepdft.compiled import compiled
 
-__all__ = ["sigmoid", "silu_and_slope", "softplus", "softplus_and_slope"]
+__all__ = ["exponential", "sigmoid", "silu_and_slope", "softplus", "softplus_and_slope"]
 
 # polynomials of the least relative error: 2ˣ for |x| ≤ ½ (2e-9), and ln(1 + x) / x for 0 ≤ x ≤ 1 (5e-9)
 E0, E1, E2, E3, E4, E5, E6 = np.array(
@@ -41,7 +41,7 @@ BIAS, MANTISSA = np.int32(127), np.int32(23)
 
 
 @compiled
-def _exponential(x: np.float32) -> np.float32:
+def exponential(x: np.float32) -> np.float32:
     """eˣ for x ≤ 0."""
     power = max(x * LOG2_E, SMALLEST_POWER)
     whole = np.rint(power)
@@ -59,20 +59,20 @@ def _log_of_one_and(x: np.float32) -> np.float32:
 @compiled
 def sigmoid(x: np.float32) -> np.float32:
     """1 / (1 + e⁻ˣ)."""
-    small = _exponential(-abs(x))
+    small = exponential(-abs(x))
     return (ONE if x >= ZERO else small) / (ONE + small)
 
 
 @compiled
 def softplus(x: np.float32) -> np.float32:
     """ln(1 + eˣ)."""
-    return max(x, ZERO) + _log_of_one_and(_exponential(-abs(x)))
+    return max(x, ZERO) + _log_of_one_and(exponential(-abs(x)))
 
 
 @compiled
 def softplus_and_slope(x: np.float32) -> tuple[np.float32, np.float32]:
     """ln(1 + eˣ) and its derivative, the sigmoid."""
-    small = _exponential(-abs(x))
+    small = exponential(-abs(x))
     return max(x, ZERO) + _log_of_one_and(small), (ONE if x >= ZERO else small) / (ONE + small)
 
 

@@ -8,6 +8,7 @@ of the edges are: functions that end at about the same distance share a shell, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from deepdft.graph.batch import ProbeGraph, Structures
 from deepdft.graph.blocks import Block, Blocks
 from deepdft.graph.on_device import point_blocks
+from deepdft.nn import block_kernels
+from deepdft.nn.arrays import arrays
 from deepdft.nn.spherical import harmonics_as_monomials, orders, solid_harmonics, translated_harmonics
 
 __all__ = ["OrbitalBasis"]
@@ -116,7 +119,8 @@ class OrbitalBasis(nn.Module):
             atom, edge = _blocks(sender.index_select(0, within), len(coefficients))
             edge = torch.cat([within, within.new_full((1,), len(squared))])[edge]  # (n_blocks, size)
             to_probes = vectors.index_select(0, edge.flatten()).unflatten(0, edge.shape)  # (n_blocks, size, 3)
-            functions = self._functions(to_probes.mT.contiguous(), shell)
+            to_probes = to_probes.mT.contiguous()
+            functions = self._functions(self._radial(to_probes.square().sum(dim=1, keepdim=True), shell), to_probes)
             of_atoms = coefficients[:, shell.radials].flatten(1, 2)  # (n_atoms, n_functions, n_orbitals)
             values = torch.bmm(functions.mT, of_atoms.index_select(0, atom))
             values = values.flatten(0, 1).to(orbitals.dtype)  # products may have been made in half precision
@@ -142,25 +146,26 @@ class OrbitalBasis(nn.Module):
         turned = translated_harmonics(blocks.atom_positions, self.max_order).mT[:, None]
         counts = np.stack([blocks.counts_within(shell.reach) for shell in self.shells], axis=1).tolist()
 
+        zeros = _scratch(blocks.points)
+
         def values(block: Block, within: list[int]) -> Tensor:
             atom, positions = blocks.atom[block.near], blocks.atom_positions[block.near]
-            points = blocks.points[block.points].T  # along rows: a third faster than the transposed products
-            squared = _squared_distances(positions, points)
-            sums = points.new_zeros(n_functions * n_orbitals, points.shape[1])
+            points = blocks.points[block.points].T.contiguous()  # along rows: products are a third faster
+            sums = zeros(n_functions * n_orbitals, points.shape[1])
             narrow = points.new_zeros(n_orbitals, points.shape[1])
             for shell, n_within in zip(self.shells, within, strict=True):
                 if n_within == 0:
                     break  # the shells that follow end closer
-                of_atoms = coefficients[:, shell.radials].index_select(0, atom[:n_within])
+                of_atoms = coefficients[:, shell.radials].index_select(0, atom[:n_within]).to(points.dtype)
+                radial = self._radial_about(positions[:n_within], points, shell)
                 if shell.reach < NARROW:
-                    functions = self._functions(points - positions[:n_within, :, None], shell)
-                    narrow = torch.addmm(narrow, of_atoms.flatten(0, 2).T, functions.flatten(0, 1))
+                    functions = self._functions(radial, points - positions[:n_within, :, None])
+                    narrow.addmm_(of_atoms.flatten(0, 2).T, functions.flatten(0, 1))
                 else:
-                    radial = self._radial(squared[:n_within, None], shell).flatten(0, 1)
-                    of_middle = turned[block.near][:n_within] @ of_atoms  # (n_within, n_radial, …) as of atoms
-                    sums = torch.addmm(sums, of_middle.flatten(2).flatten(0, 1).T, radial)
+                    of_middle = (turned[block.near][:n_within] @ of_atoms).to(points.dtype)  # (n_within, n_radial, …)
+                    sums.addmm_(of_middle.flatten(2).flatten(0, 1).T, radial.flatten(0, 1))
             sums = sums.unflatten(0, (n_functions, n_orbitals))
-            return ((sums * harmonics[:, None, block.points]).sum(dim=0) + narrow).T
+            return _with_harmonics(sums, harmonics[:, block.points], narrow).T
 
         return torch.cat([values(*item) for item in zip(blocks, counts, strict=True)])
 
@@ -200,16 +205,57 @@ class OrbitalBasis(nn.Module):
         )
         return points.new_empty(len(points)).index_copy(0, blocks.index, density)
 
-    def _functions(self, vectors: Tensor, shell: _Shell) -> Tensor:
-        """R_n S_lm of a shell (n_blocks, n_functions, size) at vectors (n_blocks, 3, size) from the atoms."""
-        radial = self._radial(vectors.square().sum(dim=1, keepdim=True), shell)
-        harmonics = solid_harmonics(vectors, self.max_order, dim=1)
-        return (radial[:, :, None] * harmonics[:, None]).flatten(1, 2)
+    def _functions(self, radial: Tensor, vectors: Tensor) -> Tensor:
+        """R_n S_lm (n, n_functions, size), from R_n (n, n_radial, size) and the vectors (n, 3, size) from the atoms."""
+        return (radial[:, :, None] * solid_harmonics(vectors, self.max_order, dim=1)[:, None]).flatten(1, 2)
+
+    def _radial_about(self, positions: Tensor, points: Tensor, shell: _Shell) -> Tensor:
+        """R_n of a shell (n_positions, n_radial, n_points) about positions (n_positions, 3) at points (3, n_points)."""
+        if not _in_one_pass(points):
+            return self._radial(_squared_distances(positions, points)[:, None], shell)
+        exponents = self.exponents[shell.radials]
+        values = points.new_empty(len(positions), len(exponents), points.shape[1])
+        block_kernels.radial_functions(np.float32(shell.reach), *arrays(positions, points, exponents, values))
+        return values
 
     def _radial(self, squared: Tensor, shell: _Shell) -> Tensor:
         """R_n of a shell (n, n_radial, size), from r² (n, 1, size)."""
         end = (1.0 - squared / shell.reach**2).clamp(min=0.0) ** 3
         return torch.exp(-self.exponents[shell.radials, None] * squared) * end
+
+
+def _in_one_pass(tensor: Tensor) -> bool:
+    """Whether compiled loops, which have no derivatives, do."""
+    return not torch.is_grad_enabled() and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
+def _scratch(like: Tensor) -> Callable[[int, int], Tensor]:
+    """Makes zeros of some shape, each time in the same memory if no derivatives need it: fresh memory takes longer."""
+    if not _in_one_pass(like):
+        return like.new_zeros
+    memory = like.new_empty(0)
+
+    def zeros(rows: int, columns: int) -> Tensor:
+        nonlocal memory
+        if len(memory) < rows * columns:
+            memory = like.new_empty(rows * columns)
+        return memory[: rows * columns].view(rows, columns).zero_()
+
+    return zeros
+
+
+def _with_harmonics(sums: Tensor, harmonics: Tensor, rest: Tensor) -> Tensor:
+    """rest + Σ_j sums_j ⊙ harmonics_j (n_orbitals, n_points); `rest` may become this.
+
+    Args:
+        sums: (n_functions, n_orbitals, n_points).
+        harmonics: (n_functions, n_points).
+        rest: (n_orbitals, n_points).
+    """
+    if not _in_one_pass(rest):
+        return rest + (sums * harmonics[:, None]).sum(dim=0)
+    block_kernels.add_harmonics_times_sums(*arrays(sums, harmonics, rest))
+    return rest
 
 
 def _squared_distances(positions: Tensor, points: Tensor) -> Tensor:

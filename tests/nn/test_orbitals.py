@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from ase.build import molecule
 
 from deepdft.graph.batch import ProbeGraph
-from deepdft.nn.orbitals import OrbitalBasis
+from deepdft.graph.neighbors import atom_graph, structures_from_atoms
+from deepdft.models.orbital import Orbital
+from deepdft.nn.orbitals import OrbitalBasis, _with_harmonics
 from deepdft.nn.spherical import solid_harmonics
 
 
@@ -98,3 +101,38 @@ def test_amplitudes_are_of_functions_that_hardly_overlap() -> None:
         assert overlaps(r**order * radial @ coefficients.T).max() < 0.05
         others = [i for i in range(25) if i != first]
         assert not functions.mixed(amplitudes)[:, :, others].any()
+
+
+def test_compiled_loops_over_a_block_are_the_plain_forms() -> None:
+    torch.manual_seed(0)
+    exact, single = basis(), basis().float()
+    positions, points = torch.randn(6, 3), 3.0 * torch.randn(3, 300)
+    points[:, :6] = positions.T + 0.1
+    sums, harmonics, rest = torch.randn(9, 4, 300), torch.randn(9, 300), torch.randn(4, 300)
+    for shell in exact.shells:
+        expected = exact._radial_about(positions.double(), points.double(), shell)
+        assert (expected == 0.0).any()
+        assert (expected > 0.1).any()
+        with torch.no_grad():
+            found = single._radial_about(positions, points, shell)
+        torch.testing.assert_close(found.double(), expected, rtol=0.0, atol=2e-6)
+    expected = rest.double() + torch.einsum("jkp,jp->kp", sums.double(), harmonics.double())
+    with_gradients = _with_harmonics(sums, harmonics, rest.clone())
+    with torch.no_grad():
+        found = _with_harmonics(sums, harmonics, rest)
+    for one in (found, with_gradients):
+        torch.testing.assert_close(one.double(), expected, rtol=0.0, atol=1e-5)
+
+
+def test_blocks_that_use_the_same_memory_do_not_know_of_each_other() -> None:
+    torch.manual_seed(0)
+    atoms, points = molecule("C6H6"), torch.randn(3000, 3)
+    model = Orbital(hidden_size=8, n_interactions=1, n_orbitals=4)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    structures = structures_from_atoms([atoms])
+    states = model.encode(atom_graph(structures, model.cutoff))
+    with_gradients = model.decode_points(states, structures, points)
+    with torch.no_grad():
+        found = model.decode_points(states, structures, points)
+    torch.testing.assert_close(found, with_gradients.detach(), rtol=1e-4, atol=1e-5 * found.abs().max().item())
