@@ -17,7 +17,10 @@ def _whole_registers() -> str | None:
     """Features of this processor for LLVM, if it has AVX-512.
 
     LLVM itself uses half of these registers, for old processors that slowed down with whole ones: a third more time.
+    This has no effect where Numba has compiled something before deepdft is imported.
     """
+    if not numba.config.ENABLE_AVX:  # type: ignore[attr-defined]
+        return None
     try:
         features = binding.get_host_cpu_features()
     except RuntimeError:  # LLVM does not know this processor

@@ -70,7 +70,7 @@ def hydra_command(
             def run_task(cfg: DictConfig) -> Any:
                 try:
                     # processes that the task starts see the user's environment
-                    refuse_unknown(cfg, names)
+                    refuse_unknown(cfg, HydraConfig.get().overrides.task, names)
                     with _full_error(asked), matmul_precision(cfg.get("matmul_precision", "highest")):
                         return task(cfg)
                 except Exception as error:

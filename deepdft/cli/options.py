@@ -26,19 +26,27 @@ def no_such_option(message: str, names: Iterable[str]) -> str | None:
     return None if found is None else _no_such(found[1], names)
 
 
-def refuse_unknown(cfg: DictConfig, names: Iterable[str]) -> None:
-    """Refuse top-level keys that no part of the command reads: `+key=value` adds any.
+def refuse_unknown(cfg: DictConfig, added: Iterable[str], names: Iterable[str]) -> None:
+    """Refuse keys that the command line adds and nothing reads.
+
+    Args:
+        cfg: the config, not resolved.
+        added: overrides; of these, `+key=value` and `++key=value` add keys.
+        names: of options and config groups.
 
     Raises:
-        ValueError: if there is one.
+        ValueError: if there is such a key.
     """
-    known = {*names, "hydra"}
-    for key in map(str, cfg):
-        if key not in known:
+    if cfg.get("resume"):
+        return  # a run keeps what it began with
+    known, content = set(names), OmegaConf.to_yaml(cfg)
+    for key in (override.partition("=")[0].lstrip("+") for override in added if override.startswith("+")):
+        is_read = re.search(r"\$\{" + re.escape(key) + r"\b", content)
+        if key in cfg and not (key in known or is_read or isinstance(cfg[key], DictConfig)):
             raise ValueError(_no_such(key, known))
 
 
 def _no_such(key: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, sorted(names), n=1)
+    near = difflib.get_close_matches(key, sorted(names), n=1) if "." not in key else []
     meant = f"did you mean {near[0]}? " if near else ""
     return f"there is no option '{key}': {meant}--help explains them, --cfg job prints all with their values"

@@ -1,6 +1,6 @@
 """Activations in single precision on the CPU: one pass, with the bias and the slope, where torch takes several.
 
-Soft-plus takes a third to a fifth of torch's time.
+Soft-plus takes a half to a fifth of torch's time; SiLU gains by its bias and slope alone.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Function:
 
     def of_numbers(self, x: Tensor) -> Tensor:
         """g(x)."""
-        if x.device.type != "cpu" or x.dtype != torch.float32 or x.ndim == 0:
+        if x.device.type != "cpu" or x.dtype != torch.float32 or x.ndim == 0 or x.numel() == 0:
             return self.plain(x)
         no_bias = x.new_zeros(x.shape[-1])
         if torch.is_grad_enabled() and x.requires_grad:

@@ -7,25 +7,29 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph
 from deepdft.models import schnet
-from deepdft.models.schnet_released import Message, ProbeStep, SchNetReleased
+from deepdft.models.schnet_released import ProbeStep, SchNetReleased
 from deepdft.nn.activations import Activation, ShiftedSoftplus, Softplus
+from deepdft.nn.gates import blend
+from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack
-from deepdft.nn.radial import safe_norm
-from deepdft.nn.scatter import sum_over_neighbours
+from deepdft.nn.radial import filter_networks, safe_norm
+from deepdft.nn.scatter import filtered_sum
 
 
 class SenderMessage(schnet.Message):
     """The paper's message, called as the released one."""
 
-    def forward(self, sent: Tensor, state: Tensor, filters: Tensor, sender: Tensor, receiver: Tensor) -> Tensor:
-        return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, len(state))
+    def forward(
+        self, sent: Tensor, state: Tensor, filters: Tensor | Tabulated, edge_index: Tensor, n_receivers: int
+    ) -> Tensor:
+        return filtered_sum(sent, filters, *edge_index, n_receivers)
 
 
 class MessageGatedStep(ProbeStep):
     """The released probe step with the paper's gate, which looks at the message."""
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
-        return torch.lerp(self.update(message), state, torch.sigmoid(self.gate(message)))
+        return blend(self.gate.last(message), state, self.update.last(message))
 
 
 class Hybrid(SchNetReleased):
@@ -57,7 +61,7 @@ class Hybrid(SchNetReleased):
             self.probe_steps = Stack(MessageGatedStep(hidden_size, n_basis) for _ in range(n_interactions))
         for step in (*self.atom_steps, *self.probe_steps):
             if not pair:
-                step.message = SenderMessage(hidden_size, n_basis)
+                step.message = SenderMessage(hidden_size, n_basis, ShiftedSoftplus)
             two_layers = step.message.filter if pair else step.message.filter[0]
             step.message.filter = two_layers if open_filter else nn.Sequential(two_layers, Softplus())
         _replace_activations(self, ShiftedSoftplus if shifted else Softplus)
@@ -68,17 +72,15 @@ class Hybrid(SchNetReleased):
                 parameter.mul_(0.1)
 
     def encode(self, atoms: AtomGraph) -> schnet.SchNetStates:
-        edges = self.radial(safe_norm(atoms.edge_vectors()))
-        sender, receiver = atoms.edge_index
         states = [self.embedding(atoms.numbers)]
-        for step in self.atom_steps:
-            message: Message = step.message
-            state = states[-1]
-            summed = message(message.sent(state), state, message.filters(edges), sender, receiver)
+        all_filters = self.radial.filters(safe_norm(atoms.edge_vectors()), filter_networks(self.atom_steps))
+        for step, filters in zip(self.atom_steps, all_filters, strict=True):
+            state, message = states[-1], step.message
+            summed = message(message.sent(state), state, filters, atoms.edge_index, atoms.n_atoms)
             states.append(state + step.update(summed))
         read = states[1:] if self.late else states
         sent = [step.message.sent(state) for step, state in zip(self.probe_steps, read, strict=True)]
-        return schnet.SchNetStates(atoms.positions, sent, self.radial.tables(self._networks()))
+        return schnet.SchNetStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
 
 def _replace_activations(module: nn.Module, activation: type[Activation]) -> None:

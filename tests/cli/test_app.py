@@ -256,3 +256,27 @@ def test_a_precision_that_there_is_not_is_refused(call: Call, capsys: pytest.Cap
     with pytest.raises(SystemExit):
         call(lambda cfg: None, "matmul_precision=bf16", name="predict")
     assert "matmul_precision=bf16: expected one of highest, high, medium" in capsys.readouterr().err
+
+
+def test_keys_that_the_command_line_adds_are_read_or_refused(
+    call: Call, user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found: list[int] = []
+
+    def task(cfg: DictConfig) -> None:
+        found.append(cfg.model.hidden_size)
+
+    (user / "mine" / "experiment").mkdir(parents=True)
+    (user / "mine" / "experiment" / "wide.yaml").write_text(
+        "# @package _global_\nwidth: 24\nmodel: {hidden_size: '${width}'}\n"
+    )
+    call(task, "+n=16", "model.hidden_size=${n}", name="train")
+    call(task, "--config-dir", str(user / "mine"), "experiment=wide", name="train")
+    assert found == [16, 24]
+    with pytest.raises(SystemExit):
+        call(task, "+n=16", name="train")
+    assert "there is no option 'n': --help explains" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        call(task, "trainer.max_step=3", name="train")
+    assert "there is no option 'trainer.max_step': --help explains" in capsys.readouterr().err
+    assert found == [16, 24]
