@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,6 +47,20 @@ class _Tensors:
     def pin_memory(self) -> Self:
         """The same in page-locked memory, for asynchronous copies to a GPU."""
         return self._map(lambda value: value.pin_memory())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes from process to process: arrays, as torch would open a shared file for each tensor (0.3 ms)."""
+        return {name: _as_array(value) for name, value in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Tensors again."""
+        tensors = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in state.items()}
+        vars(self).update(tensors)
+
+
+def _as_array(value: Any) -> Any:
+    is_plain = isinstance(value, Tensor) and value.device.type == "cpu" and not value.requires_grad
+    return value.numpy() if is_plain and value.dtype != torch.bfloat16 else value
 
 
 @dataclass(frozen=True, eq=False)
