@@ -6,30 +6,25 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
-from llvmlite import binding
+from numba.core import config
+from numba.core.codegen import get_host_cpu_features
 
 __all__ = ["compiled", "inlined"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _whole_registers() -> str | None:
-    """Features of this processor for LLVM, if it has AVX-512.
+def _use_whole_registers() -> None:
+    """LLVM uses half of AVX-512's registers, for old processors that slowed down with whole ones: a third more time.
 
-    LLVM itself uses half of these registers, for old processors that slowed down with whole ones: a third more time.
-    This has no effect where Numba has compiled something before deepdft is imported.
+    It has no effect where Numba has compiled something before deepdft is imported. NUMBA_CPU_FEATURES has precedence.
     """
-    if not numba.config.ENABLE_AVX:  # type: ignore[attr-defined]
-        return None
-    try:
-        features = binding.get_host_cpu_features()
-    except RuntimeError:  # LLVM does not know this processor
-        return None
-    return features.flatten() + ",-prefer-256-bit" if features.get("avx512f") else None
+    features = get_host_cpu_features()
+    if config.CPU_FEATURES is None and "+avx512f" in features.split(","):
+        config.CPU_FEATURES = features + ",-prefer-256-bit"
 
 
-if numba.config.CPU_FEATURES is None:  # type: ignore[attr-defined]  # NUMBA_CPU_FEATURES is not set
-    numba.config.CPU_FEATURES = _whole_registers()  # type: ignore[attr-defined]
+_use_whole_registers()
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 

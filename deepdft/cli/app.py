@@ -69,8 +69,8 @@ def hydra_command(
             @functools.wraps(task)
             def run_task(cfg: DictConfig) -> Any:
                 try:
-                    # processes that the task starts see the user's environment
                     refuse_unknown(cfg, HydraConfig.get().overrides.task, names)
+                    # processes that the task starts see the user's environment
                     with _full_error(asked), matmul_precision(cfg.get("matmul_precision", "highest")):
                         return task(cfg)
                 except Exception as error:

@@ -95,9 +95,8 @@ class Update(nn.Module):
         lengths, products = invariants(scalar, self.u(vector), self.v(vector))
         last = cast(nn.Linear, self.network[-1])
         without_vv = slice(2 * scalar.shape[1])
-        a_ss, a_sv = linear(self.network.hidden(lengths), last.weight[without_vv], last.bias[without_vv]).chunk(
-            2, dim=-1
-        )
+        hidden = self.network.hidden(lengths)
+        a_ss, a_sv = linear(hidden, last.weight[without_vv], last.bias[without_vv]).chunk(2, dim=-1)
         return torch.addcmul(scalar + a_ss, a_sv, products)
 
 

@@ -143,18 +143,28 @@ def _zeros_like(tensor: Tensor) -> Tensor:
     return torch.zeros_like(tensor, memory_format=torch.contiguous_format)
 
 
+Six = tuple[float, float, float, float, float, float]
+
+
+@inlined
+def _between(table: Reals, knot: int, weights: Six, h: int) -> float:
+    """The table's column h between six knots."""
+    a, b, c, d, e, f = weights
+    return (
+        a * table[knot, h]
+        + b * table[knot + 1, h]
+        + c * table[knot + 2, h]
+        + d * table[knot + 3, h]
+        + e * table[knot + 4, h]
+        + f * table[knot + 5, h]
+    )
+
+
 @inlined
 def _look_up(table: Reals, knot: int, weights: Reals, values: Reals) -> None:
     a, b, c, d, e, f = weights
     for h in range(len(values)):
-        values[h] = (
-            a * table[knot, h]
-            + b * table[knot + 1, h]
-            + c * table[knot + 2, h]
-            + d * table[knot + 3, h]
-            + e * table[knot + 4, h]
-            + f * table[knot + 5, h]
-        )
+        values[h] = _between(table, knot, (a, b, c, d, e, f), h)
 
 
 @inlined
@@ -182,14 +192,7 @@ def _filtered_sum(
         begun = v + 1
         a, b, c, d, e, f = weights[edge]
         for h in range(table.shape[1]):
-            total[v, h] += sent[w, h] * (
-                a * table[knot, h]
-                + b * table[knot + 1, h]
-                + c * table[knot + 2, h]
-                + d * table[knot + 3, h]
-                + e * table[knot + 4, h]
-                + f * table[knot + 5, h]
-            )
+            total[v, h] += sent[w, h] * _between(table, knot, (a, b, c, d, e, f), h)
     _begin(total, begun, len(total))
 
 

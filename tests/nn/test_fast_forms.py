@@ -209,3 +209,12 @@ def test_loops_are_compiled_also_where_nothing_can_be_kept(tmp_path: Path) -> No
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "file" / "cache")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert np.allclose(json.loads(done.stdout), [[2.0, 2.0], [1.0, 1.0]])
+
+
+@pytest.mark.parametrize(("variable", "value"), [("NUMBA_CPU_FEATURES", "+sse2"), ("NUMBA_ENABLE_AVX", "0")])
+def test_what_the_user_says_of_the_processor_has_precedence(variable: str, value: str) -> None:
+    code = "import deepdft.compiled, numba; print(numba.config.CPU_FEATURES)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {variable: value}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == ("+sse2" if variable == "NUMBA_CPU_FEATURES" else "None")
