@@ -9,7 +9,7 @@ import numba
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 
-__all__ = ["compiled", "inlined"]
+__all__ = ["compiled", "inlined", "reassociated"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,10 +31,19 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"
 
 def compiled(kernel: F) -> F:
     """Compiled at its first call, and kept on disk where there is a place to write to; it lets go of Python's lock."""
+    return _compiled(kernel, OPTIONS)
+
+
+def reassociated(kernel: F) -> F:
+    """`compiled`, and sums over numbers may be made in another order: by vector instructions."""
+    return _compiled(kernel, OPTIONS | {"fastmath": {"contract", "reassoc"}})
+
+
+def _compiled(kernel: F, options: dict[str, Any]) -> F:
     try:
-        return cast(F, numba.njit(cache=True, **OPTIONS)(kernel))
+        return cast(F, numba.njit(cache=True, **options)(kernel))
     except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-        return cast(F, numba.njit(**OPTIONS)(kernel))
+        return cast(F, numba.njit(**options)(kernel))
 
 
 def inlined(part: F) -> F:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from vesin import NeighborList
 
+from deepdft.compiled import compiled
 from deepdft.graph.batch import AtomGraph, ProbeGraph, Structures
 from deepdft.graph.images import Array, complete_cell, periodic_images, wrap_shifts
 from deepdft.graph.on_device import dense_edges
@@ -31,7 +32,8 @@ __all__ = [
     "structures_from_atoms",
 ]
 
-Edges = tuple[NDArray[np.int64], Array]
+Indices = NDArray[np.int64]
+Edges = tuple[Indices, Array]
 """edge_index (2, n_edges) and edge_shift (n_edges, 3) in Å of one structure."""
 
 
@@ -127,9 +129,18 @@ def probe_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], probes: A
     images = periodic_images(positions, complete, pbc, cutoff)
     wrap = wrap_shifts(probes, complete, pbc)
     receiver, image = pairs_within(probes + wrap, images.positions, cutoff)  # images are in the order of atoms
-    # take: four times as fast as indexing rows
-    shift = images.shift.take(image, axis=0) - wrap.take(receiver, axis=0)
-    return np.stack([images.atom.take(image), receiver]), shift
+    return _edges_from(image, receiver, images.atom, images.shift, wrap)
+
+
+@compiled
+def _edges_from(image: Indices, receiver: Indices, atoms: Indices, shifts: Array, wrap: Array) -> Edges:
+    """Each edge's atom and receiver, and the lattice vector from that atom to where its image meets the receiver."""
+    edge_index, shift = np.empty((2, len(image)), np.int64), np.empty((len(image), 3))
+    for edge in range(len(image)):
+        edge_index[0, edge], edge_index[1, edge] = atoms[image[edge]], receiver[edge]
+        for c in range(3):
+            shift[edge, c] = shifts[image[edge], c] - wrap[receiver[edge], c]
+    return edge_index, shift
 
 
 def _union(
@@ -149,7 +160,7 @@ def _union(
 
 def _each(
     structures: Structures, points: Tensor, point_structure: Tensor
-) -> Iterator[tuple[Array, Array, NDArray[np.bool_], Array, NDArray[np.int64]]]:
+) -> Iterator[tuple[Array, Array, NDArray[np.bool_], Array, Indices]]:
     """Atoms, cell, periodicity and points of each structure in float64, with the offsets of their indices."""
     n = structures.n_structures
     n_atoms = torch.bincount(structures.structure, minlength=n).numpy()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,15 @@ from torch import Tensor, nn
 from deepdft.graph.batch import ProbeGraph, Structures
 from deepdft.graph.blocks import Block, Blocks
 from deepdft.graph.on_device import point_blocks
-from deepdft.nn import block_kernels
+from deepdft.nn import block_kernels, orbital_edge_kernels
 from deepdft.nn.arrays import arrays
-from deepdft.nn.spherical import harmonics_as_monomials, orders, solid_harmonics, translated_harmonics
+from deepdft.nn.spherical import (
+    harmonics_as_monomials,
+    monomial_factors,
+    orders,
+    solid_harmonics,
+    translated_harmonics,
+)
 
 __all__ = ["OrbitalBasis"]
 
@@ -67,6 +74,7 @@ class OrbitalBasis(nn.Module):
     order_of: Tensor
     mixing: Tensor
     monomials: Tensor
+    factors: Tensor
 
     def __init__(
         self, n_radial: int, *, max_order: int, smallest_exponent: float, largest_exponent: float, cutoff: float
@@ -82,6 +90,7 @@ class OrbitalBasis(nn.Module):
         for name, values in constants.items():
             self.register_buffer(name, torch.from_numpy(values).to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("order_of", torch.tensor(orders(max_order)), persistent=False)
+        self.register_buffer("factors", monomial_factors(max_order), persistent=False)
 
     def mixed(self, amplitudes: Tensor) -> Tensor:
         """Coefficients of R_n S_lm from amplitudes of nearly orthogonal combinations of them.
@@ -105,6 +114,15 @@ class OrbitalBasis(nn.Module):
             positions: (n_atoms, 3) of the atoms, Å.
             probes: the points, with edges from all atoms within the cutoff.
         """
+        places = positions, probes.positions, probes.edge_shift
+        derivatives = torch.is_grad_enabled() and any(place.requires_grad for place in places)
+        if not derivatives and all(map(_single_on_cpu, places)):
+            of_monomials = (self.monomials.T @ coefficients).to(positions.dtype)
+            return _SumsAtEdges.apply(of_monomials, _Edges(self, positions, probes))
+        return self._at_edges(coefficients, positions, probes)
+
+    def _at_edges(self, coefficients: Tensor, positions: Tensor, probes: ProbeGraph) -> Tensor:
+        """`forward` in torch's words: on a GPU, in double precision, or where positions want derivatives."""
         sender, by_atom = probes.edge_index[0].sort(stable=True)
         receiver = probes.edge_index[1].index_select(0, by_atom)
         vectors = probes.edge_vectors(positions).index_select(0, by_atom)  # (n_edges, 3)
@@ -224,9 +242,56 @@ class OrbitalBasis(nn.Module):
         return torch.exp(-self.exponents[shell.radials, None] * squared) * end
 
 
+class _Edges:
+    """What compiled sums take of a basis, of its atoms and of the edges from them to points."""
+
+    def __init__(self, basis: OrbitalBasis, positions: Tensor, probes: ProbeGraph) -> None:
+        self.n_probes = probes.n_probes
+        begins = torch.tensor([*(shell.radials.start for shell in basis.shells), len(basis.exponents)])
+        of_basis = basis.exponents, basis.reaches, begins, basis.factors
+        self.arrays = arrays(*of_basis, positions, probes.positions, *probes.edge_index, probes.edge_shift)
+        self.shape = len(positions), len(basis.exponents), len(basis.factors)
+        """n_atoms, n_radial, n_monomials."""
+
+
+class _SumsAtEdges(torch.autograd.Function):
+    """Coefficients of R_n and monomials (n_atoms, n_radial, n_monomials, n_orbitals) → orbitals at the points."""
+
+    @staticmethod
+    def forward(ctx: Any, coefficients: Tensor, edges: _Edges) -> Tensor:
+        ctx.edges = edges
+        orbitals = coefficients.new_zeros(edges.n_probes, coefficients.shape[-1])
+        orbital_edge_kernels.add_orbitals(*edges.arrays, *arrays(coefficients, orbitals))
+        return orbitals
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _TransposedSumsAtEdges.apply(gradient, ctx.edges), None
+
+
+class _TransposedSumsAtEdges(torch.autograd.Function):
+    """Its derivative, which is linear too, and has the sums as its own."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, edges: _Edges) -> Tensor:
+        ctx.edges = edges
+        by_coefficients = gradient.new_empty(*edges.shape, gradient.shape[-1])
+        orbital_edge_kernels.fill_coefficient_derivatives(*edges.arrays, *arrays(gradient, by_coefficients))
+        return by_coefficients
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _SumsAtEdges.apply(gradient, ctx.edges), None
+
+
+def _single_on_cpu(tensor: Tensor) -> bool:
+    """Whether compiled loops know what to do with it."""
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
 def _in_one_pass(tensor: Tensor) -> bool:
     """Whether compiled loops, which have no derivatives, do."""
-    return not torch.is_grad_enabled() and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+    return not torch.is_grad_enabled() and _single_on_cpu(tensor)
 
 
 def _scratch(like: Tensor) -> Callable[[int, int], Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor
 __all__ = [
     "MAX_ORDER",
     "harmonics_as_monomials",
+    "monomial_factors",
     "orders",
     "products_on_sphere",
     "solid_harmonics",
@@ -104,11 +105,35 @@ def harmonics_as_monomials(max_order: int) -> Tensor:
     Returns:
         ((L + 1)², (L + 1)(L + 2)(L + 3) / 6) float64.
     """
-    powers = [(a, b, c) for a, b, c in product(range(max_order + 1), repeat=3) if a + b + c <= max_order]
+    powers = _powers(max_order)
     generator = torch.Generator().manual_seed(0)
     places = torch.randn(4 * len(powers), 3, generator=generator, dtype=torch.float64)
     monomials = torch.stack([(places ** torch.tensor(power)).prod(dim=1) for power in powers], dim=1)
     return torch.linalg.lstsq(monomials, solid_harmonics(places, max_order)).solution.T
+
+
+def monomial_factors(max_order: int) -> Tensor:
+    """How each of these monomials is one before it times x, y or z.
+
+    Args:
+        max_order: L.
+
+    Returns:
+        (n_monomials, 2) int64: the one before it, and 0 for x, 1 for y, 2 for z; that of the first, which is 1, is
+        without meaning.
+    """
+    powers = _powers(max_order)
+    factors = [(0, 0)]
+    for power in powers[1:]:
+        last = max(c for c in range(3) if power[c] > 0)
+        lower = tuple(p - (c == last) for c, p in enumerate(power))
+        factors.append((powers.index(lower), last))
+    return torch.tensor(factors)
+
+
+def _powers(max_order: int) -> list[tuple[int, ...]]:
+    """Of x, y and z."""
+    return [powers for powers in product(range(max_order + 1), repeat=3) if sum(powers) <= max_order]
 
 
 def products_on_sphere(left: Tensor, right: Tensor, max_order: int) -> Tensor:

@@ -146,9 +146,7 @@ def test_many_probes_are_searched_in_chunks_with_the_same_result(monkeypatch: py
     cell, pbc = CELLS["skewed, 33 degrees"]
     atoms, points = scattered(cell, 4, 0), scattered(cell, 50, 1)
     whole = as_set(*probe_edges(atoms, cell, np.array(pbc), points, CUTOFF), atoms, points)
-    monkeypatch.setattr("deepdft.graph.pairs.PAIRS_AT_A_TIME", 500)
     monkeypatch.setattr("deepdft.graph.on_device.PAIRS_AT_A_TIME", 2000)
-    assert as_set(*probe_edges(atoms, cell, np.array(pbc), points, CUTOFF), atoms, points) == whole
     assert as_set(*dense(atoms, cell, np.array(pbc), points), atoms, points) == whole
 
 

@@ -9,14 +9,13 @@ from deepdft.graph.pairs import pairs_within
 CUTOFF = 1.1
 
 
-@pytest.fixture(params=["distances", "distances in parts", "trees", "trees in parts"])
+@pytest.fixture(params=["distances", "trees", "trees in parts"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     other = "_by_trees" if "distances" in request.param else "_by_distances"
     monkeypatch.setattr(pairs, "OTHERS_WITHOUT_TREE", 10**9 if "distances" in request.param else -1)
     monkeypatch.setattr(pairs, "PAIRS_WITHOUT_TREE", -1)
     monkeypatch.setattr(pairs, other, None)  # would fail if it were called
     if "parts" in request.param:
-        monkeypatch.setattr(pairs, "PAIRS_AT_A_TIME", 100)
         monkeypatch.setattr(pairs, "POINTS_PER_TREE", 7)
 
 

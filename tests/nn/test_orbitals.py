@@ -1,5 +1,7 @@
 """Sums of atom-centred functions: blocks, shells, and how the functions end."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from ase.build import molecule
@@ -43,6 +45,41 @@ def test_orbitals_are_the_sums_over_atoms(n_probes: int) -> None:
     radial = torch.exp(-exponents * squared) * (1 - squared / reach**2).clamp(min=0) ** 3
     expected = torch.einsum("pan,pai,anik->pk", radial, solid_harmonics(vectors, 2), coefficients)
     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("max_order", "n_radial", "n_orbitals"), [(0, 1, 1), (1, 5, 2), (2, 7, 21), (3, 12, 13), (4, 3, 4)]
+)
+@pytest.mark.parametrize(("n_atoms", "n_probes"), [(1, 0), (3, 1), (5, 700)])
+def test_compiled_sums_are_those_of_torch_and_so_are_their_derivatives(
+    max_order: int, n_radial: int, n_orbitals: int, n_atoms: int, n_probes: int
+) -> None:
+    torch.manual_seed(0)
+    functions = basis(max_order=max_order, n_radial=n_radial).float()
+    atoms, points = torch.rand(n_atoms, 3) * 3.0, torch.rand(n_probes, 3) * 5.0
+    edges = all_edges(n_atoms, points, atoms, 4.0)
+    shift = torch.rand(len(edges.edge_shift), 3)  # some edges are longer than every reach
+    probes = ProbeGraph(points, edges.structure, edges.edge_index, shift)
+    shape = n_atoms, n_radial, (max_order + 1) ** 2, n_orbitals
+    coefficients = torch.randn(shape, requires_grad=True)
+    weights, others = torch.randn(n_probes, n_orbitals, requires_grad=True), torch.randn(shape)
+
+    def with_derivatives(values: torch.Tensor) -> list[torch.Tensor]:
+        (first,) = torch.autograd.grad(values, coefficients, weights, create_graph=True)
+        return [values, first, *torch.autograd.grad(first, weights, others)]
+
+    found = with_derivatives(functions(coefficients, atoms, probes))
+    expected = with_derivatives(functions._at_edges(coefficients, atoms, probes))
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert one.dtype == torch.float32
+        largest = other.abs().max().item() if other.numel() else 0.0
+        torch.testing.assert_close(one, other, rtol=0.0, atol=3e-6 * largest)
+    assert found[0].abs().sum() > 0.0 or n_probes == 0
+
+    moved = replace(probes, positions=points.clone().requires_grad_())  # which compiled sums have no derivatives by
+    (slope,) = torch.autograd.grad(functions(coefficients, atoms, moved).sum(), moved.positions)
+    assert slope.shape == points.shape
 
 
 def test_shells_hold_all_radial_functions_and_leave_little_of_a_gaussian_outside() -> None:

@@ -8,6 +8,7 @@ from scipy.special import eval_legendre
 from deepdft.nn import spherical
 from deepdft.nn.spherical import (
     harmonics_as_monomials,
+    monomial_factors,
     orders,
     products_on_sphere,
     solid_harmonics,
@@ -120,3 +121,8 @@ def test_solid_harmonics_are_sums_of_monomials(order: int) -> None:
     monomials = torch.stack([x**a * y**b * z**c for a, b, c in powers])
     expected = solid_harmonics(points, order, dim=0)
     torch.testing.assert_close(harmonics_as_monomials(order) @ monomials, expected, rtol=1e-10, atol=1e-10)
+
+    products = [torch.ones_like(x)]
+    for lower, coordinate in monomial_factors(order)[1:].tolist():
+        products.append(products[lower] * points[coordinate])
+    torch.testing.assert_close(torch.stack(products), monomials)
