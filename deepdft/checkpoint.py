@@ -72,12 +72,13 @@ def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> De
         trusted: packages beside deepdft.models whose classes may be built, e.g. ("my_package",).
 
     Raises:
-        ValueError: if a `_target_` is missing, outside the trusted packages, or not a DensityModel, or if there is no
-            such baseline.
+        ValueError: if a `_target_` is missing, outside the trusted packages, or not a DensityModel, if there is no such
+            baseline, or if a value is an interpolation (`${…}`).
     """
     target = config.get("_target_")
     if not isinstance(target, str):
         raise ValueError(f"a model config needs _target_, the dotted path of a DensityModel, got {target!r}")
+    _refuse_interpolations(config)
     for name in _targets(config):
         _check_target(name, (*TRUSTED_PACKAGES, *trusted))
     arguments = dict(config)
@@ -93,6 +94,17 @@ def model_name(config: Mapping[str, Any]) -> str:
     name = str(config["_target_"]).rpartition(".")[2]
     baseline = config.get("baseline")
     return name if baseline is None else f"{name} on {baseline}"
+
+
+def _refuse_interpolations(config: Any) -> None:
+    """A resolver could make a `_target_` of it after those that are written out have been looked at."""
+    if isinstance(config, Mapping):
+        config = [*config.keys(), *config.values()]
+    if isinstance(config, str) and "${" in config:
+        raise ValueError(f"a model config is plain values, got the interpolation {config!r}")
+    if isinstance(config, list | tuple):
+        for value in config:
+            _refuse_interpolations(value)
 
 
 def _targets(config: Any) -> Iterator[str]:

@@ -61,7 +61,7 @@ class DensityGrid:
     """An electron density on a regular grid that spans `atoms.cell`.
 
     Raises:
-        ValueError: if the grid is not three-dimensional, not finite, or the cell has no volume.
+        ValueError: if the grid is not three-dimensional, or the cell has no volume.
     """
 
     values: NDArray[np.floating]

@@ -120,6 +120,18 @@ def test_a_config_names_model_classes_of_trusted_packages_only(target: str) -> N
         build_model(CONFIG | {"hidden_size": {"_target_": target}})
 
 
+@pytest.mark.parametrize("place", ["value", "key", "list"])
+def test_a_config_is_plain_values_and_resolves_nothing(tmp_path: Path, place: str) -> None:
+    made = tmp_path / "made"
+    hostile = (
+        f"${{oc.create:{{_target_:pathlib.Path.write_text,_args_:[{{_target_:pathlib.Path,_args_:[{made}]}},x]}}}}"
+    )
+    changes = {"value": {"cutoff": hostile}, "key": {hostile: 4.0}, "list": {"cutoff": [{"a": hostile}]}}
+    with pytest.raises(ValueError, match="a model config is plain values, got the interpolation"):
+        build_model(CONFIG | changes[place])
+    assert not made.exists()
+
+
 def test_a_module_that_is_no_density_model_is_refused() -> None:
     assert issubclass(nn.Linear, nn.Module)
     with pytest.raises(ValueError, match="not a DensityModel"):

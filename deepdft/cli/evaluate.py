@@ -21,6 +21,7 @@ from deepdft.cli.arguments import quote_list
 from deepdft.cli.evaluation_ensemble import EnsembleEvaluation
 from deepdft.cli.evaluation_errors import PBC, ErrorEvaluation
 from deepdft.cli.evaluation_rows import remove_parts
+from deepdft.cli.options import refuse_other_kinds
 from deepdft.cli.provenance import command_line, git_state, versions, write_json
 from deepdft.cli.run_folder import named_folder, refuse_training_run, with_run_dir
 from deepdft.evaluation.ranks import Ranks, ranks
@@ -91,6 +92,7 @@ def _check(cfg: DictConfig) -> None:
         raise ValueError(
             f"evaluation={cfg.evaluation}: there is no such evaluation; expected {' or '.join(EVALUATIONS)}"
         )
+    refuse_other_kinds(cfg, counts=["limit", "pictures"], lists=["trusted"])
     if cfg.subset not in (None, *SUBSETS):
         raise ValueError(f"subset={cfg.subset}: expected one of {', '.join(SUBSETS)}")
     if cfg.limit is not None and cfg.limit < 1:

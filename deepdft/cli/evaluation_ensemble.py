@@ -72,6 +72,7 @@ class EnsembleEvaluation:
         )
         if self.model is not None:
             identity |= {"checkpoint": self.model.fingerprint, "pbc": self.model.pbc}
+            identity["matmul_precision"] = self.cfg.matmul_precision
             row = self.model.errors_in(self.ensemble, label=self.reference)
             self.errors, n_predicted = collect(
                 StructureErrors, row, self.positions, measure="eps_mae", identity=identity, me=me, output=output

@@ -159,6 +159,7 @@ class ErrorEvaluation:
             "subset": self.subset,
             "label": self.cfg.data.label,
             "pbc": self.model.pbc,
+            "matmul_precision": self.cfg.matmul_precision,
         }
         row = self.model.errors_in(self.store, label=self.cfg.data.label)
         self.rows, n_points = collect(

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-__all__ = ["no_such_option", "option_names", "refuse_unknown"]
+__all__ = ["no_such_option", "option_names", "refuse_other_kinds", "refuse_unknown"]
 
 
 def option_names(config: Path) -> list[str]:
@@ -44,6 +44,29 @@ def refuse_unknown(cfg: DictConfig, added: Iterable[str], names: Iterable[str]) 
         is_read = re.search(r"\$\{" + re.escape(key) + r"\b", content)
         if key in cfg and not (key in known or is_read or isinstance(cfg[key], DictConfig)):
             raise ValueError(_no_such(key, known))
+
+
+def refuse_other_kinds(
+    cfg: DictConfig, *, numbers: Iterable[str] = (), counts: Iterable[str] = (), lists: Iterable[str] = ()
+) -> None:
+    """Refuse values that are not what an option takes; null always goes.
+
+    Args:
+        cfg: the config.
+        numbers: options that are numbers.
+        counts: options that are whole numbers.
+        lists: options that are lists.
+
+    Raises:
+        ValueError: if one is something else.
+    """
+    kinds: dict[str, tuple[type, ...]] = {"a number": (int, float), "a whole number": (int,), "a list": (ListConfig,)}
+    for names, (kind, types) in zip((numbers, counts, lists), kinds.items(), strict=True):
+        for name in names:
+            value = cfg[name]
+            if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
+                example = f", as {name}=[{value}]" if kind == "a list" else ""
+                raise ValueError(f"{name}={value}: expected {kind}{example}")
 
 
 def _no_such(key: str, names: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import ase
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -22,6 +22,7 @@ from deepdft import bundled, plotting
 from deepdft.checkpoint import load_checkpoint, save_checkpoint
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_smiles
+from deepdft.cli.options import refuse_other_kinds
 from deepdft.density import volume
 from deepdft.inference.box import Box, make_box
 from deepdft.inference.field_files import check_names, write_fields
@@ -92,8 +93,7 @@ def _check(cfg: DictConfig) -> None:
         if cfg.output is None:
             raise ValueError("where to? give output=<x.cube|CHGCAR|x.h5>")
         file_format(cfg.output)
-    if not isinstance(cfg.fields, ListConfig):
-        raise ValueError(f"fields={cfg.fields}: expected a list, as fields=[iri,dori]")
+    refuse_other_kinds(cfg, numbers=["spacing", "vacuum", "n_electrons"], lists=["shape", "fields", "trusted"])
     check_names(cfg.fields)
     if cfg.n_electrons is not None and cfg.fields:
         raise ValueError("n_electrons scales the density, not fields= derived from it: predict them apart")

@@ -41,6 +41,7 @@ from deepdft.cli.resume import (
     with_stored_overrides,
 )
 from deepdft.cli.run_folder import is_first_process, named_folder, refuse_training_run, with_run_dir
+from deepdft.cli.trainer_settings import check_trainer, without_filling
 from deepdft.data.datamodule import DensityDataModule
 from deepdft.models.base import DensityModel
 from deepdft.training.loggers import keep_metrics_until
@@ -65,6 +66,8 @@ def main() -> None:
     if not named_folder(rest, "resume"):
         folder = named_folder(rest, "hydra.run.dir")
         refuse_training_run(folder, f"go on with it by resume={folder}, or give another run_dir")
+        if folder is None and not flags and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("several processes need one folder: give run_dir=<folder>")
     sys.argv[1:] = [*flags, *with_stored_overrides(rest)]
     _run()
 
@@ -88,6 +91,7 @@ def train(cfg: DictConfig) -> float:
     _keep_wandb_run(cfg, stored)
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     _refuse_sweep_in_one_process(config)
+    check_trainer(config)
     if stored is not None:
         refuse_changes(stored, config, run_dir)
         if summary := summary_if_finished(run_dir, stored, config):
@@ -104,7 +108,9 @@ def train(cfg: DictConfig) -> float:
     resume_from = _prepare_resume(run_dir, module.model) if cfg.resume else None
     if not (resume_from or config["init"]):
         module.model.prepare(data.first_steps(PREPARATION_STEPS))
-    callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
+    left_out = () if cfg.trainer.enable_progress_bar else ("progress",)  # which Lightning would refuse
+    chosen = [callback for name, callback in cfg.callbacks.items() if name not in left_out]
+    callbacks = [instantiate(callback) for callback in chosen if callback is not None]
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     if len(data.split.validation) < trainer.world_size:
@@ -158,7 +164,9 @@ def _refuse_sweep_in_one_process(config: dict[str, Any]) -> None:
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return
     launcher = str(HydraConfig.get().launcher._target_)
-    if config["trainer"]["devices"] not in (1, "1", [0]) and "submitit" not in launcher:
+    devices = config["trainer"]["devices"]
+    alone = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
+    if not alone and "submitit" not in launcher:
         raise ValueError(
             "-m with several devices in one process starts the sweep again on every rank: use one process per job "
             "(hydra/launcher=submitit_slurm with tasks_per_node = devices, or torchrun for each job)"
@@ -271,7 +279,8 @@ def _fit(
     """Fit, and leave W&B with an exit code whatever happens."""
     exit_code = 1
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+        with without_filling():
+            trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         exit_code = 0
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt(f"deepdft-train resume={os.path.relpath(run_dir)}") from stop

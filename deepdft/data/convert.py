@@ -66,10 +66,11 @@ def convert(
     if workers < 1:
         raise ValueError(f"workers={workers}: expected at least 1")
     if is_complete(output, plan.identity):
-        shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)  # there if a run was killed at its very end
-        return DensityStore(output)
+        return _finished(output)
     (output / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
     with alone(output, "deepdft-convert"):
+        if is_complete(output, plan.identity):  # another process has just come to its end
+            return _finished(output)
         begin(output, plan.purpose, what="conversion")
         todo = [task for task in plan.tasks if not _is_made(output, task, skip_damaged)]
         for task in todo:
@@ -82,6 +83,11 @@ def convert(
         if damaged:
             raise DamagedMembersError(_describe_damaged(damaged))
         return _finish(output, plan, provenance or {})
+
+
+def _finished(output: Path) -> DensityStore:
+    shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)  # there if a run was killed at its very end
+    return DensityStore(output)
 
 
 def _is_made(output: Path, task: Task, skip_damaged: bool) -> bool:

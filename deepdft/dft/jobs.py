@@ -170,13 +170,19 @@ def generate(
         ValueError: if the output was begun with another plan or is something else, or if all structures failed.
     """
     if is_complete(output, plan.identity):
-        shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
-        return DensityStore(output)
+        return _finished(output)
     with alone(output, "deepdft-generate"):
+        if is_complete(output, plan.identity):  # another process has just come to its end
+            return _finished(output)
         begin(output, plan.identity, what="generation")
         run = _Run(plan, output, progress or (lambda status: None))
         run.calculate(workers or Here())
         return run.finish(provenance or {})
+
+
+def _finished(output: Path) -> DensityStore:
+    shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
+    return DensityStore(output)
 
 
 class _Run:

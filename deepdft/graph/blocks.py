@@ -20,8 +20,8 @@ from deepdft.graph.images import Array, Images, complete_cell, periodic_images, 
 
 __all__ = ["Block", "Blocks", "compact_blocks"]
 
-LARGEST_WIDTH = 2.5
-"""Å; wider blocks have more atoms that reach only some of their points."""
+LARGEST_WIDTH = 1.5
+"""Å; in wider blocks more atoms reach only some points, and sums about the middle lose digits (with 2.5 one more)."""
 SMALLEST_EXTENT = 0.5
 """Å, of a list of points along an axis, to tell how densely they lie."""
 LARGEST_GROUP = 64

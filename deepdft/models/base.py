@@ -13,7 +13,7 @@ from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
 from deepdft.graph.neighbors import probe_graph
 from deepdft.nn.threads import in_parallel
 
-__all__ = ["N_ELEMENTS", "AtomStates", "DensityModel"]
+__all__ = ["N_ELEMENTS", "AtomStates", "DensityModel", "check_counts"]
 
 N_ELEMENTS = 119
 """Rows of a table by atomic number, 0 to 118."""
@@ -23,6 +23,17 @@ EDGES_AT_A_TIME = {"cpu": 16_000, "cuda": 2_000_000}
 
 AtomStates = Any
 """What `encode` hands to `decode`; opaque to everyone but the model that made it."""
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse sizes of a model that are not at least one.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for name, count in counts.items():
+        if not count >= 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
 
 
 class DensityModel(nn.Module, ABC):

@@ -20,12 +20,13 @@ from torch.nn.functional import pad
 
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
 from deepdft.graph.blocks import Blocks, compact_blocks
-from deepdft.models.base import DensityModel
+from deepdft.models.base import DensityModel, check_counts
 from deepdft.models.orbital_encoder import OrderEncoder, PerOrder
 from deepdft.models.superposition import Superposition
 from deepdft.nn.activations import SiLU
 from deepdft.nn.mlp import two_layers
 from deepdft.nn.orbitals import OrbitalBasis
+from deepdft.nn.spherical import MAX_ORDER
 from deepdft.nn.threads import in_parallel
 
 __all__ = ["Orbital", "OrbitalStates"]
@@ -64,7 +65,7 @@ class Orbital(DensityModel):
         residual: False leaves out ρ_atoms and φ_0 and makes all w_k positive, and with them the density.
 
     Raises:
-        ValueError: if the number of orbitals is odd.
+        ValueError: if the number of orbitals is odd, or a size or an exponent is out of range.
     """
 
     signs: Tensor
@@ -84,6 +85,14 @@ class Orbital(DensityModel):
         residual: bool = True,
     ) -> None:
         super().__init__(cutoff=cutoff)
+        check_counts(n_radial=n_radial, hidden_size=hidden_size, n_interactions=n_interactions, n_basis=n_basis)
+        if not 1 <= max_order <= MAX_ORDER:
+            raise ValueError(f"max_order must be 1 to {MAX_ORDER}, got {max_order}")
+        if not 0 < smallest_exponent <= largest_exponent:
+            raise ValueError(
+                f"exponents must be above zero, the smallest first; got smallest_exponent={smallest_exponent} and "
+                f"largest_exponent={largest_exponent}"
+            )
         if n_orbitals % 2:
             raise ValueError(f"n_orbitals must be even, half of them have a negative sign; got {n_orbitals}")
         radial = {

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
-from deepdft.models.base import N_ELEMENTS, DensityModel
+from deepdft.models.base import N_ELEMENTS, DensityModel, check_counts
 from deepdft.nn.activations import SiLU
 from deepdft.nn.equivariant import equivariant_sum
 from deepdft.nn.gates import blend_both, invariants, update_both
@@ -155,6 +155,7 @@ class PaiNN(DensityModel):
         n_basis: int = 30,
     ) -> None:
         super().__init__(cutoff=cutoff)
+        check_counts(hidden_size=hidden_size, n_interactions=n_interactions, n_basis=n_basis)
         self.hidden_size = hidden_size
         self.basis = SincBasis(cutoff, size=n_basis)
         self.cosine_cutoff = CosineCutoff(cutoff)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
-from deepdft.models.base import N_ELEMENTS, DensityModel
+from deepdft.models.base import N_ELEMENTS, DensityModel, check_counts
 from deepdft.nn.activations import Activation, ShiftedSoftplus, Softplus
 from deepdft.nn.gates import blend
 from deepdft.nn.interpolation import Tabulated
@@ -105,6 +105,7 @@ class SchNet(DensityModel):
         shifted: bool = False,
     ) -> None:
         super().__init__(cutoff=cutoff)
+        check_counts(hidden_size=hidden_size, n_interactions=n_interactions)
         self.hidden_size = hidden_size
         basis, soft_cutoff = GaussianBasis(cutoff, width=gaussian_width), SoftCutoff(cutoff)
         self.radial = Radial(basis, soft_cutoff, cutoff)

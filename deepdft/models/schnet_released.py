@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph
-from deepdft.models.base import N_ELEMENTS, DensityModel
+from deepdft.models.base import N_ELEMENTS, DensityModel, check_counts
 from deepdft.models.schnet import SchNetStates
 from deepdft.nn.activations import ShiftedSoftplus
 from deepdft.nn.gates import blend
@@ -111,6 +111,7 @@ class SchNetReleased(DensityModel):
         gaussian_width: float = 0.1,
     ) -> None:
         super().__init__(cutoff=cutoff)
+        check_counts(hidden_size=hidden_size, n_interactions=n_interactions)
         self.hidden_size = hidden_size
         basis, soft_cutoff = GaussianBasis(cutoff, width=gaussian_width), SoftCutoff(cutoff)
         self.radial = Radial(basis, soft_cutoff, cutoff)

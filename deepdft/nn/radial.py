@@ -55,6 +55,8 @@ class GaussianBasis(nn.Module):
 
     def __init__(self, cutoff: float, *, width: float = 0.1) -> None:
         super().__init__()
+        if not width > 0:
+            raise ValueError(f"the width of Gaussians is a distance in Å above zero, got {width}")
         n_centers = math.ceil(cutoff / width - 1e-9)
         self.width = width
         self.register_buffer("centers", width * torch.arange(n_centers), persistent=False)

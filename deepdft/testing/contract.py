@@ -249,11 +249,13 @@ class ModelContract(ABC):
         assert torch.isfinite(gradient).all()
 
     def test_single_precision_is_close_to_double(self, model: DensityModel, atoms: ase.Atoms) -> None:
-        """float32 on the device is good enough: 1e-4 of the largest density."""
-        points = _points(atoms)
+        """float32 on the device is good enough: 1e-4 of the largest density, in steps and in predictions."""
+        points = np.concatenate([_points(atoms), _points(atoms, 500)])
         expected = densities(model, [atoms], [points])
-        found = densities(model.float(), [atoms], [points]).double()
-        assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+        in_steps = densities(model.float(), [atoms], [points]).double()
+        predicted = torch.from_numpy(EncodedStructure(model, atoms).density(points)).double()
+        for found in (in_steps, predicted):
+            assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
     def test_a_gpu_gives_what_the_cpu_gives(self, model: DensityModel, atoms: ase.Atoms) -> None:

@@ -43,19 +43,19 @@ class Throughput(pl.Callback):
         self.every = every
         self._restart()
 
-    def _restart(self) -> None:
+    def _restart(self, step: int = 0) -> None:
         self.began = self.batch_ended = time.perf_counter()
         self.waited = 0.0
-        self.steps = 0
+        self.first_step = step
         self.probes = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to count."""
-        self._restart()
+        self._restart(trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validation does not count."""
-        self._restart()
+        self._restart(trainer.global_step)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -66,20 +66,20 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Count the step, and log at the interval."""
+        """Count, and log at the interval, once where gradients of several batches make a step."""
         self.batch_ended = time.perf_counter()
-        self.steps += 1
         self.probes += batch.n_probes
-        if trainer.global_step % self.every == 0:
+        steps = trainer.global_step - self.first_step
+        if steps > 0 and trainer.global_step % self.every == 0:
             elapsed = self.batch_ended - self.began
             pl_module.log_dict(
                 {
-                    "throughput/steps_per_second": self.steps / elapsed,
+                    "throughput/steps_per_second": steps / elapsed,
                     "throughput/probes_per_second": self.probes * trainer.world_size / elapsed,
                     "throughput/data_share": self.waited / elapsed,
                 }
             )
-            self._restart()
+            self._restart(trainer.global_step)
 
 
 class DensityPicture(pl.Callback):

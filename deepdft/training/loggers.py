@@ -49,11 +49,15 @@ class MetricsCSV(CSVLogger):
 
 
 def read_metrics(file: Path) -> list[dict[str, str]]:
-    """Rows of a metrics.csv, without empty fields; an absent file has none."""
+    """Rows of a metrics.csv, without empty fields; an absent file has none.
+
+    A last line without its end, which a run that was killed leaves behind, is no row.
+    """
     if not file.is_file():
         return []
-    with file.open(newline="") as lines:
-        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(lines)]
+    lines = file.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    return [{key: value for key, value in row.items() if value} for row in csv.DictReader(whole)]
 
 
 def keep_metrics_until(file: Path, step: int) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins import MixedPrecision
+from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.utilities import GradClipAlgorithmType
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
@@ -76,8 +79,24 @@ class DensityModule(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as Lightning does, and a fused optimizer's gradients too where mixed precision does not scale them."""
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, MixedPrecision) and plugin.scaler is None and gradient_clip_val:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stop aloud where a loss or gradient is no longer a number, before it spoils the weights."""
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            return  # which leaves such a step out, and scales less from then on
         for name, parameter in self.named_parameters():
             if parameter.grad is not None and not torch.isfinite(parameter.grad.sum()):
                 raise ValueError(

@@ -51,7 +51,6 @@ VALIDATIONS = 10
 COMMON = [
     "callbacks=ema",
     "callbacks.picture=null",
-    "callbacks.progress=null",
     "trainer.enable_progress_bar=false",
 ]
 DEVICES = {

@@ -22,7 +22,6 @@ COMMON = [
     "trainer.max_steps=1000",
     "trainer.val_check_interval=1000",
     "trainer.enable_progress_bar=false",
-    "callbacks.progress=null",
     "callbacks.picture=null",
     "data.num_workers=0",
 ]

@@ -20,7 +20,6 @@ TRAIN = [
     "trainer.val_check_interval=2",
     "trainer.log_every_n_steps=2",
     "trainer.enable_progress_bar=false",
-    "callbacks.progress=null",
     "callbacks.picture=null",
     "data.num_workers=0",
 ]

@@ -13,12 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from pytorch_lightning.plugins import MixedPrecision
 
 from deepdft.checkpoint import load_checkpoint
 from deepdft.cli.app import config_directory
+from deepdft.cli.resolvers import _run_directory
 from deepdft.cli.train import main
+from deepdft.cli.trainer_settings import without_filling
 from deepdft.data.store import DensityStore
+from deepdft.models.orbital import Orbital
 from deepdft.models.query import EncodedStructure
+from deepdft.training.module import DensityModule
 
 SMALL = [
     "trainer=cpu",
@@ -28,7 +33,6 @@ SMALL = [
     "trainer.val_check_interval=4",
     "trainer.log_every_n_steps=2",
     "trainer.enable_progress_bar=false",
-    "callbacks.progress=null",
     "data.probes_per_structure=50",
     "data.validation_probes=200",
     "data.num_workers=0",
@@ -414,7 +418,7 @@ def test_init_of_another_architecture_is_refused(train, capfd: pytest.CaptureFix
 @pytest.mark.parametrize("experiment", sorted(p.stem for p in (config_directory() / "experiment").glob("*.yaml")))
 def test_every_experiment_trains_and_ends(train, experiment: str) -> None:
     settings = [f"experiment={experiment}", "debug=default", "trainer.accelerator=cpu", "hydra.run.dir=run"]
-    train("trainer.enable_progress_bar=false", "callbacks.progress=null", settings=settings)
+    train("trainer.enable_progress_bar=false", settings=settings)
     assert load_checkpoint("run").config == yaml.safe_load(Path("run/config.yaml").read_text())["model"]
 
 
@@ -433,6 +437,11 @@ def test_every_experiment_trains_and_ends(train, experiment: str) -> None:
         ("data.split=nosuch.json", "nosuch.json: there is no such split file"),
         ("model.baseline=atoms", "model.baseline=atoms: expected superposition, fitted or null"),
         ("data.split={validation:1} trainer.devices=2", "1 validation structures for 2 processes"),
+        ("trainer.precision=64-true", "trainer.precision=64-true: expected one of 32-true, bf16-mixed, 16-mixed"),
+        ("trainer.precision=16-mixed trainer.gradient_clip_val=1", "give optimizer.fused=false"),
+        ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=4 counts batches"),
+        ("model.n_interactions=0", "n_interactions must be at least 1, got 0"),
+        ("model.gaussian_width=0", "the width of Gaussians is a distance in Å above zero, got 0"),
     ],
 )
 def test_what_is_wrong_is_one_line(train, override: str, message: str, capfd: pytest.CaptureFixture) -> None:
@@ -443,6 +452,80 @@ def test_what_is_wrong_is_one_line(train, override: str, message: str, capfd: py
     assert message in error
     assert not list(Path().rglob("*.ckpt"))
     assert not list(Path().rglob("run.json"))
+
+
+def test_gradients_of_a_fused_optimizer_are_clipped_in_mixed_precision(train) -> None:
+    mixed = ["trainer.precision=bf16-mixed", "callbacks.ema=null"]
+    train("hydra.run.dir=clipped", *mixed, "trainer.gradient_clip_val=1e-12")
+    train("hydra.run.dir=still", *mixed, "optimizer.lr=1e-12")
+    train("hydra.run.dir=free", *mixed)
+
+    def weights(run: str) -> dict[str, torch.Tensor]:
+        return torch.load(Path(run) / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+    clipped, still, free = map(weights, ("clipped", "still", "free"))
+    assert max((clipped[name] - still[name]).abs().max() for name in still) < 1e-4
+    assert max((free[name] - still[name]).abs().max() for name in still) > 1e-2
+
+
+def test_a_scaler_leaves_out_steps_whose_gradients_are_not_finite() -> None:
+    class Trainer:
+        global_step = 0
+        precision_plugin = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu"))
+
+    module = DensityModule(Orbital(n_interactions=1), model_config={}, optimizer=torch.optim.Adam, scheduler=None)
+    module._trainer = Trainer()
+    for parameter in module.parameters():
+        parameter.grad = torch.full_like(parameter, torch.inf)
+    module.on_before_optimizer_step(None)
+    module._trainer.precision_plugin = MixedPrecision("bf16-mixed", "cpu")
+    with pytest.raises(ValueError, match="is not finite"):
+        module.on_before_optimizer_step(None)
+
+
+def test_several_batches_of_a_step_count_as_one(train) -> None:
+    batches = ["trainer.accumulate_grad_batches=4", "trainer.val_check_interval=16", "trainer.log_every_n_steps=2"]
+    train("hydra.run.dir=run", *batches, "callbacks.throughput.every=2", "trainer.max_steps=8")
+    rows = metrics("run", "throughput/steps_per_second", "throughput/probes_per_second")
+    assert [int(step) for step, *_ in rows] == sorted({int(step) for step, *_ in rows})
+    assert len(rows) >= 2
+    for _, steps, probes in rows:
+        assert float(probes) == pytest.approx(4 * 2 * 50 * float(steps), rel=1e-4)
+
+
+def test_a_run_that_died_while_it_wrote_its_metrics_goes_on(train) -> None:
+    train("hydra.run.dir=run")
+    before = metrics("run", "val/eps_mae", "train/loss")
+    for half in ("1e-4", "1e-4,10"):
+        with Path("run/metrics.csv").open("a") as file:
+            file.write(half)
+        train("resume=run", "trainer.max_steps=12", settings=[])
+        assert metrics("run", "val/eps_mae", "train/loss")[: len(before)] == before
+        assert [int(row[0]) for row in metrics("run", "val/eps_mae")] == [3, 7, 11]
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    folders = {_run_directory(None, str(tmp_path / "runs")) for _ in range(5)}
+    assert len(folders) == 5
+    assert all(Path(folder).is_dir() for folder in folders)
+    assert _run_directory("mine", str(tmp_path)) == "mine"
+
+
+def test_several_processes_without_a_common_folder_are_refused(
+    train, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        train()
+    assert "several processes need one folder: give run_dir=<folder>" in capfd.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_memory_is_filled_again_after_a_training() -> None:
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    with without_filling():
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.utils.deterministic.fill_uninitialized_memory
 
 
 def test_a_gradient_that_is_no_number_stops_the_run(train, capfd: pytest.CaptureFixture) -> None:

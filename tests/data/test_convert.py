@@ -9,12 +9,15 @@ import json
 import shutil
 import tarfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lz4.frame
 import numpy as np
 import pytest
 
+import deepdft.data.convert
 from deepdft import bundled
 from deepdft.data.convert import DamagedMembersError, convert, store_split
 from deepdft.data.plan import make_plan
@@ -273,6 +276,27 @@ def test_a_finished_store_is_left_alone(tmp_path: Path, source: Path) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").iterdir()} == before
     with pytest.raises(ValueError, match="already a store, of another source or with other settings"):
         convert(make_plan([source], label="RPBE"), tmp_path / "store")
+
+
+def test_a_store_that_another_process_has_just_finished_is_left_alone(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, alone = make_plan([source]), deepdft.data.convert.alone
+
+    made: dict[str, int] = {}
+
+    @contextmanager
+    def late(output: Path, command: str) -> Iterator[None]:
+        monkeypatch.setattr(deepdft.data.convert, "alone", alone)
+        convert(plan, output)
+        made.update((path.name, path.stat().st_mtime_ns) for path in output.glob("*.h5"))
+        with alone(output, command):
+            yield
+
+    monkeypatch.setattr(deepdft.data.convert, "alone", late)
+    convert(plan, tmp_path / "store").verify()
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*.h5")} == made != {}
+    assert [path.name for path in (tmp_path / "store").iterdir() if path.name.startswith(".")] == []
 
 
 def test_an_output_begun_otherwise_is_refused(tmp_path: Path, source: Path) -> None:

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import ase
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
+import deepdft.dft.jobs
 from deepdft.data.store import DensityStore
 from deepdft.data.store_writer import Compression
 from deepdft.dft.functionals import FUNCTIONALS, functionals
@@ -182,6 +184,26 @@ def test_a_finished_store_is_left_alone_and_another_plan_refused(tmp_path: Path)
     for other in (plan(["H2O"]), plan(xc="RPBE"), plan(engine=FakeEngine(seconds=0.01))):
         with pytest.raises(ValueError, match="already a store, of another source or with other settings"):
             generate(other, output)
+
+
+def test_a_store_that_another_process_has_just_finished_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = deepdft.dft.jobs.alone
+
+    made: dict[str, int] = {}
+
+    @contextmanager
+    def late(output: Path, command: str) -> Iterator[None]:
+        monkeypatch.setattr(deepdft.dft.jobs, "alone", alone)
+        generate(plan(), output)
+        made.update((path.name, path.stat().st_mtime_ns) for path in output.glob("*.h5"))
+        with alone(output, command):
+            yield
+
+    monkeypatch.setattr(deepdft.dft.jobs, "alone", late)
+    generate(plan(), tmp_path / "store").verify()
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*.h5")} == made != {}
 
 
 def test_a_lost_worker_is_a_failed_structure(tmp_path: Path) -> None:

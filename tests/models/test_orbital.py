@@ -211,3 +211,19 @@ def test_blocks_in_single_precision_are_edges_in_double(numbers_in_cache: int, m
     assert structures.positions.dtype == torch.float32
     assert expected.max() > 5.0
     assert single == pytest.approx(expected, rel=0.0, abs=5e-6 * expected.max())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_orbitals": 3}, "n_orbitals must be even"),
+        ({"max_order": 0}, "max_order must be 1 to 4, got 0"),
+        ({"max_order": 5}, "max_order must be 1 to 4, got 5"),
+        ({"n_interactions": 0}, "n_interactions must be at least 1, got 0"),
+        ({"smallest_exponent": 50.0}, "the smallest first; got smallest_exponent=50.0 and largest_exponent=40.0"),
+        ({"smallest_exponent": 0.0}, "exponents must be above zero"),
+    ],
+)
+def test_sizes_that_make_no_model_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Orbital(**SMALL | options)
