@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,8 +17,11 @@ from numpy.typing import NDArray
 
 from deepdft.density import Order, volume
 from deepdft.inference.box import Box
-from deepdft.io.text import join_mark, pbc_mark
-from deepdft.units import BOHR, BOHR3
+from deepdft.io.chgcar_writer import chgcar_header, chgcar_shape, chgcar_values
+from deepdft.io.compression import split_compression
+from deepdft.io.cube import cube_header, cube_values
+from deepdft.io.formats import format_of
+from deepdft.units import BOHR3
 
 __all__ = ["file_format", "slice_order", "write_slices"]
 
@@ -32,15 +34,10 @@ def file_format(path: str | os.PathLike[str]) -> str:
     Raises:
         ValueError: if the name is of none of them.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix in (".cube", ".cub"):
-        return "cube"
-    if suffix in (".h5", ".hdf5"):
-        return "h5"
-    if path.name.upper().startswith(("CHGCAR", "CHG", "AECCAR")) or suffix in (".chgcar", ".vasp"):
-        return "chgcar"
-    raise ValueError(f"{path}: a density is written as x.cube, x.h5, CHGCAR or x.CHGCAR")
+    found = format_of(Path(path).name)
+    if found is None or split_compression(str(path))[1]:
+        raise ValueError(f"{path}: a density is written as x.cube, x.h5, CHGCAR or x.CHGCAR")
+    return found
 
 
 def slice_order(path: str | os.PathLike[str]) -> Order:
@@ -110,59 +107,25 @@ def _pieces(slices: Slices, size: int) -> Iterator[NDArray[np.floating]]:
 
 
 def _write_cube(path: Path, box: Box, slices: Slices, name: str, unit: str, comment: str) -> None:
-    """Gaussian cube: lengths in bohr, z fastest, six values a line, a new line after each run along z."""
+    """Gaussian cube: lengths in bohr, z fastest."""
     factor = BOHR3 if unit == "e/Å³" else 1.0
     unit = "e/bohr^3" if unit == "e/Å³" else unit.replace("Å", "A").replace("³", "^3")
     nz = box.shape[2]
-    lines, rest = divmod(nz, 6)
-    run = (" %12.5E" * 6 + "\n") * lines + (" %12.5E" * rest + "\n" if rest else "")
+    title = f"{name} in {unit}; lengths in bohr"
     with path.open("w", encoding="ascii", errors="replace") as file:
-        _cube_header(file, box, f"{name} in {unit}", comment)
+        file.write(cube_header(box.atoms, box.shape, box.origin, comment=comment, title=title))
         for piece in _pieces(slices, nz):
-            values = piece.astype(np.float64) * factor
-            file.write(run * (len(values) // nz) % tuple(values.tolist()))
-
-
-def _cube_header(file: TextIO, box: Box, title: str, comment: str) -> None:
-    mark = {"pbc": pbc_mark(box.atoms.pbc)} if box.atoms.pbc.any() else {}  # a cube cannot say that it repeats
-    file.write(f"{join_mark(comment, mark)}\n{title}; lengths in bohr\n")
-    file.write(f"{len(box.atoms):5d}" + " {:.10f} {:.10f} {:.10f}\n".format(*(box.origin / BOHR)))
-    for n, vector in zip(box.shape, box.atoms.cell.array, strict=True):
-        file.write(f"{n:5d}" + " {:.10f} {:.10f} {:.10f}\n".format(*(vector / n / BOHR)))
-    for number, position in zip(box.atoms.numbers, box.atoms.positions, strict=True):
-        file.write(f"{number:5d} {float(number):.6f}" + " {:.10f} {:.10f} {:.10f}\n".format(*(position / BOHR)))
+            file.write(cube_values(piece.astype(np.float64) * factor, nz))
 
 
 def _write_chgcar(path: Path, box: Box, slices: Slices, name: str, unit: str, comment: str) -> None:
-    """VASP CHGCAR: values times volume, x fastest, five a line. It has no origin: the atoms move instead."""
+    """VASP CHGCAR: values times volume, x fastest. It has no origin: the atoms move instead."""
     factor = volume(box.atoms.cell.array)
+    note = "" if name == "density" else f" {name} ({unit.replace('Å', 'A').replace('³', '^3')}) times volume"
     with path.open("w", encoding="ascii", errors="replace") as file:
-        note = "" if name == "density" else f" {name} ({unit.replace('Å', 'A').replace('³', '^3')}) times volume"
-        _chgcar_header(file, box, comment + note)
+        file.write(chgcar_header(box.atoms, box.origin, comment + note) + chgcar_shape(box.shape))
         for piece in _pieces(slices, 5):
-            values = piece.astype(np.float64) * factor
-            lines, rest = divmod(len(values), 5)
-            form = (" %.11E" * 5 + "\n") * lines + (" %.11E" * rest + "\n" if rest else "")
-            file.write(form % tuple(values.tolist()))
-
-
-def _chgcar_header(file: TextIO, box: Box, comment: str) -> None:
-    """Atoms keep their order: a species appears again where its atoms are not together."""
-    atoms = box.atoms
-    species = [(symbol, len(list(group))) for symbol, group in groupby(atoms.get_chemical_symbols())]
-    mark = {}  # what the format cannot hold; `deepdft.io` undoes it on reading
-    if box.origin.any():
-        mark["origin"] = ",".join(f"{x:.17g}" for x in box.origin)
-    if not atoms.pbc.all():
-        mark["pbc"] = pbc_mark(atoms.pbc)
-    file.write(f"{join_mark(comment, mark)}\n   1.00000000000000\n")
-    for vector in atoms.cell.array:
-        file.write(" {:22.16f} {:22.16f} {:22.16f}\n".format(*vector))
-    file.write(" " + " ".join(f"{symbol:>5s}" for symbol, _ in species) + "\n")
-    file.write(" " + " ".join(f"{count:5d}" for _, count in species) + "\nDirect\n")
-    for position in (atoms.positions - box.origin) @ np.linalg.inv(atoms.cell.array):
-        file.write(" {:.16f} {:.16f} {:.16f}\n".format(*position))
-    file.write("\n {:5d} {:5d} {:5d}\n".format(*box.shape))
+            file.write(chgcar_values(piece.astype(np.float64) * factor))
 
 
 def _write_h5(path: Path, box: Box, slices: Slices, name: str, unit: str, comment: str) -> None:

@@ -8,8 +8,10 @@ element do not stand together, the element appears again in the line of symbols.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from itertools import groupby
 
+import ase
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ from deepdft.io.chgcar import CHANNELS
 from deepdft.io.decimals import format_values
 from deepdft.io.text import join_mark, pbc_mark
 
-__all__ = ["augmentation_of", "format_chgcar"]
+__all__ = ["augmentation_of", "chgcar_header", "chgcar_shape", "chgcar_values", "format_chgcar"]
 
 _SAME = 1e-3  # Å; atoms of a template nearer than this are the same atoms
 _BETWEEN = ("augmentation", "magnetic_moments")
@@ -44,10 +46,10 @@ def format_chgcar(density: DensityGrid, comment: str) -> str:
             "write a cube or HDF5"
         )
     factor = volume(density.atoms.cell.array)
-    parts = [_header(density, comment)]
+    parts = [chgcar_header(density.atoms, density.origin, comment)]
     for name, values in {"": density.values, **density.channels}.items():
-        parts.append("{:5d}{:5d}{:5d}\n".format(*density.shape))
-        parts.append(format_values(values.ravel(order="F") * factor, 11, 5))
+        parts.append(chgcar_shape(density.shape))
+        parts.append(chgcar_values(values.ravel(order="F") * factor))
         parts.extend(_text_after(density, name))
     return "".join(parts)
 
@@ -59,10 +61,15 @@ def _text_after(density: DensityGrid, name: str) -> list[str]:
     return [text if text.endswith("\n") else text + "\n" for text in texts if text]
 
 
-def _header(density: DensityGrid, comment: str) -> str:
-    """All lines up to the blank one before the grid."""
-    atoms = density.atoms
-    mark = {"origin": ",".join(f"{x:.17g}" for x in density.origin)} if density.origin.any() else {}
+def chgcar_header(atoms: ase.Atoms, origin: NDArray[np.floating], comment: str) -> str:
+    """All lines up to the blank one before the grid.
+
+    Args:
+        atoms: the structure; its cell is the box of the grid.
+        origin: (3,) Å of the first point.
+        comment: for the first line, which also holds what the format cannot say.
+    """
+    mark = {"origin": ",".join(f"{x:.17g}" for x in origin)} if origin.any() else {}
     if not atoms.pbc.all():
         mark["pbc"] = pbc_mark(atoms.pbc)
     groups = [(symbol, len(list(group))) for symbol, group in groupby(atoms.get_chemical_symbols())]
@@ -73,9 +80,19 @@ def _header(density: DensityGrid, comment: str) -> str:
         " ".join(f"{symbol:>5s}" for symbol, _ in groups),
         " ".join(f"{count:5d}" for _, count in groups),
         "Direct",
-        *map(_row, (atoms.positions - density.origin) @ np.linalg.inv(atoms.cell.array)),
+        *map(_row, (atoms.positions - origin) @ np.linalg.inv(atoms.cell.array)),
     ]
     return "\n".join(lines) + "\n\n"
+
+
+def chgcar_shape(shape: Sequence[int]) -> str:
+    """The line before the values."""
+    return "".join(f"{n:5d}" for n in shape) + "\n"
+
+
+def chgcar_values(values: NDArray[np.floating]) -> str:
+    """Values times volume as text, five to a line."""
+    return format_values(values, 11, 5)
 
 
 def _row(vector: NDArray[np.floating]) -> str:

@@ -9,6 +9,7 @@ format knows no periodicity: ours is recorded in the first comment line.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import ase
 import numpy as np
@@ -22,7 +23,7 @@ from deepdft.io.numbers import parse_values
 from deepdft.io.text import Lines, join_mark, mark_pbc, pbc_mark, split_mark
 from deepdft.units import BOHR, BOHR3
 
-__all__ = ["format_cube", "parse_cube"]
+__all__ = ["cube_header", "cube_values", "format_cube", "parse_cube"]
 
 
 def parse_cube(text: bytes, name: str) -> DensityGrid:
@@ -135,27 +136,63 @@ def format_cube(density: DensityGrid, comment: str) -> str:
         density: its channels are written after the density, voxel by voxel.
         comment: for the first line.
     """
-    atoms, fields = density.atoms, [density.values, *density.channels.values()]
+    fields = [density.values, *density.channels.values()]
+    header = cube_header(
+        density.atoms,
+        density.shape,
+        density.origin,
+        comment=comment,
+        title="electron density in e/bohr^3, lengths in bohr, z fastest",
+        channels=list(density.channels),
+        charges=density.info.get("charges", "").split(),
+    )
+    values = np.stack(fields, axis=-1).astype(np.float64, copy=False) * BOHR3  # (nx, ny, nz, fields)
+    return header + cube_values(values.ravel(), values.shape[2] * len(fields))
+
+
+def cube_header(
+    atoms: ase.Atoms,
+    shape: Sequence[int],
+    origin: NDArray[np.floating],
+    *,
+    comment: str,
+    title: str,
+    channels: Sequence[str] = (),
+    charges: Sequence[str] = (),
+) -> str:
+    """All lines before the values.
+
+    Args:
+        atoms: the structure; its cell is the box of the grid.
+        shape: (nx, ny, nz) points.
+        origin: (3,) Å of the first point.
+        comment: for the first line, which also holds what a cube cannot say: that it repeats, and names of channels.
+        title: the second line.
+        channels: names of further values in each voxel.
+        charges: of the atoms, as a cube lists them; those of the nuclei if they are not as many as the atoms.
+    """
     mark = {"pbc": pbc_mark(atoms.pbc)} if atoms.pbc.any() else {}
-    if density.channels:
-        mark["channels"] = ",".join(re.sub(r"[\s,\]=]", "_", name) for name in density.channels)
-    step = atoms.cell.array / np.array(density.shape)[:, None]
-    charges = density.info.get("charges", "").split()
+    if channels:
+        mark["channels"] = ",".join(re.sub(r"[\s,\]=]", "_", name) for name in channels)
+    step = atoms.cell.array / np.array(shape)[:, None]
     if len(charges) != len(atoms):
         charges = [str(number) for number in atoms.numbers]
-    header = [
+    lines = [
         join_mark(comment, mark),
-        "electron density in e/bohr^3, lengths in bohr, z fastest",
-        f"{len(atoms):5d}{_row(density.origin / BOHR)}" + (f"{len(fields):5d}" if density.channels else ""),
-        *(f"{n:5d}{_row(vector / BOHR)}" for n, vector in zip(density.shape, step, strict=True)),
+        title,
+        f"{len(atoms):5d}{_row(origin / BOHR)}" + (f"{1 + len(channels):5d}" if channels else ""),
+        *(f"{n:5d}{_row(vector / BOHR)}" for n, vector in zip(shape, step, strict=True)),
         *(
             f"{number:5d}{float(charge):12.6f}{_row(position / BOHR)}"
             for number, charge, position in zip(atoms.numbers, charges, atoms.positions, strict=True)
         ),
     ]
-    values = np.stack(fields, axis=-1).astype(np.float64, copy=False) * BOHR3  # (nx, ny, nz, fields)
-    run = values.shape[2] * len(fields)
-    return "\n".join(header) + "\n" + format_values(values.ravel(), 5, 6, run)
+    return "\n".join(lines) + "\n"
+
+
+def cube_values(values: NDArray[np.floating], per_run: int) -> str:
+    """Values as text, six to a line, with a new line after each run along z."""
+    return format_values(values, 5, 6, per_run)
 
 
 def _row(vector: NDArray[np.floating]) -> str:
