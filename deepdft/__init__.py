@@ -24,6 +24,10 @@ _HOME = {
 }
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name == "metrics":
         return importlib.import_module("deepdft.metrics")

@@ -20,12 +20,14 @@ from typing import Any
 import torch
 from hydra.utils import get_class, instantiate
 
+from deepdft import bundled
 from deepdft.models.base import DensityModel
 from deepdft.models.baseline import OnBaseline
 from deepdft.models.free_atoms import FreeAtoms
 from deepdft.models.released import model_from_released
 
 __all__ = [
+    "BUNDLED",
     "FREE_ATOMS",
     "SCHEMA",
     "STATE_PREFIX",
@@ -45,6 +47,8 @@ RELEASED_ARGUMENTS, RELEASED_WEIGHTS = "arguments.json", "best_model.pth"
 """Files of a folder that the released DeepDFT code has written."""
 FREE_ATOMS = "free_atoms"
 """Names the free atoms where a checkpoint is expected, unless there is a file or folder of that name."""
+BUNDLED = "bundled"
+"""Names the model that comes with the package in the same way."""
 TRUSTED_PACKAGES = ("deepdft.models",)
 """Packages whose classes a checkpoint may name; others only when the caller says so."""
 
@@ -159,7 +163,8 @@ def load_checkpoint(
     """Load a model from a checkpoint file, a run directory (its best checkpoint) or a released DeepDFT folder.
 
     Args:
-        path: file or folder; "free_atoms", if there is none of that name, is the superposition of free atoms.
+        path: file or folder; where there is none of that name, "bundled" is the model that comes with the package, and
+            "free_atoms" the superposition of free atoms.
         device: where the model goes.
         trusted: packages beside deepdft.models whose classes may be built.
 
@@ -170,6 +175,8 @@ def load_checkpoint(
     path = Path(path)
     if str(path) == FREE_ATOMS and not path.exists():
         return _free_atoms(device)
+    if str(path) == BUNDLED and not path.exists():
+        path = bundled.MODEL
     released = path.parent if path.name == RELEASED_WEIGHTS else path
     if (released / RELEASED_ARGUMENTS).is_file():
         return _load_released(released, device)
@@ -220,7 +227,8 @@ def _checkpoint_file(path: Path) -> Path:
             f"{path}: no checkpoints/best.ckpt or last.ckpt (a run directory) and no arguments.json (a released model)"
         )
     raise FileNotFoundError(
-        f"{path}: no such checkpoint; expected a .ckpt file, a run directory, a released model or {FREE_ATOMS}"
+        f"{path}: no such checkpoint; expected a .ckpt file, a run directory, a released model, {BUNDLED} or "
+        f"{FREE_ATOMS}"
     )
 
 

@@ -98,6 +98,13 @@ class DensityGrid:
         object.__setattr__(self, "channels", channels)
         object.__setattr__(self, "origin", origin)
 
+    def __repr__(self) -> str:
+        """One line: what it is of, and how large."""
+        grid = " × ".join(map(str, self.shape))
+        channels = f", channels {', '.join(self.channels)}" if self.channels else ""
+        formula = self.atoms.get_chemical_formula()
+        return f"DensityGrid({formula}, {grid} points, {self.n_electrons:.4f} electrons{channels})"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of points along the three edges of the box."""

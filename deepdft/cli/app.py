@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import deepdft
 from deepdft.cli import resolvers
-from deepdft.cli.options import no_such_option, option_names, refuse_unknown
+from deepdft.cli.options import explained_groups, explained_options, no_such_option, option_names, refuse_unknown
 from deepdft.cli.precision import matmul_precision
+from deepdft.cli.provenance import versions
 
 __all__ = ["config_directory", "hydra_command", "one_line", "one_line_errors"]
 
@@ -60,9 +62,11 @@ def hydra_command(
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @one_line_errors
+        @_with_version
         @functools.wraps(task)
         def command() -> None:
             resolvers.register()
+            _register_help()
             asked = os.environ.get(FULL_ERROR)
             failures: list[Exception] = []
 
@@ -87,7 +91,7 @@ def hydra_command(
             except KeyboardInterrupt as interrupt:
                 raise KeyboardInterrupt(str(interrupt) or interrupted) from interrupt
             except ConfigCompositionException as error:
-                if said := no_such_option(str(error), names):
+                if said := no_such_option(error, names):
                     raise ValueError(said) from error
                 raise
             if failures:
@@ -96,6 +100,36 @@ def hydra_command(
         return command
 
     return decorate
+
+
+def _with_version(command: Callable[[], None]) -> Callable[[], None]:
+    """Make --version tell our version; Hydra tells its own."""
+
+    @functools.wraps(command)
+    def told() -> None:
+        if "--version" in sys.argv[1:]:
+            print(f"deepdft {versions()['deepdft']}")
+        else:
+            command()
+
+    return told
+
+
+def _register_help() -> None:
+    """Make ${option_groups:NAME} and ${options:NAME}, of which the templates of --help consist, known to OmegaConf."""
+
+    def choices(group: str) -> list[str]:
+        return GlobalHydra.instance().config_loader().get_group_options(group)
+
+    def groups(name: str) -> str:
+        return explained_groups(config_directory() / f"{name}.yaml", choices)
+
+    def options(name: str) -> str:
+        # Hydra takes the help for a template of Python, where a dollar is doubled
+        return explained_options(config_directory() / f"{name}.yaml").replace("$", "$$")
+
+    OmegaConf.register_new_resolver("option_groups", groups, replace=True)
+    OmegaConf.register_new_resolver("options", options, replace=True)
 
 
 def one_line_errors(function: Callable[[], Any]) -> Callable[[], Any]:

@@ -1,12 +1,19 @@
-"""Arguments that Hydra's grammar would refuse, put into its words: SMILES, lists with `=` in them, and bare paths."""
+"""Arguments that Hydra's grammar would refuse, put into its words: SMILES, paths, lists with `=`, and bare paths."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
-__all__ = ["positional_list", "quote_list", "quote_smiles"]
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+__all__ = ["positional_list", "quote_list", "quote_texts"]
+
+MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+"""With one of these, commas separate the choices of a sweep."""
 
 TAKES_A_VALUE = {
     "--cfg",
@@ -34,12 +41,42 @@ def quote_list(argument: str, key: str) -> str:
     return f"{match[1]}={_quoted([item.strip() for item in match[2].split(',') if item.strip()])}"
 
 
-def quote_smiles(argument: str, key: str) -> str:
-    """`key=CC(=O)O` with its value quoted, `key='CC(=O)O'`; lists, sweeps and what has quotes already as they are."""
-    match = re.fullmatch(rf"({re.escape(key)})=([^'\",$]*[=(\[#][^'\",$]*)", argument)
-    if match is None or re.match(r"\[[^][]*\]$|[a-z]{3,}\(", match[2]):
+def quote_texts(arguments: Sequence[str], *keys: str, lists: Sequence[str] = ()) -> list[str]:
+    """Arguments with `key=CC(=O)O` as `key='CC(=O)O'`, wherever Hydra would take the value for anything but this text.
+
+    Args:
+        arguments: of the command.
+        keys: options that are one text, such as a path or a SMILES.
+        lists: options that are one text or a list of such.
+    """
+    is_sweep = any(argument in MULTIRUN for argument in arguments)
+    return [_quote_text(argument, keys, lists, is_sweep=is_sweep) for argument in arguments]
+
+
+def _quote_text(argument: str, keys: Sequence[str], lists: Sequence[str], *, is_sweep: bool) -> str:
+    prefixed, _, text = argument.partition("=")
+    key = prefixed.lstrip("+")
+    of_the_user = text.startswith(("'", '"')) or "${" in text or (key in lists and _is_list(text))
+    if key not in (*keys, *lists) or of_the_user or _is_understood(text, is_sweep=is_sweep):
         return argument
-    return f"{match[1]}='{match[2]}'"
+    return f"{prefixed}={_quote(text)}"
+
+
+def _is_understood(text: str, *, is_sweep: bool) -> bool:
+    """Whether Hydra takes a value for this text, for null, or for the choices of a sweep."""
+    if is_sweep and "," in text:
+        return True
+    try:
+        override = OverridesParser.create().parse_override(f"key={text}")
+    except HydraException:
+        return False
+    return is_sweep if override.is_sweep_override() else override.value() in (text, None)
+
+
+def _is_list(text: str) -> bool:
+    """Whether a bracket opens at the beginning and closes at the end, unlike those of [Na+].[Cl-], or never."""
+    depths = list(accumulate((character == "[") - (character == "]") for character in text))
+    return text.startswith("[") and 0 not in depths[:-1]
 
 
 def positional_list(arguments: Sequence[str], key: str) -> list[str]:
@@ -58,5 +95,10 @@ def positional_list(arguments: Sequence[str], key: str) -> list[str]:
 
 def _quoted(items: Sequence[str]) -> str:
     """A list in Hydra's grammar of any strings."""
-    escaped = [item.replace("'", "\\'") for item in items]
-    return "[" + ",".join(f"'{item}'" for item in escaped) + "]"
+    return "[" + ",".join(map(_quote, items)) + "]"
+
+
+def _quote(text: str) -> str:
+    """Any string in Hydra's grammar, where a backslash means something only before a quote."""
+    doubled = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text)
+    return "'" + doubled.replace("'", "\\'") + "'"

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deepdft.cli.app import hydra_command, one_line_errors
-from deepdft.cli.arguments import quote_list
+from deepdft.cli.arguments import quote_list, quote_texts
 from deepdft.cli.evaluation_ensemble import EnsembleEvaluation
 from deepdft.cli.evaluation_errors import PBC, ErrorEvaluation
 from deepdft.cli.evaluation_rows import remove_parts
@@ -61,7 +61,7 @@ def main() -> None:
     """Entry point of deepdft-evaluate."""
     arguments = with_run_dir([quote_list(argument, "densities") for argument in sys.argv[1:]])
     refuse_training_run(named_folder(arguments, "output", "hydra.run.dir"), "give another output")
-    sys.argv[1:] = arguments
+    sys.argv[1:] = quote_texts(arguments, "checkpoint", "output", "data.root", "hydra.run.dir")
     _run()
 
 
@@ -93,6 +93,11 @@ def _check(cfg: DictConfig) -> None:
             f"evaluation={cfg.evaluation}: there is no such evaluation; expected {' or '.join(EVALUATIONS)}"
         )
     refuse_other_kinds(cfg, counts=["limit", "pictures"], lists=["trusted"])
+    if cfg.evaluation == "errors" and cfg.densities is not None:
+        raise ValueError(
+            "densities= is of evaluation=xc_ensemble; for the errors of a model make a store of the files first: "
+            "deepdft-convert source=FILES output=STORE, then data.root=STORE subset=all"
+        )
     if cfg.subset not in (None, *SUBSETS):
         raise ValueError(f"subset={cfg.subset}: expected one of {', '.join(SUBSETS)}")
     if cfg.limit is not None and cfg.limit < 1:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as Bar
 
 from deepdft.cli.app import hydra_command, one_line_errors
-from deepdft.cli.arguments import quote_smiles
+from deepdft.cli.arguments import quote_texts
 from deepdft.cli.provenance import command_line, versions
 from deepdft.data.convert import store_split
 from deepdft.data.splits import read_split_file
@@ -35,7 +35,7 @@ __all__ = ["main"]
 @one_line_errors
 def main() -> None:
     """Entry point of deepdft-generate."""
-    sys.argv[1:] = [quote_smiles(argument, "structures") for argument in sys.argv[1:]]
+    sys.argv[1:] = quote_texts(sys.argv[1:], "output", lists=["structures"])
     _run()
 
 

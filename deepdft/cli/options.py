@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-__all__ = ["no_such_option", "option_names", "refuse_other_kinds", "refuse_unknown"]
+__all__ = [
+    "explained_groups",
+    "explained_options",
+    "no_such_option",
+    "option_names",
+    "refuse_other_kinds",
+    "refuse_unknown",
+]
+
+NEAR = 0.75
+"""Likeness (difflib's ratio) from which a name may have been meant: spilt and split, not structure and trusted."""
+
+OF_HYDRA = re.compile(r"^(?:defaults|hydra):.*\n(?:[ \t].*\n|\n)*", re.MULTILINE)
+"""Sections of a command's YAML file that are not its options."""
+
+GROUP = re.compile(r"^  - (?!hydra\b)(\w+): (\w+)(?: # (.*))?$", re.MULTILINE)
+"""A config group among the defaults of a command: its name, what is chosen, a comment."""
 
 
 def option_names(config: Path) -> list[str]:
@@ -20,10 +37,41 @@ def option_names(config: Path) -> list[str]:
     return [*(key for key in groups if not key.startswith("override ")), *content]
 
 
-def no_such_option(message: str, names: Iterable[str]) -> str | None:
-    """What to say instead of Hydra's message about a key that there is not; None if that is not what it says."""
-    found = re.search(r"Could not override '([^']+)'", message)
-    return None if found is None else _no_such(found[1], names)
+def explained_options(config: Path) -> str:
+    """Keys of a command with their comments, as its YAML file has them; its first line, a title, is left out."""
+    _, _, content = config.read_text().partition("\n")
+    return OF_HYDRA.sub("", content).strip()
+
+
+def explained_groups(config: Path, choices: Callable[[str], Iterable[str]]) -> str:
+    """Config groups of a command, a line each: what is chosen, what else there is, and the comment in its YAML file.
+
+    Args:
+        config: the YAML file.
+        choices: options of a group, by its name.
+    """
+    lines = []
+    for name, chosen, comment in GROUP.findall(config.read_text()):
+        others = ", ".join(choice for choice in choices(name) if choice != chosen)
+        lines.append(f"{name}={chosen}, or {others}" + (f" # {comment}" if comment else ""))
+    return "\n".join(lines)
+
+
+def no_such_option(error: Exception, names: Iterable[str]) -> str | None:
+    """What to say instead of Hydra's error about a key that there is not; None if that is not what it says.
+
+    Args:
+        error: of Hydra, caused by OmegaConf's about the same.
+        names: of the options and config groups of the command.
+    """
+    found = re.search(r"Could not override '([^']+)'", str(error))
+    if found is None:
+        return None
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
+        group = str(cause.full_key).removesuffix(str(cause.key)).rstrip(".")
+        return _no_such(found[1], map(str, cause.parent_node) if group else names, group)
+    return _no_such(found[1], names)
 
 
 def refuse_unknown(cfg: DictConfig, added: Iterable[str], names: Iterable[str]) -> None:
@@ -69,7 +117,10 @@ def refuse_other_kinds(
                 raise ValueError(f"{name}={value}: expected {kind}{example}")
 
 
-def _no_such(key: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, sorted(names), n=1) if "." not in key else []
-    meant = f"did you mean {near[0]}? " if near else ""
+def _no_such(key: str, names: Iterable[str], group: str = "") -> str:
+    """What to say of a key; of its parts, the one below `group` (nothing: the first) is not among `names`."""
+    above = f"{group}." if group else ""
+    wrong, dot, below = key.removeprefix(above).partition(".")
+    near = difflib.get_close_matches(wrong, sorted({*names} - {wrong}), n=1, cutoff=NEAR)
+    meant = f"did you mean {above}{near[0]}{dot}{below}? " if near else ""
     return f"there is no option '{key}': {meant}--help explains them, --cfg job prints all with their values"

@@ -21,11 +21,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from deepdft import bundled, plotting
 from deepdft.checkpoint import load_checkpoint, save_checkpoint
 from deepdft.cli.app import hydra_command, one_line_errors
-from deepdft.cli.arguments import quote_smiles
+from deepdft.cli.arguments import quote_texts
 from deepdft.cli.options import refuse_other_kinds
 from deepdft.density import volume
 from deepdft.inference.box import Box, make_box
 from deepdft.inference.field_files import check_names, write_fields
+from deepdft.inference.output import PREDICTED, refuse_foreign, refuse_too_large
 from deepdft.inference.predictor import Predictor, choose_device
 from deepdft.inference.structures import read_structures
 from deepdft.inference.writer import file_format, slice_order, write_slices
@@ -47,7 +48,7 @@ PICTURE_PIXELS = 160
 @one_line_errors
 def main() -> None:
     """Entry point of deepdft-predict."""
-    sys.argv[1:] = [quote_smiles(argument, "structure") for argument in sys.argv[1:]]
+    sys.argv[1:] = quote_texts(sys.argv[1:], "structure", "output", "checkpoint", "export_checkpoint")
     _run()
 
 
@@ -65,11 +66,14 @@ def _run(cfg: DictConfig) -> None:
     predictor = Predictor(checkpoint.model, pbc=checkpoint.pbc, info=checkpoint.info)
     structures = read_structures(str(cfg.structure), frames=cfg.frames, pbc=cfg.pbc)
     boxes = [make_box(atoms, spacing=cfg.spacing, shape=cfg.shape, vacuum=cfg.vacuum) for atoms in structures]
-    for index, box in enumerate(boxes):
-        output = numbered(Path(cfg.output), index, len(boxes))
+    outputs = [numbered(Path(cfg.output), index, len(boxes)) for index in range(len(boxes))]
+    for output in outputs:
+        refuse_foreign(output)
+    refuse_too_large(outputs[0], boxes)
+    for box, output in zip(boxes, outputs, strict=True):
         output.parent.mkdir(parents=True, exist_ok=True)
         scaled = "" if cfg.n_electrons is None else f", scaled to {cfg.n_electrons} electrons"
-        comment = f"density of {cfg.structure} predicted by {path}{scaled}"
+        comment = f"density of {cfg.structure} {PREDICTED} {path}{scaled}"
         _predict(predictor, box, output, comment=comment, n_electrons=cfg.n_electrons)
         if cfg.picture:
             _draw(predictor, box, beside(output, ".png"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,15 @@ from deepdft.cli.provenance import write_text
 __all__ = ["SweepResults", "sweep_rows"]
 
 RESULTS = "results.csv"
+ERROR = "val/eps_mae"
+OF_JOB = ("job", "checkpoint")
+"""What differs always: the number of a job is shown, and its checkpoint lies in the folder of that number."""
+NARROWEST = 8
+"""Characters that a column of the table on the terminal keeps where it is folded."""
 
 
 class SweepResults(Callback):
-    """Writes results.csv into the sweep's directory and prints it, one row per job, the best first."""
+    """Writes results.csv into the sweep's directory and prints what differs, one row per job, the best first."""
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Hydra calls this after each job, and nothing else if one of them fails."""
@@ -36,12 +42,28 @@ class SweepResults(Callback):
         rows = _write(directory)
         if not rows:
             return
-        table = Table(title=str(directory / RESULTS))
-        for column in rows[0]:
-            table.add_column(column)
-        for row in rows:
-            table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-        Console().print(table)
+        console, table = Console(), _table(rows, str(directory / RESULTS))
+        # rich leaves columns out where there is no room for all; a terminal breaks lines that are too long for it
+        console.width = max(console.width, 1 + sum(3 + (column.min_width or 0) for column in table.columns))
+        console.print(table)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """The error, the job, and what differs between jobs."""
+    differ = [key for key in rows[0] if len({str(row[key]) for row in rows}) > 1 and key not in (ERROR, *OF_JOB)]
+    columns = {key: [key, *(_shown(row[key]) for row in rows)] for key in (ERROR, "job", *differ)}
+    table = Table(title=title)
+    for key, texts in columns.items():
+        longest, is_whole = max(map(len, texts)), key == ERROR
+        least = longest if is_whole else min(NARROWEST, longest)
+        table.add_column(key, overflow="fold", no_wrap=is_whole, min_width=least)
+    for row in list(zip(*columns.values(), strict=True))[1:]:
+        table.add_row(*row)
+    return table
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _write(directory: Path) -> list[dict[str, Any]]:
@@ -65,4 +87,4 @@ def sweep_rows(directory: Path) -> list[dict[str, Any]]:
         jobs.append({"job": summary.parent.name} | settings | json.loads(summary.read_text()))
     columns = list(dict.fromkeys(column for job in jobs for column in job))
     rows = [{column: job.get(column, "") for column in columns} for job in jobs]
-    return sorted(rows, key=lambda row: (row["val/eps_mae"] is None, row["val/eps_mae"]))
+    return sorted(rows, key=lambda row: (row[ERROR] is None, row[ERROR]))

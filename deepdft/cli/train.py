@@ -30,6 +30,7 @@ from deepdft.checkpoint import (
     read_checkpoint_file,
 )
 from deepdft.cli.app import hydra_command, one_line_errors
+from deepdft.cli.arguments import quote_texts
 from deepdft.cli.provenance import command_line, git_state, versions, write_json, write_text
 from deepdft.cli.resume import (
     checkpoint_to_resume,
@@ -41,7 +42,7 @@ from deepdft.cli.resume import (
     with_stored_overrides,
 )
 from deepdft.cli.run_folder import is_first_process, named_folder, refuse_training_run, with_run_dir
-from deepdft.cli.trainer_settings import check_trainer, without_filling
+from deepdft.cli.trainer_settings import check_optimizer, check_trainer, without_filling
 from deepdft.data.datamodule import DensityDataModule
 from deepdft.models.base import DensityModel
 from deepdft.training.loggers import keep_metrics_until
@@ -68,7 +69,8 @@ def main() -> None:
         refuse_training_run(folder, f"go on with it by resume={folder}, or give another run_dir")
         if folder is None and not flags and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError("several processes need one folder: give run_dir=<folder>")
-    sys.argv[1:] = [*flags, *with_stored_overrides(rest)]
+    texts = ("resume", "init", "data.root", "hydra.run.dir", "hydra.sweep.dir")
+    sys.argv[1:] = quote_texts([*flags, *with_stored_overrides(rest)], *texts)
     _run()
 
 
@@ -105,6 +107,7 @@ def train(cfg: DictConfig) -> float:
     if cfg.resume:
         refuse_other_data(run_dir, data.store.fingerprint, split)
     module = _module(cfg, config, data)
+    check_optimizer(module)
     resume_from = _prepare_resume(run_dir, module.model) if cfg.resume else None
     if not (resume_from or config["init"]):
         module.model.prepare(data.first_steps(PREPARATION_STEPS))
@@ -135,7 +138,7 @@ def train(cfg: DictConfig) -> float:
             "patience": _lost_patience(callbacks),
         }
         write_json(run_dir / "summary.json", summary)
-        print(f"best validation ε_mae {best:.3f} % after {trainer.global_step} steps; run directory {run_dir}")
+        print(f"{trainer.global_step} steps, best validation ε_mae {best:.3f} %; run directory {run_dir}")
     return best
 
 
@@ -283,10 +286,19 @@ def _fit(
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         exit_code = 0
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt(f"deepdft-train resume={os.path.relpath(run_dir)}") from stop
+        raise KeyboardInterrupt(
+            f"deepdft-train resume={os.path.relpath(run_dir)} (from step {_last_step(run_dir)} of "
+            f"{trainer.global_step}: a checkpoint is written at every validation, trainer.val_check_interval)"
+        ) from stop
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish(exit_code=exit_code)
+
+
+def _last_step(run_dir: Path) -> int:
+    """The step that a run would be resumed from."""
+    checkpoint = checkpoint_to_resume(run_dir)
+    return 0 if checkpoint is None else int(read_checkpoint_file(checkpoint)["global_step"])
 
 
 def _best(trainer: pl.Trainer) -> float:

@@ -58,7 +58,8 @@ def load_split(spec: str | os.PathLike[str] | Mapping[str, int] | None, store: D
     path = store.root / SPLIT_FILE if spec is None else Path(spec)
     if spec is None and not path.is_file():
         raise FileNotFoundError(
-            f"{store.root}: no split is stored with the data; give a JSON file or {{validation: n, test: n, seed: s}}"
+            f"{store.root}: no split is stored with the data; give one by data.split=split.json (names under train, "
+            "validation and test) or 'data.split={validation: n, test: n, seed: s}', or evaluate all by subset=all"
         )
     parts = read_split_file(path)
     if any(isinstance(entry, int) for entries in parts.values() for entry in entries):

@@ -18,6 +18,7 @@ from deepdft.density import DensityGrid, Order, volume
 from deepdft.inference.box import MARGIN, Box, make_box, room
 from deepdft.inference.field_files import check_names
 from deepdft.inference.fields import EncodedFields
+from deepdft.inference.structures import total_charge
 from deepdft.models.base import DensityModel
 from deepdft.models.query import EncodedStructure
 
@@ -232,7 +233,17 @@ class Predictor:
             new = sorted(set(atoms.numbers.tolist()) - set(known))
             if new:
                 names = ", ".join(chemical_symbols[number] for number in new)
-                warnings.warn(f"the model has not been trained on {names}: densities there are guesses", stacklevel=3)
+                warnings.warn(
+                    f"the model has not been trained on {names}: densities there are guesses; checkpoint=free_atoms, "
+                    "the sum of isolated atoms, knows 83 elements",
+                    stacklevel=3,
+                )
+        if charge := total_charge(atoms):
+            warnings.warn(
+                f"{atoms.get_chemical_formula()} has the charge {charge:+d}, which models do not know of: they have "
+                "learned neutral structures",
+                stacklevel=3,
+            )
         if self.pbc is False and atoms.pbc.any() and atoms.cell.rank == 3 and room(atoms)[atoms.pbc].min() < MARGIN:
             warnings.warn(
                 f"the model was trained with periodic boundaries ignored: {atoms.get_chemical_formula()} is taken "

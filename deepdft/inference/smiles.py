@@ -47,4 +47,5 @@ def atoms_from_smiles(smiles: str) -> ase.Atoms:
     return ase.Atoms(
         numbers=[atom.GetAtomicNum() for atom in molecule.GetAtoms()],
         positions=molecule.GetConformer().GetPositions(),
+        charges=[atom.GetFormalCharge() for atom in molecule.GetAtoms()],
     )

@@ -15,7 +15,7 @@ from deepdft.io import DensityFormatError, read_density
 from deepdft.io.compression import split_compression
 from deepdft.io.formats import format_of
 
-__all__ = ["is_density", "read_structures"]
+__all__ = ["is_density", "read_structures", "total_charge"]
 
 _FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,6}$")
 """The end of a file name rather than of a SMILES."""
@@ -50,6 +50,12 @@ def read_structures(source: str, *, frames: str | int = ":", pbc: bool | None = 
         if pbc is not None:
             atoms.pbc = pbc
     return structures
+
+
+def total_charge(atoms: ase.Atoms) -> int:
+    """The charge of a structure in whole e: as its file says, else the sum of its atoms' charges."""
+    charge = atoms.info.get("charge", atoms.get_initial_charges().sum())
+    return round(float(charge)) if isinstance(charge, int | float | np.number) and np.isfinite(charge) else 0
 
 
 def _read(path: Path, frames: str | int) -> list[ase.Atoms]:

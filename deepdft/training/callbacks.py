@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
 from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
@@ -113,6 +114,9 @@ class DensityPicture(pl.Callback):
 
 class Progress(RichProgressBar):
     """Lightning's rich progress bar over all steps of the run, with a line that stays for every validation."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"), **options)  # losses are small numbers
 
     @property
     def total_train_batches(self) -> int | float:

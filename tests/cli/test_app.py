@@ -1,5 +1,6 @@
 """What all commands share: configs are found, Hydra's features work, and the user's mistakes are one line."""
 
+import importlib.metadata
 import os
 import signal
 import subprocess
@@ -99,6 +100,46 @@ def test_every_command_shows_its_help_and_its_config_without_running(
     assert set(options) <= set(shown)
     assert "hydra" not in shown
     assert list(user.iterdir()) == []
+
+
+def shown_help(call: Call, capsys: pytest.CaptureFixture[str], *arguments: str, name: str) -> list[str]:
+    """Lines of the help."""
+    with pytest.raises(SystemExit) as ended:
+        call(lambda cfg: None, "--help", *arguments, name=name)
+    assert not ended.value.code
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("name", ["generate", "train", "evaluate", "predict", "report"])
+def test_the_help_has_the_options_with_their_comments(
+    call: Call, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown_help(call, capsys, name=name)
+    written = (config_directory() / f"{name}.yaml").read_text().splitlines()
+    options = {str(key) for key in OmegaConf.load(config_directory() / f"{name}.yaml")} - {"defaults"}
+    explained = [line for line in written if line.partition(":")[0] in options]
+    assert len(explained) == len(options)
+    assert [line for line in explained if line not in lines] == []
+    assert not any(line.startswith(("defaults", "hydra", "  - ", "#")) for line in lines)
+    assert any(line.startswith(f"  deepdft-{name} ") for line in lines), "examples"
+
+
+def test_the_help_has_the_groups_of_the_command_with_their_choices(
+    call: Call, user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (user / "mine" / "dft").mkdir(parents=True)
+    (user / "mine" / "dft" / "vasp.yaml").touch()
+    lines = shown_help(call, capsys, "--config-dir", str(user / "mine"), name="generate")
+    assert "dft=gpaw_molecule, or gpaw_periodic, vasp" in lines
+    assert "cluster=local, or here, slurm" in lines
+    assert not any(line.startswith(("model", "trainer", "hydra", "override")) for line in lines)
+    comment = "# wandb logs the summary, the table and the pictures too"
+    assert f"logger=null, or csv, wandb {comment}" in shown_help(call, capsys, name="evaluate")
+
+
+def test_the_version_is_that_of_the_package(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    call(lambda cfg: pytest.fail("ran"), "--version")
+    assert capsys.readouterr().out == f"deepdft {importlib.metadata.version('deepdft')}\n"
 
 
 def test_a_model_from_outside_the_package_is_found_on_the_search_path(
@@ -278,5 +319,41 @@ def test_keys_that_the_command_line_adds_are_read_or_refused(
     assert "there is no option 'n': --help explains" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         call(task, "trainer.max_step=3", name="train")
-    assert "there is no option 'trainer.max_step': --help explains" in capsys.readouterr().err
+    assert "there is no option 'trainer.max_step': did you mean trainer.max_steps? " in capsys.readouterr().err
     assert found == [16, 24]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "meant"),
+    [
+        ("train", "trainer.max_step", "trainer.max_steps"),
+        ("train", "model.hiden_size", "model.hidden_size"),
+        ("train", "data.structure_per_step", "data.structures_per_step"),
+        ("train", "mdoel.hidden_size", "model.hidden_size"),
+        ("train", "callbacks.best.moniter", "callbacks.best.monitor"),
+        ("train", "trainr", "trainer"),
+        ("convert", "spilt", "split"),
+    ],
+)
+def test_the_key_that_was_meant_is_named(
+    call: Call, name: str, key: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as failed:
+        call(lambda cfg: None, f"{key}=3", name=name)
+    assert f"there is no option '{key}': did you mean {meant}? --help" in expect_line(capsys, failed)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("evaluate", "structure"),
+        ("train", "experiment.loss"),
+        ("train", "model.structures_per_step"),
+        ("train", "seed.first"),
+        ("train", "init.path"),
+    ],
+)
+def test_a_key_like_no_other_is_no_other(call: Call, name: str, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as failed:
+        call(lambda cfg: None, f"{key}=3", name=name)
+    assert f"there is no option '{key}': --help" in expect_line(capsys, failed)

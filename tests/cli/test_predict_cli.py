@@ -14,8 +14,14 @@ from ase.units import Bohr
 
 from deepdft.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from deepdft.cli.predict import main
+from deepdft.density import DensityGrid
 from deepdft.inference.predictor import Predictor
+from deepdft.io import write_density
 
+UNKNOWN_CARBON = (
+    "warning: the model has not been trained on C: densities there are guesses; checkpoint=free_atoms, the sum of "
+    "isolated atoms, knows 83 elements"
+)
 CONFIG = {"_target_": "deepdft.models.schnet.SchNet", "hidden_size": 8, "n_interactions": 2, "cutoff": 3.0}
 
 
@@ -162,13 +168,13 @@ def test_new_elements_are_warned_of_once_with_fields_too(predict, gaussian):
     said = predict(
         "checkpoint=gaussian.ckpt", "structure=methane.xyz", "output=x.cube", "shape=[4,4,4]", "fields=[dori]"
     )
-    assert said.err.strip() == "warning: the model has not been trained on C: densities there are guesses"
+    assert said.err.strip() == UNKNOWN_CARBON
 
 
 def test_elements_the_model_has_not_seen_are_said_in_one_line(folder, predict):
     write("methane.xyz", molecule("CH4"))
     said = predict("structure=methane.xyz", "output=x.cube", "shape=[4,4,4]", "picture=false")
-    assert said.err.strip() == "warning: the model has not been trained on C: densities there are guesses"
+    assert said.err.strip() == UNKNOWN_CARBON
 
 
 def test_a_model_is_exported_as_a_checkpoint_of_this_package(folder, predict):
@@ -211,6 +217,43 @@ def test_a_mistake_gets_one_clear_line(folder, failure, overrides, expected):
     write("slab.xyz", slab)
     assert expected in failure(*overrides)
     assert not (folder / "x.cube").exists()
+
+
+@pytest.mark.parametrize("name", ["x.cube", "CHGCAR", "x.h5"])
+def test_what_is_no_prediction_is_not_written_over(folder, failure, predict, name):
+    content = b"not by us\n" * 50
+    (folder / name).write_bytes(content)
+    said = failure("structure=water.xyz", f"output={name}")
+    assert f"output={name}: there is a file that is no prediction" in said
+    assert (folder / name).read_bytes() == content
+    (folder / name).unlink()
+    for _ in range(2):  # the second time over the first
+        predict("structure=water.xyz", f"output={name}", "spacing=0.5")
+
+
+def test_a_density_of_dft_is_not_written_over(folder, failure):
+    water = molecule("H2O")
+    water.center(vacuum=3.0)
+    write_density("dft.h5", DensityGrid(np.ones((6, 6, 6)), water))
+    before = (folder / "dft.h5").read_bytes()
+    assert "no prediction" in failure("structure=dft.h5", "output=dft.h5")
+    assert (folder / "dft.h5").read_bytes() == before
+
+
+def test_a_grid_that_its_disk_cannot_hold_is_not_begun(folder, failure):
+    for options in (["output=x.cube", "spacing=1e-3"], ["output=x.h5", "spacing=1e-4"]):
+        said = failure("structure=water.xyz", *options)
+        assert "GB left; take a wider spacing" in said
+    assert not list(folder.glob("x*"))
+
+
+def test_a_charge_is_said_to_be_ignored(folder, predict):
+    water = molecule("H2O")
+    water.info["charge"] = -1
+    write("charged.xyz", water, format="extxyz")
+    said = predict("structure=charged.xyz", "output=x.cube", "spacing=0.5").err
+    assert "warning: H2O has the charge -1, which models do not know of" in said
+    assert "charge" not in predict("structure=water.xyz", "output=y.cube", "spacing=0.5").err
 
 
 def test_a_mistyped_option_is_refused(failure, folder):

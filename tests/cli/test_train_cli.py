@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -439,6 +440,12 @@ def test_every_experiment_trains_and_ends(train, experiment: str) -> None:
         ("data.split={validation:1} trainer.devices=2", "1 validation structures for 2 processes"),
         ("trainer.precision=64-true", "trainer.precision=64-true: expected one of 32-true, bf16-mixed, 16-mixed"),
         ("trainer.precision=16-mixed trainer.gradient_clip_val=1", "give optimizer.fused=false"),
+        ("trainer.max_steps=abc", "trainer.max_steps=abc: expected a whole number, at least 1"),
+        ("trainer.max_steps=0", "trainer.max_steps=0: expected a whole number, at least 1"),
+        ("trainer.val_check_interval=0", "trainer.val_check_interval=0: expected a whole number, at least 1"),
+        ("trainer.max_time=10", 'as "00:08:00:00"'),
+        ("optimizer.lr=abc", "the optimizer or its schedule refuses its settings"),
+        ("optimizer.lr=-1 run_dir=run", "Invalid learning rate: -1"),
         ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=4 counts batches"),
         ("model.n_interactions=0", "n_interactions must be at least 1, got 0"),
         ("model.gaussian_width=0", "the width of Gaussians is a distance in Å above zero, got 0"),
@@ -452,6 +459,14 @@ def test_what_is_wrong_is_one_line(train, override: str, message: str, capfd: py
     assert message in error
     assert not list(Path().rglob("*.ckpt"))
     assert not list(Path().rglob("run.json"))
+    assert not Path("run/config.yaml").exists(), "the folder is free for another try"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(train, capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        train("trainer=gpu", settings=[s for s in SMALL if s != "trainer=cpu"])
+    assert "error: trainer.accelerator=gpu: torch finds no GPU here; trainer=cpu" in capfd.readouterr().err
 
 
 def test_gradients_of_a_fused_optimizer_are_clipped_in_mixed_precision(train) -> None:
@@ -543,5 +558,5 @@ def test_ctrl_c_ends_with_130_and_how_to_go_on(tiny_store: Path) -> None:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "resume=run" in error
+    assert process.returncode == 130, error
+    assert re.search(r"deepdft-train resume=run \(from step \d+ of \d+: a checkpoint is written at every", error)

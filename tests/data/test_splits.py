@@ -55,7 +55,7 @@ def test_positions_count_members_that_were_rejected(tmp_path: Path) -> None:
 
 def test_the_split_stored_with_the_data_is_the_default(tmp_path: Path) -> None:
     store = make_store(tmp_path, list("abc"))
-    with pytest.raises(FileNotFoundError, match="no split is stored with the data; give a JSON file or"):
+    with pytest.raises(FileNotFoundError, match=r"no split is stored with the data; give one by data.split="):
         load_split(None, store)
     (tmp_path / "split.json").write_text(json.dumps({"train": ["c"], "validation": ["a"], "test": ["b"]}))
     assert load_split(None, store) == Split(train=[2], validation=[0], test=[1])

@@ -1,0 +1,61 @@
+"""What a prediction would be written over, and whether there is room for it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+
+from deepdft.inference.box import Box
+from deepdft.inference.writer import file_format
+
+__all__ = ["PREDICTED", "refuse_foreign", "refuse_too_large"]
+
+PREDICTED = "predicted by"
+"""Words in the comment of a file by which it is known as a prediction."""
+BYTES_PER_VALUE = {"cube": 13, "chgcar": 18, "h5": 4}
+"""In a file; those of an HDF5 file are compressed, to a half at best."""
+
+
+def refuse_foreign(output: Path) -> None:
+    """Densities that are no predictions, such as those that DFT took hours for, are not written over.
+
+    Raises:
+        ValueError: if there is such a file.
+    """
+    if output.exists() and PREDICTED not in _comment(output):
+        raise ValueError(f"output={output}: there is a file that is no prediction; give another name, or move it away")
+
+
+def _comment(path: Path) -> str:
+    """The comment of a file in one of the formats that predictions have; none if it is something else."""
+    if file_format(path) != "h5":
+        with path.open("rb") as file:
+            return file.readline(10_000).decode("ascii", "replace")
+    if not h5py.is_hdf5(path):
+        return ""
+    with h5py.File(path) as file:
+        return str(file.attrs.get("comment", ""))
+
+
+def refuse_too_large(output: Path, boxes: Sequence[Box]) -> None:
+    """A grid that its disk cannot hold is not begun.
+
+    Args:
+        output: the first file.
+        boxes: the grids, all in files beside it.
+
+    Raises:
+        ValueError: if there is no room.
+    """
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
+    n_points = sum(box.n_points for box in boxes)
+    size, free = n_points * BYTES_PER_VALUE[file_format(output)], shutil.disk_usage(folder).free
+    if size > 2 * free or (size > free and file_format(output) != "h5"):
+        grid = " × ".join(map(str, max(boxes, key=lambda box: box.n_points).shape))
+        raise ValueError(
+            f"output={output}: {grid} points need {size / 1e9:.3g} GB, and {folder} has {free / 1e9:.3g} GB left; "
+            "take a wider spacing, or less vacuum or a smaller cell"
+        )
