@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deepdft.cli.app import hydra_command, one_line_errors
+from deepdft.cli.arguments import quote_texts
 from deepdft.cli.provenance import command_line, versions
 from deepdft.data.convert import convert, store_split
-from deepdft.data.plan import Plan, make_plan
+from deepdft.data.electrons import MOST, doubtful, nuclear_charge
+from deepdft.data.plan import LeftOut, Plan, make_plan
 from deepdft.data.splits import read_split_file
 from deepdft.data.store import DensityStore
 from deepdft.data.store_folder import is_complete
@@ -23,11 +26,14 @@ from deepdft.data.store_writer import Compression
 __all__ = ["main"]
 
 ON_ERROR = ("stop", "skip")
+FEW = 3
+"""So many names are said where there are many."""
 
 
 @one_line_errors
 def main() -> None:
     """Entry point of deepdft-convert."""
+    sys.argv[1:] = quote_texts(sys.argv[1:], "output", lists=["source"])
     _run()
 
 
@@ -37,6 +43,8 @@ def _run(cfg: DictConfig) -> None:
     output = Path(cfg.output)
     if cfg.on_error not in ON_ERROR:
         raise ValueError(f"on_error={cfg.on_error}: expected {' or '.join(ON_ERROR)}")
+    if not (cfg.pbc is None or isinstance(cfg.pbc, bool)):
+        raise ValueError(f"pbc={cfg.pbc}: expected true (repeats), false (a molecule) or null (as the file has it)")
     if cfg.split is not None:
         read_split_file(Path(cfg.split))  # a mistake in it shows now, not after hours
     plan = make_plan(
@@ -44,8 +52,10 @@ def _run(cfg: DictConfig) -> None:
         label=str(cfg.label),
         compression=Compression(str(cfg.compression), float(cfg.zfp_accuracy)),
         shard_size=float(cfg.shard_size),
+        pbc=cfg.pbc,
     )
     before = is_complete(output, plan.identity)
+    _say_left_out(plan.left_out)
     with _progress(plan) as advance:
         store = convert(
             plan,
@@ -62,6 +72,22 @@ def _run(cfg: DictConfig) -> None:
         _summarise(store)
     if names is not None:
         print("split: " + ", ".join(f"{len(part)} {name}" for name, part in names.items()))
+
+
+def _say_left_out(left_out: LeftOut) -> None:
+    """Which files of the sources are not converted, in one line, if there are any."""
+    kinds = (
+        ("beside a CHGCAR", left_out.beside_chgcar),
+        ("that are no CHGCAR or cube by name", left_out.others),
+    )
+    said = [f"{len(names)} {what} ({_few(names)})" for what, names in kinds if names]
+    if said:
+        print(f"left out of the source: {'; '.join(said)}")
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = [name if name.isprintable() else ascii(name) for name in names[:FEW]]  # any bytes can be a file's name
+    return ", ".join(shown) + (", …" if len(names) > FEW else "")
 
 
 @contextmanager
@@ -99,6 +125,24 @@ def _summarise(store: DensityStore) -> None:
     rejected = store.index["rejected"]
     if rejected:
         print(f"{len(rejected)} damaged members left out; see {store.root / 'rejected.csv'}")
+    _warn_of_doubtful(store)
+
+
+def _warn_of_doubtful(store: DensityStore) -> None:
+    """Say in one line which densities cannot be those of their atoms, if there are any."""
+    positions = doubtful(store)
+    if not positions.size:
+        return
+    found = [
+        f"{store.names[i]} ({store.n_electrons[i]:.2f} of {nuclear_charge(store.formulas[i])})" for i in positions[:FEW]
+    ]
+    more = ", …" if positions.size > FEW else ""
+    print(
+        f"warning: {positions.size} of {len(store)} densities have no electrons, or more than {MOST:g} × the sum of "
+        f"atomic numbers: {', '.join(found)}{more}; they are in the store, but their units may be wrong (a cube is in "
+        "e/bohr³, a CHGCAR in e times the volume of the cell)",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

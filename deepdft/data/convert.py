@@ -21,7 +21,7 @@ from typing import Any
 from deepdft.data.plan import Plan, Task
 from deepdft.data.splits import SPLIT_FILE, split_names
 from deepdft.data.store import DensityStore
-from deepdft.data.store_folder import alone, begin, is_complete, write_rejected
+from deepdft.data.store_folder import alone, begin, forgotten_if_in_vain, is_complete, write_rejected
 from deepdft.data.store_index import WORK_FOLDER, Rejected, discard, read_record, write_index, write_text
 from deepdft.data.store_writer import Compression, ShardWriter
 from deepdft.data.workers import end_with_parent
@@ -78,11 +78,12 @@ def convert(
         done = sum(len(task.members) for task in plan.tasks) - sum(len(task.members) for task in todo)
         report = progress or (lambda count: None)
         report(done)
-        job = _Job(output, plan.label, plan.compression, skip_damaged)
-        damaged = _run(job, todo, min(workers, len(todo)), lambda count: report(done + count))
-        if damaged:
-            raise DamagedMembersError(_describe_damaged(damaged))
-        return _finish(output, plan, provenance or {})
+        job = _Job(output, plan.label, plan.compression, skip_damaged, plan.pbc)
+        with forgotten_if_in_vain(output):
+            damaged = _run(job, todo, min(workers, len(todo)), lambda count: report(done + count))
+            if damaged:
+                raise DamagedMembersError(_describe_damaged(damaged))
+            return _finish(output, plan, provenance or {})
 
 
 def _finished(output: Path) -> DensityStore:
@@ -107,11 +108,14 @@ def _describe_damaged(damaged: Sequence[Rejected]) -> str:
 class _Job:
     """What every shard has in common; cheap to pickle."""
 
-    def __init__(self, output: Path, label: str, compression: Compression, skip_damaged: bool) -> None:
+    def __init__(
+        self, output: Path, label: str, compression: Compression, skip_damaged: bool, pbc: bool | None
+    ) -> None:
         self.output = output
         self.label = label
         self.compression = compression
         self.skip_damaged = skip_damaged
+        self.pbc = pbc
 
     def convert(self, task: Task, tick: Callable[[], None]) -> list[Rejected]:
         """Make a shard.
@@ -127,7 +131,7 @@ class _Job:
             with writer:
                 for offset, (member, name) in enumerate(zip(task.members, task.names, strict=True)):
                     try:
-                        density = member.read()
+                        density = member.read(pbc=self.pbc)
                     except DensityFormatError as error:
                         rejected = Rejected(task.first + offset, name, str(member.source), str(error))
                         writer.reject(rejected)

@@ -20,10 +20,10 @@ from typing import Any
 from deepdft.data.store import DensityStore
 from deepdft.data.store_source import StoreMember, check_definitions, is_store, store_members
 from deepdft.data.store_writer import Compression, check_labels
-from deepdft.io.archive import Member, members
+from deepdft.io.archive import Contents, Member, contents
 from deepdft.io.compression import split_compression
 
-__all__ = ["Plan", "Task", "make_plan", "structure_names"]
+__all__ = ["LeftOut", "Plan", "Task", "make_plan", "structure_names"]
 
 FEWEST_SHARDS = 32
 """A source is cut into about so many shards, to keep as many workers busy, unless they would become …"""
@@ -46,6 +46,16 @@ class Task:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Names of files in the sources that no structures are made of."""
+
+    beside_chgcar: list[str]
+    """CHG, AECCAR and PARCHG in a directory with a CHGCAR."""
+    others: list[str]
+    """No densities by their names."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that decides what the store will hold."""
 
@@ -57,6 +67,9 @@ class Plan:
     """sha256 of the source's members, when they were last changed, and the settings."""
     purpose: str
     """sha256 of the structures' names and the settings: what does not change where a damaged source is mended."""
+    pbc: bool | None
+    """Whether all structures repeat; None leaves it as the sources have it."""
+    left_out: LeftOut
 
     @property
     def n_members(self) -> int:
@@ -89,6 +102,7 @@ def make_plan(
     label: str = "PBE",
     compression: Compression | None = None,
     shard_size: float = 1e9,
+    pbc: bool | None = None,
 ) -> Plan:
     """List the members of all sources, in order, and cut the list into shards.
 
@@ -97,6 +111,7 @@ def make_plan(
         label: name of the density.
         compression: how densities are stored.
         shard_size: bytes of source in a shard, at most (a larger member has a shard of its own).
+        pbc: whether the structures repeat; None leaves it as the sources have it.
 
     Raises:
         FileNotFoundError: if a source does not exist.
@@ -111,8 +126,13 @@ def make_plan(
     stores = [path for path in paths if is_store(path)]
     check_definitions(stores)
     found: list[Member | StoreMember] = []
+    listed: list[Contents] = []
     for path in paths:
-        found += store_members(path, label) if is_store(path) else members(path)
+        if is_store(path):
+            found += store_members(path, label)
+        else:
+            listed.append(contents(path))
+            found += listed[-1].members
     if not found:
         raise ValueError("source: the list is empty; give at least one tar, folder or file")
     names = structure_names(found)
@@ -121,6 +141,8 @@ def make_plan(
         "compression": compression.as_dict(),
         "shard_size": float(shard_size),
     }
+    if pbc is not None:  # without it the stores that were made before there was a choice stay the same
+        settings["pbc"] = pbc
     states = {path: _state(path) for path in {member.source for member in found}}
     listing = [[name, m.source.name, m.size, states[m.source]] for name, m in zip(names, found, strict=True)]
     limit = min(float(shard_size), max(SMALL_SHARD, sum(member.size for member in found) / FEWEST_SHARDS))
@@ -128,7 +150,12 @@ def make_plan(
         Task(shard, first, found[first:end], names[first:end], _digest(settings, listing[first:end]))
         for shard, (first, end) in enumerate(_cuts([member.size for member in found], limit))
     ]
-    return Plan(paths, tasks, label, compression, _digest(settings, listing), _digest(settings, names))
+    left_out = LeftOut(
+        [file.name for part in listed for file in part.beside_chgcar],
+        [file.name for part in listed for file in part.others],
+    )
+    identity, purpose = _digest(settings, listing), _digest(settings, names)
+    return Plan(paths, tasks, label, compression, identity, purpose, pbc, left_out)
 
 
 def _state(source: Path) -> str | int:
@@ -165,9 +192,10 @@ def structure_names(found: Sequence[Member | StoreMember]) -> list[str]:
     ]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
+        one, other, *_ = (member.label for member, name in zip(found, names, strict=True) if name == twice[0])
         raise ValueError(
-            f"{len(twice)} structures of the source have the name of another, e.g. {twice[0]!r}; "
-            "is a source given twice, or are there several formats of the same density?"
+            f"{len(twice)} structures of the source have the name of another, e.g. {twice[0]!r} of {one} and of "
+            f"{other}; is a source given twice, or are there several formats of the same density?"
         )
     return names
 

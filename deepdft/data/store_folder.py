@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from deepdft.data.store_index import INDEX, WORK_FOLDER, ShardRecord, read_index, write_text
 
-__all__ = ["alone", "begin", "is_complete", "write_rejected"]
+__all__ = ["alone", "begin", "forgotten_if_in_vain", "is_complete", "write_rejected"]
 
 REJECTED_FILE = "rejected.csv"
 
@@ -78,6 +79,18 @@ def begin(output: Path, identity: str, *, what: str) -> None:
         write_text(path, json.dumps({"plan": identity}))
     for part in (output / WORK_FOLDER).rglob("*.part*"):
         part.unlink()
+
+
+@contextmanager
+def forgotten_if_in_vain(output: Path) -> Iterator[None]:
+    """What fails before it has made anything leaves no plan behind, so that the folder is free for another."""
+    try:
+        yield
+    except ValueError:
+        made = [path for path in output.rglob("*") if path.is_file() and path.name not in ("plan.json", "lock")]
+        if not made:
+            shutil.rmtree(output / WORK_FOLDER)
+        raise
 
 
 def write_rejected(output: Path, records: Sequence[ShardRecord]) -> None:

@@ -29,9 +29,21 @@ class StoreMember:
     density: str
     """Label of the density that is taken."""
 
-    def read(self) -> DensityGrid:
-        """The density."""
-        return _opened(self.source).density(self.position, label=self.density)
+    @property
+    def label(self) -> str:
+        """Names the store and the structure in messages."""
+        return f"{self.source}: {self.name}"
+
+    def read(self, *, pbc: bool | None = None) -> DensityGrid:
+        """The density.
+
+        Args:
+            pbc: whether the structure repeats; None leaves it as the store has it.
+        """
+        density = _opened(self.source).density(self.position, label=self.density)
+        if pbc is not None:
+            density.atoms.pbc = pbc
+        return density
 
 
 def is_store(path: Path) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepdft.density import DensityGrid
-from deepdft.io.archive import Member, members
+from deepdft.io.archive import Member, contents, members
 from deepdft.io.chgcar_writer import augmentation_of
 from deepdft.io.errors import DensityFormatError
 from deepdft.io.formats import serialise
@@ -21,7 +21,8 @@ def read_density(path: str | os.PathLike[str], *, member: str | None = None, pbc
     Args:
         path: a CHGCAR, cube or HDF5 file, plain or compressed (.zz, .lz4, .gz), or a tar with such files. The name
             tells the format, or the content where the name says nothing.
-        member: name of the density in the tar; may be left out if there is only one.
+        member: name of the density in the tar; may be left out if there is only one, a CHG, AECCAR or PARCHG beside a
+            CHGCAR aside.
         pbc: whether the structure repeats; None leaves it as the file and the format have it (a CHGCAR is periodic,
             a cube is not, unless the comment of a file that deepdft wrote says otherwise).
 
@@ -29,8 +30,9 @@ def read_density(path: str | os.PathLike[str], *, member: str | None = None, pbc
         FileNotFoundError: if there is no such file.
         DensityFormatError: if the file is damaged or of an unknown format, or has no such member.
     """
-    found = members(path)
-    by_name = {one.name: one for one in found}
+    listed = contents(path)
+    found = listed.members
+    by_name = {one.name: one for one in (*listed.beside_chgcar, *found)}
     if member is None and len(found) == 1:
         return found[0].read(pbc=pbc)
     if member is None or member not in by_name:

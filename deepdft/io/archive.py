@@ -1,6 +1,7 @@
 """The densities in a tar, a list of tars, a folder or a file, in stable order and without unpacking anything.
 
 Listing reads only the headers. A `Member` knows where its bytes are, so that any process reads it directly.
+A run of VASP leaves several files in the form of a CHGCAR, of which only the CHGCAR is the density of the electrons.
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from deepdft.density import DensityGrid
 from deepdft.io.errors import DensityFormatError
-from deepdft.io.formats import format_of, parse_density
+from deepdft.io.formats import format_of, parse_density, refuse_zip, vasp_kind
+from deepdft.io.text import is_text
 
-__all__ = ["Member", "members"]
+__all__ = ["Contents", "Member", "contents", "members"]
 
 _BLOCK = 512  # bytes; tars consist of such blocks
 _FORMATS = ("cube", "chgcar")
@@ -64,13 +67,29 @@ class Member:
         return parse_density(self.read_bytes(), self.label, pbc=pbc)
 
 
+@dataclass(frozen=True)
+class Contents:
+    """The files of a source, each kind in stable order; hidden ones are not listed."""
+
+    members: list[Member]
+    """The densities."""
+    beside_chgcar: list[Member]
+    """CHG, AECCAR and PARCHG in a directory with a CHGCAR: coarser copies and parts of its density."""
+    others: list[Member]
+    """Files that are no densities by their names."""
+
+
 def members(source: str | os.PathLike[str]) -> list[Member]:
-    """All density files of a source, in stable order.
+    """All densities of a source, in stable order: `contents` says which, and what is raised."""
+    return contents(source).members
+
+
+def contents(source: str | os.PathLike[str]) -> Contents:
+    """What a source holds.
 
     Args:
         source: an uncompressed tar (in its own order); a .txt file with one tar a line, relative to its folder; a
-            folder (with its subfolders, in natural order, tars in it opened); or one density file. Members whose
-            names are not those of a density (README, json) are left out.
+            folder (with its subfolders, in natural order, tars in it opened); or one density file.
 
     Raises:
         FileNotFoundError: if the source, or a tar of the list, does not exist.
@@ -80,7 +99,7 @@ def members(source: str | os.PathLike[str]) -> list[Member]:
     if not source.exists():
         raise FileNotFoundError(f"{source}: there is no such file or folder to read densities from")
     found = _folder(source) if source.is_dir() else _file(source)
-    if not found:
+    if not found.members:
         raise DensityFormatError(f"{source}: no densities in it; expected members such as x.cube or x.CHGCAR.lz4")
     return found
 
@@ -90,39 +109,66 @@ def is_density_name(name: str) -> bool:
     return not PurePosixPath(name).name.startswith(".") and format_of(name) in _FORMATS
 
 
-def _file(path: Path) -> list[Member]:
+def _sort(files: Iterable[Member], runs: set[PurePosixPath]) -> Contents:
+    """Files told apart by their names, where `runs` are the directories with a CHGCAR."""
+    found = Contents([], [], [])
+    for file in files:
+        path = PurePosixPath(file.name)
+        if is_density_name(file.name):
+            beside = path.parent in runs and vasp_kind(file.name) not in (None, "CHGCAR")
+            (found.beside_chgcar if beside else found.members).append(file)
+        elif not any(part.startswith(".") for part in path.parts):
+            found.others.append(file)
+    return found
+
+
+def _runs(files: Iterable[Member]) -> set[PurePosixPath]:
+    """The directories with a CHGCAR."""
+    found = (file.name for file in files if vasp_kind(file.name) == "CHGCAR" and is_density_name(file.name))
+    return {PurePosixPath(name).parent for name in found}
+
+
+def _join(parts: Iterable[Contents]) -> Contents:
+    found = Contents([], [], [])
+    for part in parts:
+        found.members.extend(part.members)
+        found.beside_chgcar.extend(part.beside_chgcar)
+        found.others.extend(part.others)
+    return found
+
+
+def _file(path: Path) -> Contents:
     if path.suffix.lower() == ".tar":
         return _tar(path)
     if path.suffix.lower() == ".txt":
         return _list(path)
     if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.lz4", ".tar.zz", ".tar.xz", ".tar.bz2")):
         raise DensityFormatError(f"{path}: a compressed tar cannot be read member by member; decompress it to x.tar")
-    return [Member(path.name, path, 0, path.stat().st_size)]
+    with path.open("rb") as file:
+        refuse_zip(file.read(_BLOCK), str(path))
+    return Contents([Member(path.name, path, 0, path.stat().st_size)], [], [])
 
 
-def _list(path: Path) -> list[Member]:
-    found: list[Member] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+def _list(path: Path) -> Contents:
+    parts: list[Contents] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         name = line.strip()
         if not name or name.startswith("#"):
             continue
+        if not is_text(name):
+            raise DensityFormatError(f"{path}: line {number} is no text; expected names of tars, one a line")
         tar = path.parent / name
         if not tar.is_file():
             raise FileNotFoundError(f"{path}: line {number} names {name!r}, but there is no {tar}")
-        found.extend(_tar(tar))
-    return found
+        parts.append(_tar(tar))
+    return _join(parts)
 
 
-def _folder(folder: Path) -> list[Member]:
-    found: list[Member] = []
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    for path in sorted(paths, key=lambda path: _natural(path.relative_to(folder).as_posix())):
-        name = path.relative_to(folder).as_posix()
-        if path.suffix.lower() == ".tar":
-            found.extend(_tar(path))
-        elif is_density_name(name):
-            found.append(Member(name, path, 0, path.stat().st_size))
-    return found
+def _folder(folder: Path) -> Contents:
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    files = [Member(name, paths[name], 0, paths[name].stat().st_size) for name in sorted(paths, key=_natural)]
+    runs = _runs(files)
+    return _join(_tar(file.source) if file.source.suffix.lower() == ".tar" else _sort([file], runs) for file in files)
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
@@ -130,17 +176,14 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
     return [(1, 0, part) if not part.isdigit() else (0, int(part), part) for part in re.split(r"(\d+)", name)]
 
 
-def _tar(path: Path) -> list[Member]:
+def _tar(path: Path) -> Contents:
     try:
         with tarfile.open(path, mode="r:") as tar:
-            found = [
-                Member(info.name, path, info.offset_data, info.size)
-                for info in tar
-                if info.isreg() and is_density_name(info.name)
-            ]
+            files = [Member(info.name, path, info.offset_data, info.size) for info in tar if info.isreg()]
             end = tar.offset
     except tarfile.TarError as error:
         raise DensityFormatError(f"{path}: not a whole uncompressed tar: {error}") from error
+    found = _sort(files, _runs(files))
     # tarfile takes a damaged header in the middle for the end of the archive; the true end is a block of zeros
     with path.open("rb") as file:
         file.seek(end)
@@ -148,7 +191,7 @@ def _tar(path: Path) -> list[Member]:
     if mark != bytes(_BLOCK):
         what = "a damaged header" if mark else "the file ends"
         raise DensityFormatError(
-            f"{path}: {what} at byte {end} after {len(found)} densities, expected another member or the end mark of a "
-            "tar: it is truncated or damaged"
+            f"{path}: {what} at byte {end} after {len(found.members)} densities, expected another member or the end "
+            "mark of a tar: it is truncated or damaged"
         )
     return found

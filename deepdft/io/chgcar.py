@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from deepdft.density import DensityGrid, volume
 from deepdft.io.errors import DensityFormatError
 from deepdft.io.numbers import parse_values
-from deepdft.io.text import Lines, mark_floats, mark_pbc, split_mark
+from deepdft.io.text import Lines, mark_floats, mark_pbc, quoted, split_mark
 
 __all__ = ["CHANNELS", "parse_chgcar"]
 
@@ -87,7 +87,7 @@ def _header(lines: Lines) -> _Header:
         pass
     fields = line.split()
     if len(fields) != 3 or not all(re.fullmatch(r"[1-9]\d*", field) for field in fields):
-        raise ValueError(f"line {lines.number}: expected the grid, as three integers, got {line.strip()[:60]!r}")
+        raise ValueError(f"line {lines.number}: expected the grid, as three integers, got {quoted(line)}")
     pattern = rb"\n[ \t]*" + rb"[ \t]+".join(field.encode() for field in fields) + rb"[ \t\r]*(?=\n|\Z)"
     shape = (int(fields[0]), int(fields[1]), int(fields[2]))
     return _Header(atoms, origin, comment, shape, re.compile(pattern), lines.position)
@@ -102,7 +102,7 @@ def _cell(lines: Lines) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     except ValueError:
         factors = np.empty(0)
     if factors.size not in (1, 3) or not np.isfinite(factors).all() or 0.0 in factors or factors[1:].min(initial=1) < 0:
-        raise ValueError(f"line {lines.number}: expected one or three scale factors, got {line.strip()[:60]!r}")
+        raise ValueError(f"line {lines.number}: expected one or three scale factors, got {quoted(line)}")
     cell = np.array([lines.floats(3, "a lattice vector") for _ in range(3)])
     if volume(cell) == 0.0:
         raise ValueError("the three lattice vectors span no volume")
@@ -120,22 +120,21 @@ def _symbols(lines: Lines) -> list[str]:
     names = line.split()
     if names and all(name.isdigit() for name in names):
         raise ValueError(
-            f"line {lines.number} holds counts ({line.strip()[:60]!r}) where element symbols are expected: the header "
+            f"line {lines.number} holds counts ({quoted(line)}) where element symbols are expected: the header "
             "is VASP 4's; insert a line with the symbols of the elements above it"
         )
     symbols = [re.split(r"[_/]", name)[0] for name in names]  # "Ni_pv", "O/1a2b3c": which POTCAR it was
     unknown = [name for name, symbol in zip(names, symbols, strict=True) if symbol not in atomic_numbers]
     if unknown or not names:
-        raise ValueError(f"line {lines.number}: expected element symbols, got {line.strip()[:60]!r}")
+        raise ValueError(f"line {lines.number}: expected element symbols, got {quoted(line)}")
     line = lines.next("the number of atoms of each element")
     counts = line.split()
     if len(counts) != len(symbols) or not all(count.isdigit() for count in counts):
         raise ValueError(
-            f"line {lines.number}: expected the number of atoms of each of {len(symbols)} elements, "
-            f"got {line.strip()[:60]!r}"
+            f"line {lines.number}: expected the number of atoms of each of {len(symbols)} elements, got {quoted(line)}"
         )
     if sum(map(int, counts)) > len(lines.text) // 6:  # "0 0 0\n" is the shortest line of an atom
-        raise ValueError(f"line {lines.number}: more atoms ({line.strip()[:60]!r}) than the file has lines")
+        raise ValueError(f"line {lines.number}: more atoms ({quoted(line)}) than the file has lines")
     return [symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(int(count))]
 
 
@@ -147,7 +146,7 @@ def _positions(
     if line[:1] in ("S", "s"):  # selective dynamics: flags follow the positions
         line = lines.next('"Direct" or "Cartesian"').strip()
     if line[:1] not in tuple("DdCcKk"):
-        raise ValueError(f'line {lines.number}: expected "Direct" or "Cartesian", got {line[:60]!r}')
+        raise ValueError(f'line {lines.number}: expected "Direct" or "Cartesian", got {quoted(line)}')
     rows = [lines.floats(3, "the position of an atom", words_after=True) for _ in range(n_atoms)]
     positions = np.array(rows).reshape(n_atoms, 3)
     return positions @ cell if line[:1] in ("D", "d") else positions * scale
@@ -195,7 +194,7 @@ def _split_moments(text: bytes, n_atoms: int) -> tuple[str, str]:
     moments = rest.split()
     if moments and not (len(moments) == n_atoms and all(map(_MOMENT.fullmatch, moments))):
         raise ValueError(
-            f"augmentation occupancies: behind them, {rest.strip()[:60]!r} is neither the line with the grid nor a "
+            f"augmentation occupancies: behind them, {quoted(rest)} is neither the line with the grid nor a "
             f"magnetic moment for each of {n_atoms} atoms"
         )
     return occupancies, rest if moments else ""

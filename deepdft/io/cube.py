@@ -20,7 +20,7 @@ from deepdft.density import DensityGrid
 from deepdft.io.decimals import format_values
 from deepdft.io.errors import DensityFormatError
 from deepdft.io.numbers import parse_values
-from deepdft.io.text import Lines, join_mark, mark_pbc, pbc_mark, split_mark
+from deepdft.io.text import Lines, join_mark, mark_pbc, pbc_mark, quoted, split_mark
 from deepdft.units import BOHR, BOHR3
 
 __all__ = ["cube_header", "cube_values", "format_cube", "parse_cube"]
@@ -78,7 +78,7 @@ def _check_loops(line: str) -> None:
     """Some programs name the order of the loops; other orders than the usual one exist in theory."""
     loops = re.findall(r"(?:OUTER|MIDDLE|INNER) LOOP: ?([XYZ])", line.upper())
     if loops and loops != ["X", "Y", "Z"]:
-        raise ValueError(f"the order of loops {line.strip()!r} is not supported, only X, Y, Z (z fastest)")
+        raise ValueError(f"the order of loops {quoted(line)} is not supported, only X, Y, Z (z fastest)")
 
 
 def _size(lines: Lines) -> tuple[int, NDArray[np.float64], int | None]:
@@ -87,7 +87,7 @@ def _size(lines: Lines) -> tuple[int, NDArray[np.float64], int | None]:
     line = lines.next(expected)
     match = re.fullmatch(r"\s*(-?\d+)\s+(\S+)\s+(\S+)\s+(\S+)(?:\s+([1-9]\d*))?\s*", line)
     if match is None:
-        raise ValueError(f"line {lines.number}: expected {expected}, got {line.strip()[:60]!r}")
+        raise ValueError(f"line {lines.number}: expected {expected}, got {quoted(line)}")
     origin = Lines(" ".join(match.group(2, 3, 4)).encode()).floats(3, "an origin")
     return int(match[1]), np.array(origin), int(match[5]) if match[5] else None
 
@@ -121,9 +121,7 @@ def _orbitals(lines: Lines, n_fields: int | None) -> list[str]:
         line = lines.next("the numbers of orbitals")
         words.extend(line.split())
         if not words or not all(re.fullmatch(r"-?\d+", word) for word in words) or int(words[0]) < 1:
-            raise ValueError(
-                f"line {lines.number}: expected a count and numbers of orbitals, got {line.strip()[:60]!r}"
-            )
+            raise ValueError(f"line {lines.number}: expected a count and numbers of orbitals, got {quoted(line)}")
     if len(words) != int(words[0]) + 1 or n_fields not in (None, 1, int(words[0])):
         raise ValueError(f"line {lines.number}: {len(words) - 1} numbers of orbitals, expected {n_fields or words[0]}")
     return [f"orbital_{word}" for word in words[1:]]

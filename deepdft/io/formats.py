@@ -13,12 +13,14 @@ from deepdft.io.cube import format_cube, parse_cube
 from deepdft.io.errors import DensityFormatError
 from deepdft.io.hdf5 import format_hdf5, parse_hdf5
 
-__all__ = ["format_of", "parse_density", "serialise"]
+__all__ = ["format_of", "parse_density", "refuse_zip", "serialise", "vasp_kind"]
 
 _SUFFIXES = {".cube": "cube", ".cub": "cube", ".chgcar": "chgcar", ".vasp": "chgcar", ".h5": "h5", ".hdf5": "h5"}
-_CHGCAR_NAME = re.compile(r"(CHG|CHGCAR|AECCAR\d|PARCHG)([._-].*|\d*)")
-_OTHER_SUFFIXES = {".json", ".txt", ".md", ".png", ".py", ".csv", ".yaml", ".log", ".part", ".xml"}
+_CHGCAR_NAME = re.compile(r"(CHG|CHGCAR|AECCAR\d|PARCHG)([._-].*|\d*)", re.IGNORECASE)
+_OTHER_SUFFIXES = {".json", ".txt", ".md", ".png", ".py", ".csv", ".yaml", ".log", ".part", ".xml", ".sh", ".ipynb"}
+_PACKED_SUFFIXES = {".tar", ".zip", ".bz2", ".xz", ".zst"}
 _PARSERS = {"chgcar": parse_chgcar, "cube": parse_cube, "h5": parse_hdf5}
+_ZIP_MAGIC = b"PK\x03\x04"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _VECTOR = rb"[ \t]+[-+.\dEeDd]+" * 3
 _CUBE = re.compile(
@@ -35,7 +37,18 @@ def format_of(name: str) -> str | None:
     suffix = PurePosixPath(base).suffix.lower()
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
-    return "chgcar" if _CHGCAR_NAME.fullmatch(base) and suffix not in _OTHER_SUFFIXES else None
+    return "chgcar" if _CHGCAR_NAME.fullmatch(base) and suffix not in _OTHER_SUFFIXES | _PACKED_SUFFIXES else None
+
+
+def vasp_kind(name: str) -> str | None:
+    """Which of VASP's files one is by its name: "CHGCAR", "CHG", "AECCAR0", "PARCHG", or None."""
+    if format_of(name) != "chgcar":
+        return None
+    base = PurePosixPath(split_compression(str(name))[0]).name
+    if base.lower().endswith(".chgcar"):  # CHG-1.CHGCAR: what is before it is a name of the user's
+        return "CHGCAR"
+    match = _CHGCAR_NAME.fullmatch(base)
+    return match[1].upper() if match else None
 
 
 def _format_by_content(data: bytes) -> str | None:
@@ -44,6 +57,18 @@ def _format_by_content(data: bytes) -> str | None:
     if _CUBE.match(data):
         return "cube"
     return "chgcar" if _CHGCAR.match(data) else None
+
+
+def refuse_zip(beginning: bytes, name: str) -> None:
+    """Refuse a zip archive, by its first bytes.
+
+    Raises:
+        DensityFormatError: if it is one, with the remedy.
+    """
+    if beginning.startswith(_ZIP_MAGIC):
+        raise DensityFormatError(
+            f"{name}: zip archives are not read; unpack it, or pack its files as an uncompressed tar"
+        )
 
 
 def parse_density(data: bytes, name: str, *, pbc: bool | None = None) -> DensityGrid:
@@ -59,6 +84,7 @@ def parse_density(data: bytes, name: str, *, pbc: bool | None = None) -> Density
         DensityFormatError: if the file is damaged or of an unknown format.
     """
     data = decompress(data, name)
+    refuse_zip(data, name)
     if not data.strip():
         raise DensityFormatError(f"{name}: the file is empty")
     found = format_of(name) or _format_by_content(data)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.io.columns import parse_columns
+from deepdft.io.text import quoted
 
 __all__ = ["parse_values"]
 
@@ -76,7 +77,7 @@ def _parse_free(block: bytes, n_values: int, n_runs: int) -> NDArray[np.float64]
         block = repair(block)
         values = _tokens(block)
     if values is None:
-        raise ValueError(f"{_first_bad_token(block)!r} is not a number")
+        raise ValueError(f"{quoted(_first_bad_token(block), 40)} is not a number")
     if values.size != n_values:
         less = "fewer: it is truncated or a blank was lost" if values.size < n_values else "more"
         raise ValueError(f"expected {n_values} values, found {values.size}, {less}")
@@ -106,13 +107,13 @@ def repair(block: bytes) -> bytes:
     return _GLUED_MINUS.sub(rb"\1 -", block)
 
 
-def _first_bad_token(block: bytes) -> str:
+def _first_bad_token(block: bytes) -> bytes:
     for token in block.split():
         try:
             float(token)
         except ValueError:
-            return token[:40].decode("ascii", "replace")
-    return block[:40].decode("ascii", "replace")  # pragma: no cover - numpy and Python agree on what a number is
+            return token
+    return block  # pragma: no cover - numpy and Python agree on what a number is
 
 
 def _check_form(block: bytes, n_values: int, n_runs: int) -> None:
@@ -129,11 +130,11 @@ def _check_form(block: bytes, n_values: int, n_runs: int) -> None:
     last = lines[-1].split()[-1]
     exponents = lines[0].upper().count(b"E") == len(lines[0].split())
     if exponents and b"E" not in last.upper() and not block[-1:].isspace():
-        raise ValueError(f"the last number {last.decode('ascii', 'replace')!r} has no exponent: the text is truncated")
+        raise ValueError(f"the last number {quoted(last)} has no exponent: the text is truncated")
     odd = [token for line in lines[1:] for token in line.split() if not _has_form(token, usual)]
     if odd and len(odd) <= max(1, n_values // 100):
         raise ValueError(
-            f"{odd[0].decode('ascii', 'replace')!r} differs in form from the other numbers (with {usual} digits each): "
+            f"{quoted(odd[0])} differs in form from the other numbers (with {usual} digits each): "
             "a character was lost or added"
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["Lines", "join_mark", "mark_floats", "mark_pbc", "pbc_mark", "split_mark"]
+__all__ = ["Lines", "is_text", "join_mark", "mark_floats", "mark_pbc", "pbc_mark", "quoted", "split_mark"]
 
 _MARK = re.compile(r"\s*\[deepdft((?: \w+=[^\s\]]*)*)\]")
 
@@ -51,8 +51,21 @@ class Lines:
             values = []
         rest = fields[n:]
         if len(values) < n or (rest and not (words_after and rest[0].isalpha())):
-            raise ValueError(f"line {self.number}: expected {expected}, got {line.strip()[:60]!r}")
+            raise ValueError(f"line {self.number}: expected {expected}, got {quoted(line)}")
         return values
+
+
+def quoted(text: str | bytes, length: int = 60) -> str:
+    """The beginning of a text in quotation marks, for messages; of bytes that are no text, that they are none."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    beginning = text.strip()[:length]
+    return repr(beginning) if is_text(beginning) else "bytes that are no text"
+
+
+def is_text(decoded: str) -> bool:
+    """Whether all bytes could be decoded, to something that can be printed."""
+    return "\ufffd" not in decoded and all(letter.isprintable() or letter in "\t\r\n" for letter in decoded)
 
 
 def _float(text: str) -> float:
@@ -90,7 +103,7 @@ def mark_floats(mark: dict[str, str], key: str) -> list[float] | None:
     except ValueError:
         values = []
     if len(values) != 3:
-        raise ValueError(f"{key}={mark[key]!r} in the comment line should be three numbers")
+        raise ValueError(f"{key}={quoted(mark[key])} in the comment line should be three numbers")
     return values
 
 
@@ -99,7 +112,7 @@ def mark_pbc(mark: dict[str, str]) -> list[bool] | None:
     if "pbc" not in mark:
         return None
     if not re.fullmatch("[TF]{3}", mark["pbc"]):
-        raise ValueError(f"pbc={mark['pbc']!r} in the comment line should be three letters T or F")
+        raise ValueError(f"pbc={quoted(mark['pbc'])} in the comment line should be three letters T or F")
     return [letter == "T" for letter in mark["pbc"]]
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -161,6 +162,56 @@ def test_relative_paths_and_lists_are_read_from_where_the_user_stands(tmp_path: 
     assert "source=[b.CHGCAR,a.CHGCAR]" in store.index["command"]
 
 
+CELL = "1.0\n2 0 0\n0 2 0\n0 0 2\nH\n1\nDirect\n0 0 0\n\n1 1 2\n"
+
+
+def test_runs_of_vasp_are_one_density_each_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    for run_name in ("1", "2"):
+        (tmp_path / "runs" / run_name).mkdir(parents=True)
+        for name in ("CHGCAR", "AECCAR0", "AECCAR1", "CHG", "INCAR", ".hidden"):
+            (tmp_path / "runs" / run_name / name).write_text(f"{name}\n{CELL}1.0 1.0\n")
+    (tmp_path / "runs" / "1" / "\udcff").write_text("a name in another encoding")
+    result = run(*COMMAND, "source=runs", "output=out", "workers=1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert DensityStore(tmp_path / "out").names == ["1/CHGCAR", "2/CHGCAR"]
+    others = r"3 that are no CHGCAR or cube by name (1/INCAR, '1/\udcff', 2/INCAR)"
+    said = f"left out of the source: 6 beside a CHGCAR (1/AECCAR0, 1/AECCAR1, 1/CHG, …); {others}\n"
+    assert said in result.stdout
+    assert result.stderr == ""
+
+
+def test_densities_that_cannot_be_are_said_once_and_stored(tmp_path: Path) -> None:
+    for i in range(5):
+        (tmp_path / f"{i}.CHGCAR").write_text(f"{i}\n{CELL}{i}.0 {i}.0\n")
+    result = run(*COMMAND, "source=[0.CHGCAR,1.CHGCAR,2.CHGCAR,3.CHGCAR,4.CHGCAR]", "output=out", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith(
+        "warning: 4 of 5 densities have no electrons, or more than 1.05 × the sum of atomic numbers: "
+        "0 (0.00 of 1), 2 (2.00 of 1), 3 (3.00 of 1), …; they are in the store"
+    )
+    assert result.stderr.count("\n") == 1
+    assert "left out" not in result.stdout
+    assert DensityStore(tmp_path / "out").names == list("01234")
+
+
+def test_whether_structures_repeat_can_be_said(tmp_path: Path) -> None:
+    (tmp_path / "x.CHGCAR").write_text(f"x\n{CELL}1.0 1.0\n")
+    for pbc, expected in (("null", True), ("true", True), ("false", False)):
+        result = run(*COMMAND, "source=x.CHGCAR", f"output=out-{pbc}", f"pbc={pbc}", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert DensityStore(tmp_path / f"out-{pbc}").atoms(0).pbc.tolist() == [expected] * 3
+    result = run(*COMMAND, "source=x.CHGCAR", "output=out-false", cwd=tmp_path)
+    assert "out-false: already a store, of another source or with other settings" in result.stderr
+
+
+def test_a_zip_is_refused_in_one_line(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("x.CHGCAR", f"x\n{CELL}1.0 1.0\n")
+    result = run(*COMMAND, "source=x.zip", "output=out", cwd=tmp_path)
+    remedy = "unpack it, or pack its files as an uncompressed tar"
+    assert (result.returncode, result.stderr) == (1, f"error: x.zip: zip archives are not read; {remedy}\n")
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -172,6 +223,9 @@ def test_relative_paths_and_lists_are_read_from_where_the_user_stands(tmp_path: 
         (["source=x.tar", "output=out", "+colour=red"], "no option 'colour': --help explains them"),
         (["source=x.tar", "output=out", "compression=zip"], "compression=zip: expected one of none, bitshuffle, zfp"),
         (["source=x.tar", "output=out", "on_error=ignore"], "on_error=ignore: expected stop or skip"),
+        (["source=x.tar", "output=out", "pbc=yes"], "pbc=yes: expected true (repeats), false (a molecule) or null"),
+        (["source=x.tar", "output=out", "pbc=1"], "pbc=1: expected true"),
+        (["source=x.tar", "output=out", "pbc=[true,true,false]"], "pbc=[True, True, False]: expected true"),
         (["source=x.tar", "output=out", "split=s.json"], "s.json: there is no such split file"),
         (["source=[x.tar", "output=out"], "no viable alternative at input"),
     ],

@@ -20,11 +20,13 @@ import pytest
 import deepdft.data.convert
 from deepdft import bundled
 from deepdft.data.convert import DamagedMembersError, convert, store_split
-from deepdft.data.plan import make_plan
+from deepdft.data.electrons import doubtful, nuclear_charge
+from deepdft.data.plan import LeftOut, make_plan
 from deepdft.data.store import DensityStore
 from deepdft.data.store_folder import is_complete
 from deepdft.data.store_writer import Compression
 from deepdft.io import read_density
+from deepdft.units import BOHR
 
 
 def chgcar(seed: int, *, n: int = 6, values: str | None = None) -> str:
@@ -143,8 +145,93 @@ def test_names_that_repeat_are_told_apart_by_their_source(tmp_path: Path) -> Non
     one = make_tar(tmp_path / "one.tar", {"0.CHGCAR": chgcar(0).encode(), "1.CHGCAR": chgcar(1).encode()})
     two = make_tar(tmp_path / "two.tar", {"0.CHGCAR": chgcar(2).encode(), "2.CHGCAR": chgcar(3).encode()})
     assert convert(make_plan([one, two]), tmp_path / "store").names == ["one/0", "1", "two/0", "2"]
-    with pytest.raises(ValueError, match=r"2 structures .* e.g. 'one/0'; is a source given twice"):
+    with pytest.raises(ValueError, match=r"2 structures .* 'one/0' of .*one\.tar: 0\.CHGCAR and of .*one\.tar: 0\.CH"):
         make_plan([one, one])
+
+
+def test_two_files_of_one_name_are_both_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("CHGCAR", "CHGCAR.gz"):
+        (tmp_path / "run" / name).write_bytes(b"")
+    message = r"1 structures .* 'CHGCAR/run/CHGCAR' of /.*/run/CHGCAR and of /.*/run/CHGCAR\.gz; is a source given"
+    with pytest.raises(ValueError, match=message):
+        make_plan([tmp_path])
+
+
+def test_two_structures_of_one_name_are_named_with_their_stores(tmp_path: Path, source: Path) -> None:
+    stores = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        stores.append(convert(make_plan([source]), tmp_path / name / "store").root)
+    message = r"12 structures .* 'store/000000' of .*/a/store: 000000 and of .*/b/store: 000000; is a source given"
+    with pytest.raises(ValueError, match=message):
+        make_plan(stores)
+
+
+def test_files_that_are_left_out_are_told_apart(tmp_path: Path, source: Path) -> None:
+    run = tmp_path / "runs" / "1"
+    run.mkdir(parents=True)
+    for name in ("CHGCAR", "CHG", "AECCAR0", "INCAR", ".hidden"):
+        (run / name).write_text(chgcar(1))
+    tar = make_tar(tmp_path / "a.tar", {"0.CHGCAR": chgcar(0).encode(), "README": b"text", "./x/chg": b"text"})
+    plan = make_plan([tmp_path / "runs", tar])
+    assert plan.tasks[0].names == ["1/CHGCAR", "0", "x/chg"]
+    assert plan.left_out == LeftOut(["1/AECCAR0", "1/CHG"], ["1/INCAR", "README"])
+    assert make_plan([source]).left_out == LeftOut([], [])
+
+
+def cube(n_electrons: float = 1.0, unit: float = BOHR**3) -> str:
+    """A cube of hydrogen in a box of 4 Å with a constant density, whose values are divided by a wrong unit perhaps."""
+    side = 2.0 / BOHR
+    vectors = "".join(f"2 {x * side:.9f} {y * side:.9f} {z * side:.9f}\n" for x, y, z in np.eye(3))
+    return f"a\nb\n1 0 0 0\n{vectors}1 1 1 1 1\n" + f"{n_electrons / 64.0 * unit:.8E} " * 8 + "\n"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cubes_of_crystals_repeat_where_it_is_said(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "0.cube").write_text(cube())
+    (tmp_path / "1.CHGCAR").write_text(chgcar(1))
+    files = [tmp_path / "0.cube", tmp_path / "1.CHGCAR"]
+    for pbc, expected in ((None, [False, True]), (True, [True, True]), (False, [False, False])):
+        store = convert(make_plan(files, pbc=pbc, shard_size=1.0), tmp_path / f"{pbc}", workers=workers)
+        assert [store.atoms(i).pbc.tolist() for i in range(2)] == [[repeats] * 3 for repeats in expected]
+    again = convert(make_plan([store.root], pbc=True), tmp_path / "again")  # a store that was made without
+    assert again.atoms(0).pbc.all()
+    assert not store.atoms(0).pbc.any()
+
+
+def test_whether_structures_repeat_is_part_of_a_plan(tmp_path: Path, source: Path) -> None:
+    plans = [make_plan([source], pbc=pbc) for pbc in (None, True, False)]
+    assert len({plan.identity for plan in plans}) == 3
+    assert len({plan.purpose for plan in plans}) == 3
+    assert len({plan.tasks[0].identity for plan in plans}) == 3
+    convert(plans[0], tmp_path / "store")
+    with pytest.raises(ValueError, match="already a store, of another source or with other settings"):
+        convert(plans[1], tmp_path / "store")
+
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(plans[1], tmp_path / "begun", progress=stop)
+    with pytest.raises(ValueError, match="a conversion of another source, or with other settings, was begun here"):
+        convert(plans[0], tmp_path / "begun")
+
+
+def test_densities_with_impossible_electrons_are_found(tmp_path: Path) -> None:
+    texts = [cube(), cube(0.2), cube(unit=1.0), cube(1.04), cube(1.06), cube(0.0), cube(-1.0)]
+    for i, text in enumerate(texts):
+        (tmp_path / f"{i}.cube").write_text(text)
+    store = convert(make_plan([tmp_path / f"{i}.cube" for i in range(7)]), tmp_path / "store")
+    assert doubtful(store).tolist() == [2, 4, 5, 6]
+    assert store.n_electrons[2] == pytest.approx(1 / BOHR**3)
+
+
+@pytest.mark.parametrize(
+    ("formula", "charge"), [("H2O", 10), ("C6H6", 42), ("NiO2Li", 28 + 16 + 3), ("X2H", 1), ("", 0)]
+)
+def test_the_charge_of_nuclei_is_that_of_the_formula(formula: str, charge: int) -> None:
+    assert nuclear_charge(formula) == charge
 
 
 @pytest.mark.parametrize("compression", ["none", "bitshuffle", "zfp"])
@@ -264,6 +351,13 @@ def test_a_source_of_damaged_members_only_makes_no_store(tmp_path: Path) -> None
     source = make_tar(tmp_path / "a.tar", {"0.CHGCAR": b"nothing"})
     with pytest.raises(ValueError, match="there is no structure to make a store of"):
         convert(make_plan([source]), tmp_path / "store", skip_damaged=True)
+
+
+def test_a_conversion_that_made_nothing_leaves_its_folder_free(tmp_path: Path, source: Path) -> None:
+    damaged = make_tar(tmp_path / "a.tar", {"0.CHGCAR": b"nothing"})
+    with pytest.raises(DamagedMembersError):
+        convert(make_plan([damaged]), tmp_path / "store")
+    convert(make_plan([source]), tmp_path / "store").verify()
 
 
 def test_a_finished_store_is_left_alone(tmp_path: Path, source: Path) -> None:

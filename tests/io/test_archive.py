@@ -3,6 +3,7 @@
 import io
 import pickle
 import tarfile
+import zipfile
 from pathlib import Path
 
 import ase
@@ -11,6 +12,7 @@ import pytest
 
 from deepdft import DensityGrid
 from deepdft.io import DensityFormatError, members, read_density
+from deepdft.io.archive import contents
 from deepdft.io.formats import serialise
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -84,6 +86,9 @@ def test_a_list_names_tars_beside_it(tmp_path):
     (tmp_path / "all.txt").write_text("b.tar\nc.tar\n")
     with pytest.raises(FileNotFoundError, match=r"all\.txt: line 2 names 'c\.tar'"):
         members(tmp_path / "all.txt")
+    (tmp_path / "all.txt").write_bytes(b"b.tar\n\x1b[2J\xff\x00.tar\n")
+    with pytest.raises(DensityFormatError, match=r"all\.txt: line 2 is no text; expected names of tars"):
+        members(tmp_path / "all.txt")
 
 
 def test_a_folder_is_sorted_naturally_with_its_subfolders(tmp_path):
@@ -94,6 +99,55 @@ def test_a_folder_is_sorted_naturally_with_its_subfolders(tmp_path):
     found = members(tmp_path)
     assert [member.name for member in found] == ["in.CHGCAR.zz", "9.cube", "10.CHGCAR.zz", "CHGCAR", "sub/2.CHGCAR"]
     assert_is(found[0].read(), 1)
+
+
+RUNS = [
+    *("1/AECCAR0", "1/AECCAR1", "1/AECCAR2", "1/CHG", "1/CHGCAR", "1/INCAR", "1/PARCHG.0001.ALLK", "1/x.cube"),
+    *("2/CHG.gz", "2/chgcar.gz", "3/AECCAR0", "3/CHG", "4/.CHGCAR", "4/.git/HEAD", "4/CHG_1"),
+    *("CHG", "flat/CHGCAR", "flat/CHGCAR2", "flat/CHGCAR_1", "flat/CHG_2.CHGCAR", "flat/CHG_3"),
+]
+DENSITIES = [
+    *("1/CHGCAR", "1/x.cube", "2/chgcar.gz", "3/AECCAR0", "3/CHG", "4/CHG_1", "CHG"),
+    *("flat/CHGCAR", "flat/CHGCAR2", "flat/CHGCAR_1", "flat/CHG_2.CHGCAR"),
+]
+BESIDE = ["1/AECCAR0", "1/AECCAR1", "1/AECCAR2", "1/CHG", "1/PARCHG.0001.ALLK", "2/CHG.gz", "flat/CHG_3"]
+
+
+def write_runs(folder):
+    for name in RUNS:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content(RUNS.index(name), name) if name in DENSITIES + BESIDE else b"text")
+    return folder
+
+
+def test_beside_a_chgcar_the_other_densities_of_the_run_are_left_out(tmp_path):
+    found = contents(write_runs(tmp_path))
+    assert sorted(member.name for member in found.members) == DENSITIES
+    assert sorted(member.name for member in found.beside_chgcar) == BESIDE
+    assert [member.name for member in found.others] == ["1/INCAR"]
+    assert members(tmp_path) == found.members
+
+
+@pytest.mark.parametrize("top", ["", "./", "all/"])
+def test_runs_within_a_tar_are_told_apart_by_their_directories(tmp_path, top):
+    runs = write_runs(tmp_path / "runs")
+    found = contents(write_tar(tmp_path / "x.tar", {top + name: (runs / name).read_bytes() for name in RUNS}))
+    assert [member.name for member in found.members] == [top + name for name in DENSITIES]
+    assert [member.name for member in found.beside_chgcar] == [top + name for name in BESIDE]
+    assert [member.name for member in found.others] == [f"{top}1/INCAR"]
+
+
+def test_a_tar_has_directories_of_its_own(tmp_path):
+    write_tar(tmp_path / "x.tar", {"CHG": content(0, "CHG")})
+    (tmp_path / "CHGCAR").write_bytes(content(1, "CHGCAR"))
+    assert [member.name for member in members(tmp_path)] == ["CHGCAR", "CHG"]
+
+
+def test_what_is_left_out_is_still_read_by_its_name(tmp_path):
+    tar = write_tar(tmp_path / "run.tar", {name: content(k, name) for k, name in enumerate(("AECCAR0", "CHGCAR"))})
+    assert_is(read_density(tar), 1)
+    assert_is(read_density(tar, member="AECCAR0"), 0)
 
 
 def test_one_file_is_its_own_member(tmp_path):
@@ -157,6 +211,18 @@ def test_a_compressed_tar_under_another_name_is_an_error(tmp_path):
         tar.addfile(tarfile.TarInfo("a.cube"))
     with pytest.raises(DensityFormatError, match=r"x\.tar: not a whole uncompressed tar"):
         members(tmp_path / "x.tar")
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.cube", "nameless"])
+def test_a_zip_is_refused_with_the_remedy(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("x.cube", content(0, "x.cube"))
+    remedy = "zip archives are not read; unpack it, or pack its files as an uncompressed tar"
+    with pytest.raises(DensityFormatError, match=rf"{name}: {remedy}$"):
+        members(tmp_path / name)
+    (member,) = members(write_tar(tmp_path / "x.tar", {"in.cube": (tmp_path / name).read_bytes()}))
+    with pytest.raises(DensityFormatError, match=rf"x\.tar: in\.cube: {remedy}$"):
+        member.read()
 
 
 def test_nothing_to_read_is_an_error(tmp_path):

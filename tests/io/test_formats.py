@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import deepdft
 from deepdft import DensityGrid
 from deepdft.io import DensityFormatError, read_density, write_density
-from deepdft.io.formats import format_of, parse_density, serialise
+from deepdft.io.formats import format_of, parse_density, serialise, vasp_kind
+from deepdft.io.text import quoted
 
 NAMES = ["x.cube", "x.cube.gz", "CHGCAR", "x.CHGCAR.zz", "x.chgcar.lz4", "x.vasp", "x.h5", "x.h5.gz"]
 
@@ -63,12 +64,19 @@ def test_files_are_read_by_name_and_by_content(tmp_path, name):
         ("CHGCAR_000001", "chgcar"),
         ("CHGCAR2.lz4", "chgcar"),
         ("AECCAR0", "chgcar"),
+        ("chgcar", "chgcar"),
+        ("run/Chgcar.gz", "chgcar"),
+        ("aeccar2", "chgcar"),
         ("000001.CHGCAR.lz4", "chgcar"),
         ("x.chgcar.zz", "chgcar"),
         ("x.vasp", "chgcar"),
         ("x.h5", "h5"),
         ("CHGCAR.cube", "cube"),
         ("CHGCAR.json", None),
+        ("chgcar.sh", None),
+        ("CHGCAR.zip", None),
+        ("CHGCAR.tar.gz", None),
+        ("chgcars", None),
         ("CHGNET.md", None),
         ("x.tar", None),
         ("x.zz", None),
@@ -76,6 +84,26 @@ def test_files_are_read_by_name_and_by_content(tmp_path, name):
 )
 def test_names_tell_formats(name, expected):
     assert format_of(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("CHGCAR", "CHGCAR"),
+        ("run/chgcar_7.gz", "CHGCAR"),
+        ("CHGCAR.vasp", "CHGCAR"),
+        ("CHG", "CHG"),
+        ("chg.lz4", "CHG"),
+        ("AECCAR0", "AECCAR0"),
+        ("PARCHG.0001.ALLK", "PARCHG"),
+        ("CHG_1.CHGCAR.zz", "CHGCAR"),  # its suffix says what it is
+        ("CHG.cube", None),
+        ("x.vasp", None),
+        ("INCAR", None),
+    ],
+)
+def test_names_tell_the_files_of_vasp(name, expected):
+    assert vasp_kind(name) == expected
 
 
 @pytest.mark.parametrize("data", [b"", b"\n \n"])
@@ -90,6 +118,27 @@ def test_an_unknown_content_is_an_error(tmp_path, data):
     (tmp_path / "thing").write_bytes(data)
     with pytest.raises(DensityFormatError, match="thing: neither a CHGCAR, a cube nor an HDF5 file"):
         read_density(tmp_path / "thing")
+
+
+GARBAGE = b"\x1b[2J\x00\xff\x07\x9b"
+
+
+@pytest.mark.parametrize("name", ["x.cube", "CHGCAR"])
+def test_bytes_that_are_no_text_are_not_printed(name):
+    data = serialise(some_density(), name, "")
+    lines = data.splitlines(keepends=True)
+    for n in range(2, 30):  # behind the comments, at the beginning of a line or from there on
+        for damaged in ([*lines[:n], GARBAGE, *lines[n:]], [*lines[:n], GARBAGE * 9]):
+            with pytest.raises(DensityFormatError) as error:
+                parse_density(b"".join(damaged), name)
+            assert not any(letter in str(error.value) for letter in ("\\x", "[2J", "\x1b", "\ufffd"))
+
+
+def test_text_is_quoted_as_it_is():
+    assert quoted("  H  O\t") == "'H  O'"
+    assert quoted("Å and °".encode()) == "'Å and °'"
+    assert quoted("x" * 100) == repr("x" * 60)
+    assert quoted(GARBAGE) == quoted(GARBAGE.decode("latin-1")) == "bytes that are no text"
 
 
 @pytest.mark.parametrize("name", ["x.xyz", "density", "x.npy.gz"])
