@@ -10,6 +10,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from deepdft.cli.provenance import write_text
+from deepdft.cli.run_folder import named_folder
 from deepdft.training.resumable import moved
 
 __all__ = [
@@ -43,10 +44,10 @@ def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
     Raises:
         FileNotFoundError: if `resume=` names no run directory.
     """
-    run_dir = next((argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")), None)
-    if run_dir in (None, "", "null"):
+    run_dir = named_folder(arguments, "resume")
+    if run_dir is None:
         return list(arguments)
-    stored = Path(str(run_dir)) / OVERRIDES
+    stored = run_dir / OVERRIDES
     if not stored.is_file():
         raise FileNotFoundError(f"resume={run_dir}: not a run directory of deepdft-train (no {stored})")
     hydra = OmegaConf.load(stored.with_name("hydra.yaml")).hydra.overrides.hydra
