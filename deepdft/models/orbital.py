@@ -191,7 +191,7 @@ class Orbital(DensityModel):
 
     def _has_kernel(self, device: torch.device) -> bool:
         """Whether a GPU can decode in blocks: in single precision, by Triton, which is not everywhere."""
-        if self.basis.exponents.dtype != torch.float32 or find_spec("triton") is None:
+        if not self.basis.compiled or self.basis.exponents.dtype != torch.float32 or find_spec("triton") is None:
             return False
         from deepdft.nn.orbital_kernels import works_on
 

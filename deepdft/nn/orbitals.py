@@ -4,13 +4,14 @@ For one atom, the values of its functions at the points around it are a matrix (
 there are this matrix times the atom's coefficients (functions × orbitals). So edges are sorted by atom and cut into
 blocks of one atom each, and one batched product does all blocks. Narrow functions end close to the atom, where few
 of the edges are: functions that end at about the same distance share a shell, and each shell takes its own edges.
+On the CPU, where nothing but coefficients wants derivatives, compiled loops do the same without keeping anything per edge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -69,6 +70,9 @@ class OrbitalBasis(nn.Module):
         cutoff: largest reach, Å.
     """
 
+    compiled: ClassVar[bool] = True
+    """Whether compiled loops are of these R_n; a class with others, in its `_radial`, says False."""
+
     exponents: Tensor
     reaches: Tensor
     order_of: Tensor
@@ -114,15 +118,15 @@ class OrbitalBasis(nn.Module):
             positions: (n_atoms, 3) of the atoms, Å.
             probes: the points, with edges from all atoms within the cutoff.
         """
-        places = positions, probes.positions, probes.edge_shift
-        derivatives = torch.is_grad_enabled() and any(place.requires_grad for place in places)
-        if not derivatives and all(map(_single_on_cpu, places)):
+        fixed = positions, probes.positions, probes.edge_shift, self.exponents
+        derivatives = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in fixed)
+        if self.compiled and not derivatives and all(map(_single_on_cpu, fixed)):
             of_monomials = (self.monomials.T @ coefficients).to(positions.dtype)
             return _SumsAtEdges.apply(of_monomials, _Edges(self, positions, probes))
         return self._at_edges(coefficients, positions, probes)
 
     def _at_edges(self, coefficients: Tensor, positions: Tensor, probes: ProbeGraph) -> Tensor:
-        """`forward` in torch's words: on a GPU, in double precision, or where positions want derivatives."""
+        """`forward` in torch's words: on a GPU, in double precision, where positions or exponents want derivatives."""
         sender, by_atom = probes.edge_index[0].sort(stable=True)
         receiver = probes.edge_index[1].index_select(0, by_atom)
         vectors = probes.edge_vectors(positions).index_select(0, by_atom)  # (n_edges, 3)
@@ -229,7 +233,7 @@ class OrbitalBasis(nn.Module):
 
     def _radial_about(self, positions: Tensor, points: Tensor, shell: _Shell) -> Tensor:
         """R_n of a shell (n_positions, n_radial, n_points) about positions (n_positions, 3) at points (3, n_points)."""
-        if not _in_one_pass(points):
+        if not (self.compiled and _in_one_pass(points)):
             return self._radial(_squared_distances(positions, points)[:, None], shell)
         exponents = self.exponents[shell.radials]
         values = points.new_empty(len(positions), len(exponents), points.shape[1])

@@ -82,6 +82,7 @@ class SlaterBasis(OrbitalBasis):
     The cusp is rounded within 0.05 Å; the densities here are convolved with 0.1 Å and have none.
     """
 
+    compiled = False
     ROUNDED = 0.05  # Å
 
     def become(self) -> SlaterBasis:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from ase.build import molecule
 
-from deepdft.graph.batch import ProbeGraph
+from deepdft.graph.batch import ProbeGraph, Structures
+from deepdft.graph.blocks import compact_blocks
 from deepdft.graph.neighbors import atom_graph, structures_from_atoms
 from deepdft.models.orbital import Orbital
 from deepdft.nn.orbitals import OrbitalBasis, _with_harmonics
@@ -80,6 +81,41 @@ def test_compiled_sums_are_those_of_torch_and_so_are_their_derivatives(
     moved = replace(probes, positions=points.clone().requires_grad_())  # which compiled sums have no derivatives by
     (slope,) = torch.autograd.grad(functions(coefficients, atoms, moved).sum(), moved.positions)
     assert slope.shape == points.shape
+
+
+class Lorentzian(OrbitalBasis):
+    compiled = False
+
+    def _radial(self, squared: torch.Tensor, shell: object) -> torch.Tensor:
+        end = (1.0 - squared / shell.reach**2).clamp(min=0.0) ** 3
+        return end / (1.0 + self.exponents[shell.radials, None] * squared)
+
+
+def test_other_radial_functions_and_learned_exponents_are_not_taken_for_gaussians() -> None:
+    torch.manual_seed(0)
+    options = {"max_order": 1, "smallest_exponent": 0.3, "largest_exponent": 40.0, "cutoff": 4.0}
+    functions = Lorentzian(6, **options)
+    atoms, points = torch.rand(3, 3) * 2.0, torch.rand(40, 3) * 3.0
+    edges, coefficients = all_edges(3, points, atoms, 4.0), torch.randn(3, 6, 4, 2)
+    structure = Structures(
+        torch.ones(3, dtype=torch.int64),
+        atoms,
+        torch.zeros(3, dtype=torch.int64),
+        torch.zeros(1, 3, 3),
+        torch.zeros(1, 3) > 0,
+    )
+    with torch.no_grad():
+        found = functions(coefficients, atoms, edges)
+        (group,) = compact_blocks(structure, points, 4.0, largest=100)
+        in_blocks = torch.empty_like(found).index_copy(0, group.index, functions.in_blocks(coefficients, group))
+        exact = functions.double()(*(t.double() for t in (coefficients, atoms)), edges.to_dtype(torch.float64))
+    for values in (found, in_blocks):
+        assert (values - exact).abs().max() < 1e-5 * exact.abs().max()
+
+    gaussians = OrbitalBasis(6, **options)
+    gaussians.exponents.requires_grad_()
+    (slope,) = torch.autograd.grad(gaussians(coefficients, atoms, edges).sum(), gaussians.exponents)
+    assert slope.abs().min() > 0.0
 
 
 def test_shells_hold_all_radial_functions_and_leave_little_of_a_gaussian_outside() -> None:
