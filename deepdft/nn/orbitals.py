@@ -4,7 +4,7 @@ For one atom, the values of its functions at the points around it are a matrix (
 there are this matrix times the atom's coefficients (functions × orbitals). So edges are sorted by atom and cut into
 blocks of one atom each, and one batched product does all blocks. Narrow functions end close to the atom, where few
 of the edges are: functions that end at about the same distance share a shell, and each shell takes its own edges.
-On the CPU, where nothing but coefficients wants derivatives, compiled loops do the same without keeping anything per edge.
+On the CPU, where nothing but coefficients wants derivatives, compiled loops do the same and keep nothing per edge.
 """
 
 from __future__ import annotations
