@@ -38,6 +38,8 @@ MODELS = {
 LONG = MODELS | {
     "painn": [*PAINN, "optimizer.lr=1e-3", "model.baseline=superposition"],  # 2e-3 diverges after 2700 steps
 }
+NARROW = {"narrow": [*ORBITAL, "model.smallest_exponent=1.0"]}
+OF_SET = {"ec": NARROW, "nmc": NARROW}  # dense matter
 LONG_FROM = 12.0  # minutes of training
 ABLATIONS = {
     key: [*ORBITAL, *changes]
@@ -67,4 +69,6 @@ ABLATIONS = {
 }
 
 CRYSTAL_STEPS = 2000
-CRYSTALS = {key: ABLATIONS[key] for key in ("none", "no-products", "widest-0.25", "H-128")}
+CRYSTALS = {
+    key: ABLATIONS[key] for key in ("none", "no-products", "widest-0.25", "widest-1", "T-2", "cutoff-4", "H-128")
+}

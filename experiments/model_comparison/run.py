@@ -40,6 +40,7 @@ from models import (
     LONG,
     LONG_FROM,
     MODELS,
+    OF_SET,
     ORBITAL,
     SETS,
     SETTINGS,
@@ -188,12 +189,12 @@ def runs(part: str, stores: Path, minutes: float, work: Path, device: str) -> li
             for model, record in records.items()
             for count in (10, 20, 40)
         ]
-    found = []
+    found, models = [], LONG if minutes >= LONG_FROM or device == "gpu" else MODELS
     for name in SETS:
         if (stores / name / "index.json").is_file():
             found += [
                 Run(f"sets/{name}-{key}", stores / name, value, Length(minutes=minutes))
-                for key, value in (LONG if minutes >= LONG_FROM or device == "gpu" else MODELS).items()
+                for key, value in (models | OF_SET.get(name, {})).items()
             ]
     return found
 
