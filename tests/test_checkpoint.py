@@ -60,17 +60,19 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path, checkpoint: Checkpoint) 
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("made", "changed", "said"),
     [
-        ({"hidden_size": 16}, r"\d+ of another shape, such as \S+: \([\d, ]+\) in the file, \([\d, ]+\) in the model"),
-        ({"n_interactions": 2}, r"\d+ missing in the file, such as atom_steps\.0\."),
-        ({"n_interactions": 0}, r"\d+ not of the model, such as probe_steps\.0\."),
+        (
+            {},
+            {"hidden_size": 16},
+            r"\d+ of another shape, such as \S+: \([\d, ]+\) in the file, \([\d, ]+\) in the model",
+        ),
+        ({}, {"n_interactions": 2}, r"\d+ missing in the file, such as atom_steps\.0\."),
+        ({"n_interactions": 2}, {}, r"\d+ not of the model, such as atom_steps\.0\."),
     ],
 )
-def test_weights_that_do_not_fit_the_config_are_named(
-    tmp_path: Path, checkpoint: Checkpoint, changed: dict, said: str
-) -> None:
-    save_checkpoint(tmp_path / "wrong.ckpt", Checkpoint(checkpoint.model, CONFIG | changed))
+def test_weights_that_do_not_fit_the_config_are_named(tmp_path: Path, made: dict, changed: dict, said: str) -> None:
+    save_checkpoint(tmp_path / "wrong.ckpt", Checkpoint(build_model(CONFIG | made), CONFIG | changed))
     with pytest.raises(ValueError, match=r"wrong\.ckpt: the weights do not fit the model config: " + said) as caught:
         load_checkpoint(tmp_path / "wrong.ckpt")
     assert "\n" not in str(caught.value)

@@ -204,7 +204,7 @@ def test_a_sound_model_fails_nothing() -> None:
         (Crowded, {SLICES, BATCH, LONELY}),
         (Abrupt, {PROBE_CUTOFF}),
         (AbruptAtoms, {ATOM_CUTOFF}),
-        (Careless, {ANY_POINTS}),
+        (Careless, {ANY_POINTS, PRECISION}),
         (Undivided, {LONELY, PROBE_CUTOFF, ANY_POINTS}),
         (Detached, {DERIVATIVES}),
         (Coarse, {PRECISION}),
