@@ -4,6 +4,7 @@ import ase
 import numpy as np
 import pytest
 
+import deepdft
 from deepdft.density import DensityGrid, grid_points, volume
 
 CELL = np.array([[4.0, 0.0, 0.0], [2.5, 4.5, 0.3], [-1.0, 1.5, 5.0]])
@@ -55,3 +56,13 @@ def test_wrong_shapes_are_refused(values, options, message):
 def test_a_cell_without_volume_is_refused():
     with pytest.raises(ValueError, match="need a cell with a volume"):
         DensityGrid(np.zeros((2, 2, 2)), ase.Atoms("H", cell=[1.0, 1.0, 0.0]))
+
+
+def test_a_density_shows_itself_in_one_line():
+    density = DensityGrid(np.ones((2, 3, 4)), ATOMS, channels={"difference": np.zeros((2, 3, 4))})
+    electrons = abs(np.linalg.det(CELL))
+    assert repr(density) == f"DensityGrid(H, 2 × 3 × 4 points, {electrons:.4f} electrons, channels difference)"
+
+
+def test_the_package_lists_its_public_names():
+    assert {"Predictor", "read_density", "DensityGrid"} <= set(dir(deepdft))

@@ -7,13 +7,15 @@ which loops over a dozen orbitals do not.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.compiled import compiled, inlined, reassociated
 from deepdft.nn.elementary import exponential
 
-__all__ = ["add_orbitals", "fill_coefficient_derivatives"]
+__all__ = ["Basis", "Edges", "add_orbitals", "fill_coefficient_derivatives"]
 
 EDGES = 64
 """At a time (measured: 128 take as long, 256 longer)."""
@@ -24,48 +26,58 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
 
+class Basis(NamedTuple):
+    """Radial functions R_n = exp(-α r²) (1 - r²/reach²)³, and monomials M_j of x, y and z."""
+
+    exponents: Floats
+    """(n_radial,), α in Å⁻²."""
+    reaches: Floats
+    """(n_radial,) Å, equal within a shell and descending."""
+    shells: Indices
+    """(n_shells + 1,), where each begins among the radial functions."""
+    factors: Indices
+    """(n_monomials, 2): M_j is monomial number factors[j, 0] < j times coordinate factors[j, 1]; M_0 is 1."""
+
+
+class Edges(NamedTuple):
+    """From atoms to points."""
+
+    atom_positions: Floats
+    """(n_atoms, 3) Å."""
+    points: Floats
+    """(n_points, 3) Å."""
+    sender: Indices
+    """(n_edges,), the atom."""
+    receiver: Indices
+    """(n_edges,), the point."""
+    shift: Floats
+    """(n_edges, 3) Å, added to the atom's position."""
+
+
 @compiled
-def add_orbitals(
-    exponents: Floats,
-    reaches: Floats,
-    shells: Indices,
-    factors: Indices,
-    atom_positions: Floats,
-    points: Floats,
-    sender: Indices,
-    receiver: Indices,
-    shift: Floats,
-    coefficients: Floats,
-    orbitals: Floats,
-) -> None:
+def add_orbitals(basis: Basis, edges: Edges, coefficients: Floats, orbitals: Floats) -> None:
     """Σ_a,n,j c_anjk R_n(|r - a|) M_j(r - a) over the edges (a, r) is added to the values at r.
 
     Args:
-        exponents: (n_radial,), α of R_n = exp(-α r²) (1 - r²/reach²)³ in Å⁻².
-        reaches: (n_radial,) Å, equal within a shell and descending.
-        shells: (n_shells + 1,), where each begins among the radial functions.
-        factors: (n_monomials, 2): M_j is monomial number factors[j, 0] < j times coordinate factors[j, 1]; M_0 is 1.
-        atom_positions: (n_atoms, 3) Å.
-        points: (n_points, 3) Å.
-        sender: (n_edges,), the atom.
-        receiver: (n_edges,), the point.
-        shift: (n_edges, 3) Å, added to the atom's position.
+        basis: R_n and M_j.
+        edges: from a to r.
         coefficients: (n_atoms, n_radial, n_monomials, n_orbitals).
         orbitals: (n_points, n_orbitals), to which is added.
     """
-    first, by_atom = _by_atom(sender, len(atom_positions))
+    n_atoms, shells = len(edges.atom_positions), basis.shells
+    first, by_atom = _by_atom(edges.sender, n_atoms)
     vectors, probe = _room(first)
-    functions, of_atom = _matrices(shells, len(factors), orbitals.shape[1])
+    functions, of_atom = _matrices(shells, len(basis.factors), orbitals.shape[1])
     values = np.empty((orbitals.shape[1], EDGES), np.float32)
-    for a in range(len(atom_positions)):
-        n_near = _to_points(atom_positions, a, points, by_atom, first, receiver, shift, vectors, probe)
+    for a in range(n_atoms):
+        n_near = _to_points(edges, a, by_atom[first[a] : first[a + 1]], vectors, probe)
         for s in range(len(shells) - 1):
-            begin, end, reach = shells[s], shells[s + 1], reaches[shells[s]]
+            begin, end, reach = shells[s], shells[s + 1], basis.reaches[shells[s]]
             n_near = _within(reach, n_near, vectors, probe)
-            n_rows = _rows((end - begin) * len(factors))
+            n_rows = _rows((end - begin) * len(basis.factors))
             _take(coefficients, a, begin, end, of_atom)
             for start in range(0, n_near, EDGES):
-                _evaluate(exponents, reach, begin, end, factors, vectors, start, functions)
+                _evaluate(basis, begin, end, vectors, start, functions)
                 values[:] = 0.0
                 for j in range(0, n_rows, ROWS):
                     for k in range(len(values)):
@@ -83,33 +95,22 @@ def add_orbitals(
 
 
 @reassociated  # the sum over edges is made of several
-def fill_coefficient_derivatives(
-    exponents: Floats,
-    reaches: Floats,
-    shells: Indices,
-    factors: Indices,
-    atom_positions: Floats,
-    points: Floats,
-    sender: Indices,
-    receiver: Indices,
-    shift: Floats,
-    gradient: Floats,
-    by_coefficients: Floats,
-) -> None:
+def fill_coefficient_derivatives(basis: Basis, edges: Edges, gradient: Floats, by_coefficients: Floats) -> None:
     """The transposed sums: derivatives by coefficients are filled in, from those by orbitals (n_points, n_orbitals)."""
-    first, by_atom = _by_atom(sender, len(atom_positions))
+    n_atoms, shells = len(edges.atom_positions), basis.shells
+    first, by_atom = _by_atom(edges.sender, n_atoms)
     vectors, probe = _room(first)
-    functions, by_atoms = _matrices(shells, len(factors), gradient.shape[1])
+    functions, by_atoms = _matrices(shells, len(basis.factors), gradient.shape[1])
     at_edges = np.empty((gradient.shape[1], EDGES), np.float32)
-    for a in range(len(atom_positions)):
-        n_near = _to_points(atom_positions, a, points, by_atom, first, receiver, shift, vectors, probe)
+    for a in range(n_atoms):
+        n_near = _to_points(edges, a, by_atom[first[a] : first[a + 1]], vectors, probe)
         for s in range(len(shells) - 1):
-            begin, end, reach = shells[s], shells[s + 1], reaches[shells[s]]
+            begin, end, reach = shells[s], shells[s + 1], basis.reaches[shells[s]]
             n_near = _within(reach, n_near, vectors, probe)
-            n_rows = (end - begin) * len(factors)
+            n_rows = (end - begin) * len(basis.factors)
             by_atoms[:] = 0.0
             for start in range(0, n_near, EDGES):
-                _evaluate(exponents, reach, begin, end, factors, vectors, start, functions)
+                _evaluate(basis, begin, end, vectors, start, functions)
                 n_edges = min(EDGES, n_near - start)
                 at_edges[:, n_edges:] = 0.0
                 for e in range(n_edges):
@@ -165,28 +166,17 @@ def _matrices(shells: Indices, n_monomials: int, n_orbitals: int) -> tuple[Float
 
 
 @inlined
-def _to_points(
-    atom_positions: Floats,
-    a: int,
-    points: Floats,
-    by_atom: Indices,
-    first: Indices,
-    receiver: Indices,
-    shift: Floats,
-    vectors: Floats,
-    probe: Indices,
-) -> int:
+def _to_points(edges: Edges, a: int, of_atom: Indices, vectors: Floats, probe: Indices) -> int:
     """Fill in the vectors and points of an atom's edges, and return their number."""
-    n_edges = first[a + 1] - first[a]
-    for i in range(n_edges):
-        edge = by_atom[first[a] + i]
-        r = receiver[edge]
-        x = points[r, 0] - atom_positions[a, 0] - shift[edge, 0]
-        y = points[r, 1] - atom_positions[a, 1] - shift[edge, 1]
-        z = points[r, 2] - atom_positions[a, 2] - shift[edge, 2]
+    for i in range(len(of_atom)):
+        edge = of_atom[i]
+        r = edges.receiver[edge]
+        x = edges.points[r, 0] - edges.atom_positions[a, 0] - edges.shift[edge, 0]
+        y = edges.points[r, 1] - edges.atom_positions[a, 1] - edges.shift[edge, 1]
+        z = edges.points[r, 2] - edges.atom_positions[a, 2] - edges.shift[edge, 2]
         vectors[0, i], vectors[1, i], vectors[2, i], vectors[3, i] = x, y, z, x * x + y * y + z * z
         probe[i] = r
-    return n_edges
+    return len(of_atom)
 
 
 @inlined
@@ -203,20 +193,11 @@ def _within(reach: float, n_edges: int, vectors: Floats, probe: Indices) -> int:
 
 
 @inlined
-def _evaluate(
-    exponents: Floats,
-    reach: float,
-    begin: int,
-    end: int,
-    factors: Indices,
-    vectors: Floats,
-    start: int,
-    functions: Floats,
-) -> None:
+def _evaluate(basis: Basis, begin: int, end: int, vectors: Floats, start: int, functions: Floats) -> None:
     """R_n M_j of a shell at `EDGES` edges; what is left of them gets numbers too."""
-    n_monomials = len(factors)
+    n_monomials, factors, reach = len(basis.factors), basis.factors, basis.reaches[begin]
     for n in range(begin, end):
-        row, exponent = (n - begin) * n_monomials, exponents[n]
+        row, exponent = (n - begin) * n_monomials, basis.exponents[n]
         for e in range(EDGES):
             squared = vectors[3, start + e]
             left = max(np.float32(1.0) - squared / (reach * reach), np.float32(0.0))

@@ -10,19 +10,20 @@ On the CPU, where nothing but coefficients wants derivatives, compiled loops do 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepdft.graph.batch import ProbeGraph, Structures
 from deepdft.graph.blocks import Block, Blocks
 from deepdft.graph.on_device import point_blocks
-from deepdft.nn import block_kernels, orbital_edge_kernels
+from deepdft.nn import block_kernels
 from deepdft.nn.arrays import arrays
+from deepdft.nn.orbital_edge_kernels import Basis
+from deepdft.nn.orbital_sums import sums_at_edges
+from deepdft.nn.shells import Shell, orthogonal, shells
 from deepdft.nn.spherical import (
     harmonics_as_monomials,
     monomial_factors,
@@ -33,10 +34,6 @@ from deepdft.nn.spherical import (
 
 __all__ = ["OrbitalBasis"]
 
-DECAY_AT_REACH = 10.0
-"""α reach²: a Gaussian has fallen to e⁻¹⁰ where it is cut, unless the model's cutoff comes first."""
-SHELL_RATIO = 2.0
-"""Radial functions whose reaches differ by less than this share a shell."""
 NARROW = 1.1
 """Å; harmonics about an atom as sums of those about a place some Å away are not exact enough within such a reach.
 
@@ -44,17 +41,6 @@ Measured with a shell that ends at 1.05 Å: 1e-6 of the largest density, and 1e-
 """
 LARGEST_BLOCK = 128
 """Edges of a block (measured on the CPU: 32 and 256 are slower)."""
-OVERLAP_RIDGE = 1e-3
-"""ε: combinations that the functions can hardly make are not blown up beyond ε^-½."""
-
-
-@dataclass(frozen=True)
-class _Shell:
-    """Consecutive radial functions that end at the same distance."""
-
-    radials: slice
-    reach: float
-    """Å."""
 
 
 class OrbitalBasis(nn.Module):
@@ -86,9 +72,9 @@ class OrbitalBasis(nn.Module):
         super().__init__()
         self.max_order = max_order
         exponents = np.geomspace(smallest_exponent, largest_exponent, n_radial)
-        self.shells = _shells(np.sqrt(DECAY_AT_REACH / exponents).clip(max=cutoff).tolist())
+        self.shells = shells(exponents, cutoff)
         reaches = np.concatenate([np.full(len(exponents[shell.radials]), shell.reach) for shell in self.shells])
-        mixing = np.stack([_orthogonal(exponents, reaches, order) for order in range(max_order + 1)])
+        mixing = np.stack([orthogonal(exponents, reaches, order) for order in range(max_order + 1)])
         monomials = harmonics_as_monomials(max_order).numpy()
         constants = {"exponents": exponents, "reaches": reaches, "mixing": mixing, "monomials": monomials}
         for name, values in constants.items():
@@ -122,8 +108,13 @@ class OrbitalBasis(nn.Module):
         derivatives = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in fixed)
         if self.compiled and not derivatives and all(map(_single_on_cpu, fixed)):
             of_monomials = (self.monomials.T @ coefficients).to(positions.dtype)
-            return _SumsAtEdges.apply(of_monomials, _Edges(self, positions, probes))
+            return sums_at_edges(of_monomials, Basis(*arrays(*self._constants())), positions, probes)
         return self._at_edges(coefficients, positions, probes)
+
+    def _constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What compiled sums take of this basis."""
+        begins = [*(shell.radials.start for shell in self.shells), len(self.exponents)]
+        return self.exponents, self.reaches, torch.tensor(begins), self.factors
 
     def _at_edges(self, coefficients: Tensor, positions: Tensor, probes: ProbeGraph) -> Tensor:
         """`forward` in torch's words: on a GPU, in double precision, where positions or exponents want derivatives."""
@@ -231,7 +222,7 @@ class OrbitalBasis(nn.Module):
         """R_n S_lm (n, n_functions, size), from R_n (n, n_radial, size) and the vectors (n, 3, size) from the atoms."""
         return (radial[:, :, None] * solid_harmonics(vectors, self.max_order, dim=1)[:, None]).flatten(1, 2)
 
-    def _radial_about(self, positions: Tensor, points: Tensor, shell: _Shell) -> Tensor:
+    def _radial_about(self, positions: Tensor, points: Tensor, shell: Shell) -> Tensor:
         """R_n of a shell (n_positions, n_radial, n_points) about positions (n_positions, 3) at points (3, n_points)."""
         if not (self.compiled and _in_one_pass(points)):
             return self._radial(_squared_distances(positions, points)[:, None], shell)
@@ -240,52 +231,10 @@ class OrbitalBasis(nn.Module):
         block_kernels.radial_functions(np.float32(shell.reach), *arrays(positions, points, exponents, values))
         return values
 
-    def _radial(self, squared: Tensor, shell: _Shell) -> Tensor:
+    def _radial(self, squared: Tensor, shell: Shell) -> Tensor:
         """R_n of a shell (n, n_radial, size), from r² (n, 1, size)."""
         end = (1.0 - squared / shell.reach**2).clamp(min=0.0) ** 3
         return torch.exp(-self.exponents[shell.radials, None] * squared) * end
-
-
-class _Edges:
-    """What compiled sums take of a basis, of its atoms and of the edges from them to points."""
-
-    def __init__(self, basis: OrbitalBasis, positions: Tensor, probes: ProbeGraph) -> None:
-        self.n_probes = probes.n_probes
-        begins = torch.tensor([*(shell.radials.start for shell in basis.shells), len(basis.exponents)])
-        of_basis = basis.exponents, basis.reaches, begins, basis.factors
-        self.arrays = arrays(*of_basis, positions, probes.positions, *probes.edge_index, probes.edge_shift)
-        self.shape = len(positions), len(basis.exponents), len(basis.factors)
-        """n_atoms, n_radial, n_monomials."""
-
-
-class _SumsAtEdges(torch.autograd.Function):
-    """Coefficients of R_n and monomials (n_atoms, n_radial, n_monomials, n_orbitals) → orbitals at the points."""
-
-    @staticmethod
-    def forward(ctx: Any, coefficients: Tensor, edges: _Edges) -> Tensor:
-        ctx.edges = edges
-        orbitals = coefficients.new_zeros(edges.n_probes, coefficients.shape[-1])
-        orbital_edge_kernels.add_orbitals(*edges.arrays, *arrays(coefficients, orbitals))
-        return orbitals
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _TransposedSumsAtEdges.apply(gradient, ctx.edges), None
-
-
-class _TransposedSumsAtEdges(torch.autograd.Function):
-    """Its derivative, which is linear too, and has the sums as its own."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, edges: _Edges) -> Tensor:
-        ctx.edges = edges
-        by_coefficients = gradient.new_empty(*edges.shape, gradient.shape[-1])
-        orbital_edge_kernels.fill_coefficient_derivatives(*edges.arrays, *arrays(gradient, by_coefficients))
-        return by_coefficients
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _SumsAtEdges.apply(gradient, ctx.edges), None
 
 
 def _single_on_cpu(tensor: Tensor) -> bool:
@@ -352,33 +301,3 @@ def _blocks(atom_of_edge: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
     edges = torch.arange(n_edges, device=device)
     places = edges + (first_place - first_edge).index_select(0, atom_of_edge)
     return atom, torch.full((len(atom) * size,), n_edges, device=device).index_copy(0, places, edges).view(-1, size)
-
-
-def _shells(reaches: list[float]) -> list[_Shell]:
-    """Cut descending reaches where they have fallen by the ratio; a shell ends at the largest of its reaches."""
-    shells, first = [], 0
-    for n in range(1, len(reaches) + 1):
-        if n == len(reaches) or reaches[n] * SHELL_RATIO <= reaches[first]:
-            shells.append(_Shell(slice(first, n), reaches[first]))
-            first = n
-    return shells
-
-
-def _orthogonal(exponents: NDArray[np.float64], reaches: NDArray[np.float64], order: int) -> NDArray[np.float64]:
-    """Combinations of r^l R_n, each close to one of them, that hardly overlap: Löwdin's (S + ε)^-½.
-
-    Their norms are between equal ones and those of functions with equal maxima (the geometric mean): narrow functions
-    matter at few points, but a lot there.
-
-    Returns:
-        (n_radial, n_radial) coefficients of R_n (rows) in the combinations (columns).
-    """
-    r = np.linspace(0.0, reaches.max(), 4001)[:, None]  # Å
-    functions = r**order * np.exp(-exponents * r**2) * (1.0 - r**2 / reaches**2).clip(min=0.0) ** 3
-    largest = functions.max(axis=0)
-    norms = np.linalg.norm(r * functions, axis=0)  # any unit
-    normalised = r * functions / norms
-    values, vectors = np.linalg.eigh(normalised.T @ normalised)
-    inverse_root = (vectors / np.sqrt(values + OVERLAP_RIDGE)) @ vectors.T
-    at_equal_maxima = norms / largest
-    return inverse_root / norms[:, None] * np.sqrt(at_equal_maxima * at_equal_maxima.mean())

@@ -14,7 +14,8 @@ from torch.nn.utils import parametrize
 
 from deepdft.models.base import N_ELEMENTS
 from deepdft.models.orbital import Orbital
-from deepdft.nn.orbitals import OVERLAP_RIDGE, OrbitalBasis
+from deepdft.nn.orbitals import OrbitalBasis
+from deepdft.nn.shells import OVERLAP_RIDGE
 
 
 class Exponential(nn.Module):

@@ -8,7 +8,7 @@ from ase.build import bulk, molecule
 from ase.io import write
 
 from deepdft.density import DensityGrid
-from deepdft.inference.structures import read_structures
+from deepdft.inference.structures import read_structures, total_charge
 from deepdft.io import write_density
 
 
@@ -116,3 +116,20 @@ def test_what_is_no_molecule_is_refused(smiles, message):
     pytest.importorskip("rdkit")
     with pytest.raises(ValueError, match=message):
         read_structures(smiles)
+
+
+@pytest.mark.parametrize(("smiles", "charge"), [("[OH-]", -1), ("C[NH3+]", 1), ("[NH3+]CC([O-])=O", 0)])
+def test_a_smiles_has_the_charge_it_says(smiles, charge):
+    pytest.importorskip("rdkit")
+    (atoms,) = read_structures(smiles)
+    assert total_charge(atoms) == charge
+
+
+def test_a_charge_in_a_file_counts_and_the_noise_of_fitted_charges_does_not():
+    water = molecule("H2O")
+    assert total_charge(water) == 0
+    water.set_initial_charges([-0.7, 0.34, 0.37])
+    assert total_charge(water) == 0
+    for charge, expected in ((2, 2), (-1.0, -1), ("unknown", 0), (np.nan, 0)):
+        water.info["charge"] = charge
+        assert total_charge(water) == expected

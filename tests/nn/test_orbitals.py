@@ -49,7 +49,7 @@ def test_orbitals_are_the_sums_over_atoms(n_probes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_order", "n_radial", "n_orbitals"), [(0, 1, 1), (1, 5, 2), (2, 7, 21), (3, 12, 13), (4, 3, 4)]
+    ("max_order", "n_radial", "n_orbitals"), [(0, 1, 1), (0, 6, 2), (1, 5, 2), (2, 7, 21), (3, 12, 13), (4, 3, 4)]
 )
 @pytest.mark.parametrize(("n_atoms", "n_probes"), [(1, 0), (3, 1), (5, 700)])
 def test_compiled_sums_are_those_of_torch_and_so_are_their_derivatives(

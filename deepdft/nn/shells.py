@@ -1,0 +1,62 @@
+"""Radial functions of orbitals: where Gaussians end, which end together, and combinations that hardly overlap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["OVERLAP_RIDGE", "Shell", "orthogonal", "shells"]
+
+DECAY_AT_REACH = 10.0
+"""α reach²: a Gaussian has fallen to e⁻¹⁰ where it is cut, unless the model's cutoff comes first."""
+SHELL_RATIO = 2.0
+"""Radial functions whose reaches differ by less than this share a shell."""
+OVERLAP_RIDGE = 1e-3
+"""ε: combinations that the functions can hardly make are not blown up beyond ε^-½."""
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Consecutive radial functions that end at the same distance."""
+
+    radials: slice
+    reach: float
+    """Å."""
+
+
+def shells(exponents: NDArray[np.float64], cutoff: float) -> list[Shell]:
+    """Cut Gaussians where their reach has fallen by the ratio; a shell ends at the largest of its reaches.
+
+    Args:
+        exponents: (n_radial,), α in Å⁻², ascending.
+        cutoff: largest reach, Å.
+    """
+    reaches = np.sqrt(DECAY_AT_REACH / exponents).clip(max=cutoff).tolist()
+    found, first = [], 0
+    for n in range(1, len(reaches) + 1):
+        if n == len(reaches) or reaches[n] * SHELL_RATIO <= reaches[first]:
+            found.append(Shell(slice(first, n), reaches[first]))
+            first = n
+    return found
+
+
+def orthogonal(exponents: NDArray[np.float64], reaches: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    """Combinations of r^l R_n, each close to one of them, that hardly overlap: Löwdin's (S + ε)^-½.
+
+    Their norms are between equal ones and those of functions with equal maxima (the geometric mean): narrow functions
+    matter at few points, but a lot there.
+
+    Returns:
+        (n_radial, n_radial) coefficients of R_n (rows) in the combinations (columns).
+    """
+    r = np.linspace(0.0, reaches.max(), 4001)[:, None]  # Å
+    functions = r**order * np.exp(-exponents * r**2) * (1.0 - r**2 / reaches**2).clip(min=0.0) ** 3
+    largest = functions.max(axis=0)
+    norms = np.linalg.norm(r * functions, axis=0)  # any unit
+    normalised = r * functions / norms
+    values, vectors = np.linalg.eigh(normalised.T @ normalised)
+    inverse_root = (vectors / np.sqrt(values + OVERLAP_RIDGE)) @ vectors.T
+    at_equal_maxima = norms / largest
+    return inverse_root / norms[:, None] * np.sqrt(at_equal_maxima * at_equal_maxima.mean())
