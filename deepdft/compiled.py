@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
+from numba.core.event import Event, Listener, install_listener
 
-__all__ = ["compiled", "inlined", "reassociated"]
+__all__ = ["announced", "compiled", "inlined", "reassociated"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,3 +51,26 @@ def _compiled(kernel: F, options: dict[str, Any]) -> F:
 def inlined(part: F) -> F:
     """A part of compiled functions, put into its place before they are compiled: a call with arrays takes 0.1 µs."""
     return cast(F, numba.njit(inline="always", **OPTIONS)(part))
+
+
+class _First(Listener):
+    """Calls a function when something is compiled for the first time; what comes from the disk does not count."""
+
+    def __init__(self, say: Callable[[], None]) -> None:
+        self.say = say
+        self.said = False
+
+    def on_start(self, event: Event) -> None:
+        if not self.said:
+            self.said = True
+            self.say()
+
+    def on_end(self, event: Event) -> None:
+        """It is said before."""
+
+
+@contextmanager
+def announced(say: Callable[[], None]) -> Iterator[None]:
+    """Call a function before the first compilation in this context: it takes some seconds, which need a reason."""
+    with install_listener("numba:compile", _First(say)):
+        yield

@@ -21,9 +21,17 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import deepdft
 from deepdft.cli import resolvers
-from deepdft.cli.options import explained_groups, explained_options, no_such_option, option_names, refuse_unknown
+from deepdft.cli.options import (
+    explained_groups,
+    explained_options,
+    no_such_option,
+    option_names,
+    refuse_null,
+    refuse_unknown,
+)
 from deepdft.cli.precision import matmul_precision
 from deepdft.cli.provenance import versions
+from deepdft.compiled import announced
 
 __all__ = ["config_directory", "hydra_command", "one_line", "one_line_errors"]
 
@@ -74,8 +82,10 @@ def hydra_command(
             def run_task(cfg: DictConfig) -> Any:
                 try:
                     refuse_unknown(cfg, HydraConfig.get().overrides.task, names)
+                    refuse_null(cfg, file)
                     # processes that the task starts see the user's environment
-                    with _full_error(asked), matmul_precision(cfg.get("matmul_precision", "highest")):
+                    precision = cfg.get("matmul_precision", "highest")
+                    with _full_error(asked), matmul_precision(precision), announced(_say_compiling):
                         return task(cfg)
                 except Exception as error:
                     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -83,7 +93,8 @@ def hydra_command(
                     failures.append(error)  # past Hydra, which would print it in its own way
                     return None
 
-            names = option_names(config_directory() / f"{name}.yaml")
+            file = config_directory() / f"{name}.yaml"
+            names = option_names(file)
             main = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=name)
             try:
                 with _full_error("1"):
@@ -100,6 +111,10 @@ def hydra_command(
         return command
 
     return decorate
+
+
+def _say_compiling() -> None:
+    print("compiling for this machine, once: some seconds", file=sys.stderr, flush=True)
 
 
 def _with_version(command: Callable[[], None]) -> Callable[[], None]:

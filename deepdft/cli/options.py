@@ -16,6 +16,7 @@ __all__ = [
     "explained_options",
     "no_such_option",
     "option_names",
+    "refuse_null",
     "refuse_other_kinds",
     "refuse_unknown",
 ]
@@ -94,6 +95,23 @@ def refuse_unknown(cfg: DictConfig, added: Iterable[str], names: Iterable[str]) 
             raise ValueError(_no_such(key, known))
 
 
+def refuse_null(cfg: DictConfig, config: Path) -> None:
+    """Refuse null where there must be something: options that have no value in the command's YAML file.
+
+    Args:
+        cfg: the config, not resolved.
+        config: the YAML file.
+
+    Raises:
+        ValueError: if one is null.
+    """
+    content = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config)))
+    required = [key for key, value in content.items() if value == "???"]
+    for key in [*required, "data.root"]:
+        if _is_null(cfg, key):
+            raise ValueError(f"{key}=null: it is required; --help shows what it means")
+
+
 def refuse_other_kinds(
     cfg: DictConfig, *, numbers: Iterable[str] = (), counts: Iterable[str] = (), lists: Iterable[str] = ()
 ) -> None:
@@ -115,6 +133,15 @@ def refuse_other_kinds(
             if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
                 example = f", as {name}=[{value}]" if kind == "a list" else ""
                 raise ValueError(f"{name}={value}: expected {kind}{example}")
+
+
+def _is_null(cfg: DictConfig, key: str) -> bool:
+    """Whether a key is there and has a value, which is null."""
+    *groups, last = key.split(".")
+    node: Any = cfg
+    for name in groups:
+        node = node.get(name) or {}
+    return last in node and not OmegaConf.is_missing(node, last) and node[last] is None
 
 
 def _no_such(key: str, names: Iterable[str], group: str = "") -> str:

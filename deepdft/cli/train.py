@@ -286,10 +286,11 @@ def _fit(
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         exit_code = 0
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt(
-            f"deepdft-train resume={os.path.relpath(run_dir)} (from step {_last_step(run_dir)} of "
-            f"{trainer.global_step}: a checkpoint is written at every validation, trainer.val_check_interval)"
-        ) from stop
+        last, reached = _last_step(run_dir), trainer.global_step
+        where = f"after step {last}"
+        if last < reached:
+            where += f" of {reached}, the last validation"
+        raise KeyboardInterrupt(f"deepdft-train resume={os.path.relpath(run_dir)} ({where})") from stop
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish(exit_code=exit_code)

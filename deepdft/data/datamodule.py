@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -230,8 +231,14 @@ class DensityDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             multiprocessing_context="forkserver" if self.num_workers > 0 else None,
-            worker_init_fn=end_with_parent,
+            worker_init_fn=_begin_worker,
             pin_memory=torch.cuda.is_available(),
             **sampling,
         )
         return loader
+
+
+def _begin_worker(worker: int) -> None:
+    """Ctrl-C, which a terminal sends to all processes, is for the one that trains: it ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(worker)

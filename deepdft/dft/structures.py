@@ -122,9 +122,9 @@ def entries_of_recipe(recipe: Recipe, folder: Path, *, progress: Callable[[int],
         write_text(path, "\n".join(made) + "\n")
     kind = type(recipe).__name__
     entries = []
-    for number, line in enumerate(made):
+    for line in made:
         content = json.loads(line)
-        entries.append(Entry(content.pop("name"), f"{kind} {number}", ase.Atoms(**content)))
+        entries.append(Entry(content.pop("name"), kind, ase.Atoms(**content)))
     return entries
 
 

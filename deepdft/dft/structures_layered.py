@@ -24,6 +24,7 @@ class LayeredOxides:
         max_vacancies: largest share of lithium that is left out; the number is drawn evenly from zero.
         rattle: standard deviation of random displacements in Å.
         seed: of the draws; structure `i` depends on the seed and `i` alone.
+        first: number of the first one, for a store that continues another.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -38,6 +39,7 @@ class LayeredOxides:
         max_vacancies: float = 0.5,
         rattle: float = 0.04,
         seed: int = 0,
+        first: int = 0,
     ) -> None:
         metals = {"Ni": 1.0, "Mn": 1.0, "Co": 1.0} if metals is None else metals
         unknown = sorted(set(metals) - set(LATTICE))
@@ -47,19 +49,23 @@ class LayeredOxides:
             raise ValueError(f"recipe.repeat={list(repeat)}: expected three numbers of 1 or more")
         if not 0 <= max_vacancies <= 1:
             raise ValueError(f"recipe.max_vacancies={max_vacancies}: a share of the lithium, 0 to 1")
+        if first < 0:
+            raise ValueError(f"recipe.first={first}: a number of a structure, 0 or more")
         self.count = count
         self.repeat = tuple(repeat)
         self.metals = dict(metals)
         self.max_vacancies = max_vacancies
         self.rattle = rattle
         self.seed = seed
+        self.first = first
 
     def __len__(self) -> int:
         """Number of structures."""
         return self.count
 
     def make(self, number: int) -> tuple[str, ase.Atoms]:
-        """Name and atoms of one of them."""
+        """Name and atoms of one of them; its number is counted from `first`."""
+        number += self.first
         rng = np.random.default_rng([self.seed, number])
         n_sites = int(np.prod(self.repeat))
         weights = np.array(list(self.metals.values())) / sum(self.metals.values())

@@ -43,6 +43,10 @@ class LiquidBoxes:
         timestep: fs.
         attempts: trajectories until a box is given up.
         seed: of packing and dynamics; box `i` depends on the seed and `i` alone.
+        first: number of the first one, for a store that continues another.
+
+    Raises:
+        ValueError: if the first number is negative.
     """
 
     def __init__(
@@ -57,7 +61,10 @@ class LiquidBoxes:
         timestep: float = 0.5,
         attempts: int = 5,
         seed: int = 0,
+        first: int = 0,
     ) -> None:
+        if first < 0:
+            raise ValueError(f"recipe.first={first}: a number of a box, 0 or more")
         self.count = count
         self.molecule = atoms_from_smiles(smiles)
         self.n_molecules = n_molecules
@@ -67,18 +74,20 @@ class LiquidBoxes:
         self.timestep = timestep
         self.attempts = attempts
         self.seed = seed
+        self.first = first
 
     def __len__(self) -> int:
         """Number of boxes."""
         return self.count
 
     def make(self, number: int) -> tuple[str, ase.Atoms]:
-        """Name and atoms of one of them.
+        """Name and atoms of one of them; its number is counted from `first`.
 
         Raises:
             ValueError: if the molecules did not stay whole in any attempt.
             ModuleNotFoundError: if tblite is not installed.
         """
+        number += self.first
         formula = self.molecule.get_chemical_formula()
         name = f"{self.n_molecules}-{formula}-{number:05d}"
         for attempt in range(self.attempts):

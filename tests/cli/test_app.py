@@ -196,6 +196,18 @@ def test_a_missing_value_is_named(call: Call, capsys: pytest.CaptureFixture[str]
     assert expect_line(capsys, failed).startswith("error: source=… is required")
 
 
+@pytest.mark.parametrize(
+    ("name", "given"), [("convert", "output"), ("convert", "source"), ("generate", "output"), ("train", "data.root")]
+)
+def test_null_is_refused_where_there_must_be_something(
+    call: Call, user: Path, name: str, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as failed:
+        call(lambda cfg: None, f"{given}=null", name=name)
+    assert expect_line(capsys, failed) == f"error: {given}=null: it is required; --help shows what it means\n"
+    call(lambda cfg: None, name=name)  # a task that does not read it
+
+
 def test_a_constructor_that_refuses_its_arguments_speaks_for_itself(
     call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

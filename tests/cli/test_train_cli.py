@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.plugins import MixedPrecision
@@ -25,6 +26,7 @@ from deepdft.data.store import DensityStore
 from deepdft.models.orbital import Orbital
 from deepdft.models.query import EncodedStructure
 from deepdft.training.module import DensityModule
+from tests.cli.processes import running, wait_until
 
 SMALL = [
     "trainer=cpu",
@@ -549,14 +551,47 @@ def test_a_gradient_that_is_no_number_stops_the_run(train, capfd: pytest.Capture
     assert "is not finite; lower optimizer.lr" in capfd.readouterr().err
 
 
-def test_ctrl_c_ends_with_130_and_how_to_go_on(tiny_store: Path) -> None:
-    process = subprocess.Popen(
-        command(tiny_store, "hydra.run.dir=run", "trainer.max_steps=100000"), stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 300
-    while not Path("run/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=120)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
+def test_an_interrupted_run_loses_no_step(train, tiny_store: Path, how: signal.Signals) -> None:
+    settings = ["hydra.run.dir=run", "trainer.max_steps=100000", "trainer.val_check_interval=50", "data.num_workers=1"]
+    with running(command(tiny_store, *settings), Path.cwd(), os.environ) as process:
+        wait_until(Path("run/checkpoints/last.ckpt").exists, process)
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)  # as a terminal does: to those that load data too
+        else:
+            process.send_signal(how)
+        _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
-    assert re.search(r"deepdft-train resume=run \(from step \d+ of \d+: a checkpoint is written at every", error)
+    said = re.search(r"interrupted; to go on: deepdft-train resume=run \(after step (\d+)\)\n", error)
+    assert said, error
+    reached = int(said[1])
+    assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] == reached
+
+    steps = reached + 55
+    train("resume=run", f"trainer.max_steps={steps}", "data.num_workers=0", settings=[])
+    train("hydra.run.dir=whole", f"trainer.max_steps={steps}", "trainer.val_check_interval=50")
+    assert same_weights("run", "whole")
+    assert metrics("run", "val/eps_mae", "train/loss") == metrics("whole", "val/eps_mae", "train/loss")
+
+
+class Slow(pl.Callback):
+    """Validation takes its time, and says when it has begun."""
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        Path("validating").touch()
+        time.sleep(60.0)
+
+
+def test_a_second_ctrl_c_ends_a_validation(tiny_store: Path) -> None:
+    slow = "+callbacks.slow._target_=tests.cli.test_train_cli.Slow"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    settings = ["hydra.run.dir=run", "trainer.num_sanity_val_steps=0", slow]
+    with running(command(tiny_store, *settings), Path.cwd(), environment) as process:
+        wait_until(Path("validating").exists, process)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.readline() == "stopping after this step or validation; Ctrl-C again stops at once\n"
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert "to go on: deepdft-train resume=run (after step 0 of 4, the last validation)" in error

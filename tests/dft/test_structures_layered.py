@@ -50,6 +50,8 @@ def test_structures_are_reproduced_by_seed_and_number() -> None:
     assert first.make(1)[1] == second.make(1)[1]
     assert first.make(1)[1] != LayeredOxides(count=5, seed=4).make(1)[1]
     assert len({first.make(i)[0] for i in range(5)}) == 5
+    continued = LayeredOxides(count=2, seed=3, first=3)
+    assert [continued.make(i) for i in range(2)] == [first.make(3), first.make(4)]
 
 
 def test_occupations_and_vacancies_vary_within_their_limits() -> None:

@@ -121,6 +121,7 @@ def test_a_box_is_reproduced_by_seed_and_number(boxes) -> None:
     assert str(atoms.symbols) == "H16C4"
     assert atoms == boxes().make(1)[1]
     assert atoms != boxes().make(0)[1]
+    assert boxes(first=1).make(0) == (name, atoms), "a store that continues another"
     assert (atoms.get_scaled_positions(wrap=False) >= 0).all()
     assert len(bonds(atoms)) == 16
 
@@ -128,6 +129,11 @@ def test_a_box_is_reproduced_by_seed_and_number(boxes) -> None:
 def test_a_box_whose_molecules_break_is_given_up(boxes) -> None:
     with pytest.raises(ValueError, match=r"4-CH4-00000: molecules broke in 2 trajectories at 300 K; lower"):
         boxes(steps=300, attempts=2).make(0)
+
+
+def test_boxes_are_counted_from_zero(boxes) -> None:
+    with pytest.raises(ValueError, match=r"recipe.first=-1: a number of a box"):
+        boxes(first=-1)
 
 
 def test_a_trajectory_with_tight_binding() -> None:
