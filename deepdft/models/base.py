@@ -39,9 +39,9 @@ def check_counts(**counts: int) -> None:
 class DensityModel(nn.Module, ABC):
     """Predicts the electron density at query points from the atoms around them.
 
-    A new model is one file with a subclass of this and one YAML that names it (`_target_`). Training,
-    prediction and evaluation use only `cutoff`, `encode` and `decode`. The argument name `baseline` is taken: that key
-    of its config puts any model on top of a superposition of atoms (`deepdft.models.baseline`).
+    A new model is one file with a subclass of this and one YAML that names it (`_target_`). Training, prediction and
+    evaluation use only `cutoff`, `probe_cutoff`, `encode` and `decode`. The argument name `baseline` is taken: that
+    key of its config puts any model on top of a superposition of atoms (`deepdft.models.baseline`).
     """
 
     def __init__(self, *, cutoff: float) -> None:
@@ -49,7 +49,9 @@ class DensityModel(nn.Module, ABC):
         if not cutoff > 0:
             raise ValueError(f"cutoff is a distance in Å above zero, got {cutoff}")
         self.cutoff = float(cutoff)
-        """Distance in Å below which atoms are joined by edges to other atoms and to probes."""
+        """Distance in Å below which atoms are joined by edges to other atoms."""
+        self.probe_cutoff = self.cutoff
+        """Distance in Å below which atoms are joined to probes; a model whose functions end earlier says so."""
         self.cutoff_value = 0.0
         """The weight an edge still has where it is cut, relative to a short edge; 0 for a smooth cutoff."""
 
@@ -75,7 +77,7 @@ class DensityModel(nn.Module, ABC):
             points: (n_points, 3) Å, also outside the cell.
         """
         which = torch.zeros(len(points), dtype=torch.int64, device=points.device)
-        probes = probe_graph(structures, points, which, self.cutoff)
+        probes = probe_graph(structures, points, which, self.probe_cutoff)
         parts = probes.parts(EDGES_AT_A_TIME.get(points.device.type, EDGES_AT_A_TIME["cpu"]))
         return torch.cat(in_parallel(lambda part: self.decode(states, part), parts, device=points.device))
 

@@ -74,5 +74,5 @@ class OnBaseline(DensityModel):
     @torch.no_grad()
     def _rest(self, batch: Batch) -> Tensor:
         """What the baseline leaves of the targets: (n_probes,) e/Å³."""
-        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.cutoff)
+        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.probe_cutoff)
         return batch.targets - self.baseline(atom_graph(batch.structures, self.cutoff), probes)

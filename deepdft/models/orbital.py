@@ -61,7 +61,7 @@ class Orbital(DensityModel):
         hidden_size: channels of the atoms' features of every order.
         n_interactions: rounds of messages between atoms.
         n_basis: functions that expand distances between atoms.
-        cutoff: length below which atoms and probes are joined to atoms, Å.
+        cutoff: length below which atoms are joined, and probes to atoms whose functions reach so far, Å.
         residual: False leaves out ρ_atoms and φ_0 and makes all w_k positive, and with them the density.
 
     Raises:
@@ -101,6 +101,7 @@ class Orbital(DensityModel):
             "cutoff": cutoff,
         }
         self.basis = OrbitalBasis(n_radial, max_order=max_order, **radial)
+        self.probe_cutoff = self.basis.reach
         self.baseline = Superposition(n_functions=n_radial, **radial).requires_grad_(False) if residual else None
         self.encoder = OrderEncoder(
             hidden_size=hidden_size,
@@ -162,7 +163,7 @@ class Orbital(DensityModel):
             return self._decode_on_gpu(states, structures, points)
         largest = max(64, NUMBERS_IN_CACHE // states.coefficients[0, 0].numel())
         n_threads = torch.get_num_threads()
-        groups = compact_blocks(structures, points, self.cutoff, largest=largest, least_groups=4 * n_threads)
+        groups = compact_blocks(structures, points, self.probe_cutoff, largest=largest, least_groups=4 * n_threads)
 
         def decode(group: Blocks) -> tuple[Tensor, Tensor]:
             return group.index, self._density(self.basis.in_blocks(states.coefficients, group))

@@ -122,7 +122,7 @@ class EncodedStructure:
         positions = self.structures.positions
         chosen = positions[torch.linspace(0, len(positions) - 1, min(len(positions), 64)).long()]
         structure = torch.zeros(len(chosen), dtype=torch.int64, device=positions.device)
-        edges = probe_graph(self.structures, chosen, structure, self.model.cutoff).edge_index
+        edges = probe_graph(self.structures, chosen, structure, self.model.probe_cutoff).edge_index
         return max(1.0, edges.shape[1] / len(chosen))
 
     @torch.no_grad()
@@ -166,7 +166,7 @@ class EncodedStructure:
         """Points (n, 3) in Å with the edges that reach them, in the model's precision on its device."""
         positions = torch.as_tensor(points).to(self.structures.positions)
         structure = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
-        return probe_graph(self.structures, positions, structure, self.model.cutoff)
+        return probe_graph(self.structures, positions, structure, self.model.probe_cutoff)
 
     def _decode(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         positions = torch.as_tensor(points).to(self.structures.positions)

@@ -54,6 +54,7 @@ class Superposition(DensityModel):
             largest_exponent=largest_exponent,
             cutoff=cutoff,
         )
+        self.probe_cutoff = self.basis.reach
         self.weights = nn.Embedding(N_ELEMENTS, n_functions)
         nn.init.zeros_(self.weights.weight)
 
@@ -91,7 +92,7 @@ class Superposition(DensityModel):
     def _matrix(self, batch: Batch, elements: Tensor) -> Tensor:
         """Functions summed over the atoms of each element: (n_probes, n_elements × n_functions) float64."""
         structures = batch.structures
-        probes = probe_graph(structures, batch.probe_positions, batch.probe_structure, self.cutoff)
+        probes = probe_graph(structures, batch.probe_positions, batch.probe_structure, self.probe_cutoff)
         own = (structures.numbers[:, None] == elements).to(structures.positions)  # (n_atoms, n_elements)
         one_each = torch.eye(self.weights.embedding_dim).to(own)  # (n_functions, n_functions)
         columns = (own[:, None, :, None] * one_each[:, None]).flatten(2)  # (n_atoms, n_functions, all columns)

@@ -82,6 +82,11 @@ class OrbitalBasis(nn.Module):
         self.register_buffer("order_of", torch.tensor(orders(max_order)), persistent=False)
         self.register_buffer("factors", monomial_factors(max_order), persistent=False)
 
+    @property
+    def reach(self) -> float:
+        """Å, beyond which all functions are zero."""
+        return self.shells[0].reach
+
     def mixed(self, amplitudes: Tensor) -> Tensor:
         """Coefficients of R_n S_lm from amplitudes of nearly orthogonal combinations of them.
 
@@ -199,7 +204,7 @@ class OrbitalBasis(nn.Module):
         """
         from deepdft.nn.orbital_kernels import BLOCK, density_of_blocks  # needs Triton, which is not everywhere
 
-        blocks = point_blocks(structures, points, self.shells[0].reach, size=BLOCK)
+        blocks = point_blocks(structures, points, self.reach, size=BLOCK)
         atoms, row = blocks.atom.unique(return_inverse=True)
         # in double precision, which neither autocast nor TF32 lowers
         near = coefficients.index_select(0, atoms).double()

@@ -69,7 +69,7 @@ def _in_pieces(encoded: EncodedStructure, points: Tensor, size: int) -> Tensor:
 
 def _densities(model: DensityModel, union: Structures, points: Tensor, which: Tensor) -> Tensor:
     with torch.no_grad():
-        return model(atom_graph(union, model.cutoff), probe_graph(union, points, which, model.cutoff))
+        return model(atom_graph(union, model.cutoff), probe_graph(union, points, which, model.probe_cutoff))
 
 
 def _by_weights(model: DensityModel, atoms: ase.Atoms, points: Array, device: str) -> Tensor:
@@ -79,7 +79,7 @@ def _by_weights(model: DensityModel, atoms: ase.Atoms, points: Array, device: st
         return torch.ones(1)
     union = structures_from_atoms([atoms], dtype=trained[0].dtype).to(device)
     positions, which = torch.from_numpy(points).to(union.positions), torch.zeros(len(points), dtype=torch.int64)
-    probes = probe_graph(union, positions, which.to(device), model.cutoff)
+    probes = probe_graph(union, positions, which.to(device), model.probe_cutoff)
     squares = model(atom_graph(union, model.cutoff), probes).square().sum()
     found = torch.autograd.grad(squares, trained, allow_unused=True)
     return torch.cat([one.flatten() for one in found if one is not None]).double().cpu()
@@ -176,7 +176,7 @@ class ModelContract(ABC):
         with torch.no_grad():
             states = model.encode(atom_graph(union, model.cutoff))
             parts = [
-                model.decode(states, probe_graph(union, part, zeros[: len(part)], model.cutoff))
+                model.decode(states, probe_graph(union, part, zeros[: len(part)], model.probe_cutoff))
                 for part in points.split([1, 5, 3])
             ]
         _assert_equal(torch.cat(parts), whole)
@@ -216,8 +216,9 @@ class ModelContract(ABC):
         def at(distances: list[float]) -> Tensor:
             return densities(model, [atom], [np.array([[d, 0.0, 0.0] for d in distances])])
 
-        before, after = at([model.cutoff - 1e-9, model.cutoff + 1e-9])
-        effect = (at(list(np.linspace(0.1, 0.9, 17) * model.cutoff)) - after).abs().max()
+        end = model.probe_cutoff
+        before, after = at([end - 1e-9, end + 1e-9])
+        effect = (at(list(np.linspace(0.1, 0.9, 17) * end)) - after).abs().max()
         self._small_jump(before, after, effect, model.cutoff_value)
 
     def test_the_density_is_smooth_where_an_atom_crosses_the_cutoff(self, model: DensityModel) -> None:
@@ -236,7 +237,7 @@ class ModelContract(ABC):
         """∇ρ by automatic differentiation, also for a probe on an atom."""
         union = structures_from_atoms([atoms], dtype=torch.float64)
         points = torch.from_numpy(_points(atoms, 4))[1:]
-        probes = probe_graph(union, points, torch.zeros(3, dtype=torch.int64), model.cutoff)
+        probes = probe_graph(union, points, torch.zeros(3, dtype=torch.int64), model.probe_cutoff)
         states = model.encode(atom_graph(union, model.cutoff))
 
         def density(positions: Tensor) -> Tensor:
@@ -244,7 +245,7 @@ class ModelContract(ABC):
 
         assert torch.autograd.gradcheck(density, points.requires_grad_(), eps=1e-5, atol=1e-6, rtol=1e-5)
         on_atom = torch.from_numpy(_points(atoms, 1)).requires_grad_()
-        probes = probe_graph(union, on_atom, torch.zeros(1, dtype=torch.int64), model.cutoff)
+        probes = probe_graph(union, on_atom, torch.zeros(1, dtype=torch.int64), model.probe_cutoff)
         (gradient,) = torch.autograd.grad(density(on_atom).sum(), on_atom)
         assert torch.isfinite(gradient).all()
 
@@ -278,7 +279,7 @@ class ModelContract(ABC):
         model.float()
         points, structure = torch.from_numpy(_points(atoms)).float(), torch.zeros(7, dtype=torch.int64)
         union = structures_from_atoms([atoms])
-        graphs = atom_graph(union, model.cutoff), probe_graph(union, points, structure, model.cutoff)
+        graphs = atom_graph(union, model.cutoff), probe_graph(union, points, structure, model.probe_cutoff)
         expected = model(*graphs)
         with torch.autocast("cpu", torch.bfloat16):
             found = model(*graphs).float()

@@ -69,7 +69,7 @@ class DensityModule(pl.LightningModule):
     def forward(self, batch: Batch) -> Tensor:
         """Density (n_probes,) in e/Å³ at the probes of a batch; edges are built on the batch's device."""
         atoms = atom_graph(batch.structures, self.model.cutoff)
-        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.model.cutoff)
+        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.model.probe_cutoff)
         return self.model(atoms, probes)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

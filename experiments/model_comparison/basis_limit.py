@@ -47,7 +47,7 @@ def fitted(model: Orbital, structures: Structures, density: DensityGrid) -> np.n
     for _ in range(STEPS):
         chosen = rng.choice(len(exact), POINTS, p=probability / probability.sum())
         weights = torch.from_numpy(1 / (len(exact) * probability[chosen])).float()
-        probes = probe_graph(structures, torch.from_numpy(points[chosen]).float(), one_structure, model.cutoff)
+        probes = probe_graph(structures, torch.from_numpy(points[chosen]).float(), one_structure, model.probe_cutoff)
         predicted = model.decode(states(), probes)
         loss = (weights * (predicted - torch.from_numpy(exact[chosen])).abs()).mean()
         optimizer.zero_grad()

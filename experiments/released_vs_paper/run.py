@@ -107,7 +107,7 @@ def check_hybrid() -> None:
         hybrid = Hybrid(**dict(zip(SWITCHES, switches, strict=True)), **sizes)
         structures = structures_from_atoms([water])
         points = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
-        probes = probe_graph(structures, points, torch.zeros(100, dtype=torch.long), hybrid.cutoff)
+        probes = probe_graph(structures, points, torch.zeros(100, dtype=torch.long), hybrid.probe_cutoff)
         graphs = atom_graph(structures, hybrid.cutoff), probes
         density = hybrid(*graphs)
         density.square().sum().backward()

@@ -59,7 +59,7 @@ def batch_of_free_atoms(factor: float = 1.0) -> Batch:
 
 
 def predicted(model: DensityModel, batch: Batch) -> torch.Tensor:
-    probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.cutoff)
+    probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.probe_cutoff)
     return model(atom_graph(batch.structures, model.cutoff), probes)
 
 
@@ -122,7 +122,7 @@ def test_a_model_is_prepared_with_what_the_baseline_leaves_as_numbers_of_order_o
 def test_the_density_is_the_atoms_plus_the_scaled_rest() -> None:
     model, batch = trained("schnet", "superposition"), batch_of_free_atoms()
     assert isinstance(model, OnBaseline)
-    probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.cutoff)
+    probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.probe_cutoff)
     atoms = atom_graph(batch.structures, model.cutoff)
     expected = batch.targets + 0.5 * model.model(atoms, probes)
     assert torch.allclose(model(atoms, probes), expected, atol=1e-6)

@@ -43,6 +43,11 @@ class TestPositiveOrbital(ModelContract):
         return random_model(residual=False, max_order=2, cutoff=4.0)
 
 
+class TestNarrowOrbital(ModelContract):
+    def make_model(self) -> Orbital:
+        return random_model(smallest_exponent=2.0)
+
+
 class TestOrderFour(ModelContract):
     def make_model(self) -> Orbital:
         return random_model(max_order=4, n_interactions=1)
@@ -118,7 +123,7 @@ def training_batch(n: int = 300) -> Batch:
 
 
 def predicted(model: Orbital, batch: Batch) -> torch.Tensor:
-    probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.cutoff)
+    probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.probe_cutoff)
     return model(atom_graph(batch.structures, model.cutoff), probes)
 
 
@@ -160,7 +165,7 @@ def test_second_derivatives_are_those_of_finite_differences_also_on_an_atom() ->
     model, atoms = random_model().double(), STRUCTURES["molecule"]
     union = structures_from_atoms([atoms], dtype=torch.float64)
     points = torch.from_numpy(np.stack([atoms.positions[0], atoms.positions[1] + 0.3]))
-    probes = probe_graph(union, points, torch.zeros(2, dtype=torch.long), model.cutoff)
+    probes = probe_graph(union, points, torch.zeros(2, dtype=torch.long), model.probe_cutoff)
     with torch.no_grad():
         states = model.encode(atom_graph(union, model.cutoff))
 
@@ -176,6 +181,21 @@ def test_second_derivatives_are_those_of_finite_differences_also_on_an_atom() ->
         numeric = (gradient(points + step) - gradient(points - step)).detach() / 2e-5  # (2, 3)
         exact = torch.stack([second[i, :, i, axis] for i in range(2)])
         assert torch.allclose(numeric, exact, rtol=1e-5, atol=1e-5 * exact.abs().max())
+
+
+def test_probes_have_edges_only_where_functions_reach() -> None:
+    torch.manual_seed(0)
+    model = random_model(smallest_exponent=1.6).double()
+    assert model.probe_cutoff == pytest.approx(2.5), "α r² = 10"
+    assert model.cutoff > 4.0
+    union = structures_from_atoms([STRUCTURES["molecule"]], dtype=torch.float64)
+    points = 3.0 * torch.randn(200, 3, dtype=torch.float64)
+    near, far = (probe_graph(union, points, torch.zeros(200, dtype=torch.long), r) for r in (2.5, model.cutoff))
+    assert near.edge_index.shape[1] < 0.5 * far.edge_index.shape[1]
+    with torch.no_grad():
+        states = model.encode(atom_graph(union, model.cutoff))
+        assert torch.allclose(model.decode(states, near), model.decode(states, far), rtol=1e-12, atol=0.0)
+    assert random_model(smallest_exponent=0.1).probe_cutoff == random_model().cutoff
 
 
 def test_an_odd_number_of_orbitals_is_refused() -> None:
@@ -205,7 +225,8 @@ def test_blocks_in_single_precision_are_edges_in_double(numbers_in_cache: int, m
 
     double = copy.deepcopy(model).double()
     union = structures_from_atoms([molecule("CH3CONH2")], dtype=torch.float64)
-    probes = probe_graph(union, torch.from_numpy(points), torch.zeros(len(points), dtype=torch.long), model.cutoff)
+    in_union = torch.zeros(len(points), dtype=torch.long)
+    probes = probe_graph(union, torch.from_numpy(points), in_union, model.probe_cutoff)
     with torch.no_grad():
         expected = double.decode(double.encode(atom_graph(union, model.cutoff)), probes).numpy()
     assert structures.positions.dtype == torch.float32

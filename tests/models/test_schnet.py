@@ -86,7 +86,7 @@ def test_every_weight_is_trained() -> None:
     model = SchNet(hidden_size=8, n_interactions=3)
     atoms = structures_from_atoms([STRUCTURES["molecule"]])
     points = torch.rand(20, 3) * 4
-    probes = probe_graph(atoms, points, torch.zeros(20, dtype=torch.long), model.cutoff)
+    probes = probe_graph(atoms, points, torch.zeros(20, dtype=torch.long), model.probe_cutoff)
     model(atom_graph(atoms, model.cutoff), probes).sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 

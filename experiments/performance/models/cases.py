@@ -70,7 +70,7 @@ def train_step(model: DensityModel, batches: itertools.cycle, form: Callable | N
 
 def graphs(model: DensityModel, batch: Batch) -> tuple:
     atoms = atom_graph(batch.structures, model.cutoff)
-    return atoms, probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.cutoff)
+    return atoms, probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.probe_cutoff)
 
 
 def training_batches(store: DensityStore, data: DensityDataModule, count: int) -> list[tuple]:

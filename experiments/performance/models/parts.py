@@ -49,7 +49,7 @@ def training_parts(model: DensityModel, batch: Batch, repeats: int, clock: Clock
         optimizer.zero_grad()
         marks = [clock()]
         atoms = atom_graph(batch.structures, model.cutoff)
-        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.cutoff)
+        probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.probe_cutoff)
         marks.append(clock())
         states = model.encode(atoms)
         marks.append(clock())
