@@ -1,5 +1,7 @@
 """Tables and pictures of what run.py has done: results.json, results.md, and the PNG files beside this one.
 
+Runs on another machine are kept in avx512.json, from which learning_more_*.png are drawn.
+
 python experiments/model_comparison/collect.py [runs/model_comparison]
 """
 
@@ -108,6 +110,38 @@ def pictures(records: dict[str, dict[str, Any]]) -> None:
         save(learning_curves(curves, x_label="training molecules"), HERE / "data_efficiency.png")
 
 
+MORE = {
+    "ec": {
+        "orbital, 25 boxes": ("crystals", "ec-orbital"),
+        "PaiNN, 25 boxes": ("crystals", "ec-painn"),
+        "orbital, 57 boxes": ("more structures", "ec_64-orbital"),
+        "PaiNN, 57 boxes": ("more structures", "ec_64-painn"),
+    },
+    "nmc": {
+        "orbital, 128 cells": ("crystals", "nmc-narrow"),
+        "PaiNN, 128 cells": ("crystals", "nmc-painn"),
+        "orbital, 416 cells": ("more structures", "nmc_432-narrow"),
+        "PaiNN, 416 cells": ("more structures", "nmc_432-painn"),
+    },
+}
+
+
+def more_structures() -> None:
+    """What more training structures change, from avx512.json."""
+    records = json.loads((HERE / "avx512.json").read_text())
+    for store, names in MORE.items():
+        curves = {}
+        for name, (part, key) in names.items():
+            record = records[part][key]
+            minutes = record["cpu_seconds"] / 60 / record["steps"]
+            steps, errors = zip(*record["validation eps_mae, %, after steps"], strict=True)
+            curves[name] = [minutes * step for step in steps], errors
+        figure = learning_curves(
+            curves, x_label="CPU minutes of training, one thread", title=f"{store}: validation structures"
+        )
+        save(figure, HERE / f"learning_more_{store}.png")
+
+
 def worst(work: Path) -> None:
     """Where the orbital model is wrong in the worst test molecule; 128 colours are enough."""
     picture = work / "sets" / "qm9_small-orbital" / "test" / "worst.png"
@@ -121,6 +155,7 @@ def main(work: Path) -> None:
     (HERE / "results.json").write_text(json.dumps(records, indent=1) + "\n")
     (HERE / "results.md").write_text(tables(records))
     pictures(records)
+    more_structures()
     print(tables(records))
 
 
