@@ -23,10 +23,11 @@ from deepdft.cli.resolvers import _run_directory
 from deepdft.cli.train import main
 from deepdft.cli.trainer_settings import without_filling
 from deepdft.data.store import DensityStore
+from deepdft.graph.batch import Batch
 from deepdft.models.orbital import Orbital
 from deepdft.models.query import EncodedStructure
 from deepdft.training.module import DensityModule
-from tests.cli.processes import running, wait_until
+from tests.cli.processes import descendants, running, wait_until
 
 SMALL = [
     "trainer=cpu",
@@ -572,6 +573,58 @@ def test_an_interrupted_run_loses_no_step(train, tiny_store: Path, how: signal.S
     train("hydra.run.dir=whole", f"trainer.max_steps={steps}", "trainer.val_check_interval=50")
     assert same_weights("run", "whole")
     assert metrics("run", "val/eps_mae", "train/loss") == metrics("whole", "val/eps_mae", "train/loss")
+
+
+class Interrupt(pl.Callback):
+    """Ctrl-C within a step, for the process that trains or for its workers."""
+
+    def __init__(self, step: int, *, workers: bool = False) -> None:
+        self.step = step
+        self.workers = workers
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        if batch_idx + 1 == self.step:
+            for pid in descendants(os.getpid()) if self.workers else [os.getpid()]:
+                os.kill(pid, signal.SIGINT)
+
+
+INTERRUPT = "+callbacks.interrupt._target_=tests.cli.test_train_cli.Interrupt"
+
+
+@pytest.mark.parametrize(
+    ("asked", "stopped"),
+    [
+        pytest.param(5, 5, id="a step alone"),
+        pytest.param(6, 7, id="a step that is logged"),
+        pytest.param(4, 5, id="a validation"),
+        pytest.param(12, 12, id="the last step"),
+    ],
+)
+def test_a_run_stops_where_nothing_is_lost(train, asked: int, stopped: int, capfd: pytest.CaptureFixture) -> None:
+    settings = ["trainer.max_steps=12", "trainer.val_check_interval=4", "trainer.log_every_n_steps=3"]
+    with pytest.raises(SystemExit) as ended:
+        train("hydra.run.dir=run", *settings, INTERRUPT, f"+callbacks.interrupt.step={asked}")
+    assert ended.value.code == 130
+    assert f"to go on: deepdft-train resume=run (after step {stopped})\n" in capfd.readouterr().err
+    assert not Path("run/summary.json").exists()
+    train("resume=run", settings=[])
+    train("hydra.run.dir=whole", *settings)
+    assert same_weights("run", "whole")
+    assert metrics("run", "val/eps_mae", "train/loss") == metrics("whole", "val/eps_mae", "train/loss")
+
+
+def test_steps_of_which_each_is_logged_do_not_keep_a_run_from_stopping(train, capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        train("hydra.run.dir=run", "trainer.log_every_n_steps=1", INTERRUPT, "+callbacks.interrupt.step=2")
+    assert "resume=run (after step 2)\n" in capfd.readouterr().err
+
+
+def test_workers_leave_ctrl_c_to_the_process_that_trains(train) -> None:
+    for_workers = [INTERRUPT, "+callbacks.interrupt.step=2", "+callbacks.interrupt.workers=true"]
+    train("hydra.run.dir=run", "trainer.max_steps=16", "data.num_workers=1", *for_workers)
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == 16
 
 
 class Slow(pl.Callback):

@@ -82,6 +82,7 @@ def test_atoms_are_displaced_by_the_rattle_and_sorted() -> None:
         ({"metals": {"Fe": 1.0}}, r"recipe.metals=\{'Fe': 1.0\}: expected weights of some of Ni, Co, Mn"),
         ({"repeat": (2, 2)}, r"recipe.repeat=\[2, 2\]: expected three numbers"),
         ({"max_vacancies": 2}, "recipe.max_vacancies=2: a share of the lithium"),
+        ({"first": -1}, "recipe.first=-1: a number of a structure, 0 or more"),
     ],
 )
 def test_other_settings_are_refused(settings: dict, message: str) -> None:
