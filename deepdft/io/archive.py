@@ -177,9 +177,14 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def _tar(path: Path) -> Contents:
+    """What an uncompressed tar holds.
+
+    Raises:
+        DensityFormatError: if it is damaged or truncated, or its densities are not all stored as whole files.
+    """
     try:
         with tarfile.open(path, mode="r:") as tar:
-            files = [Member(info.name, path, info.offset_data, info.size) for info in tar if info.isreg()]
+            files = [Member(info.name, path, info.offset_data, info.size) for info in tar if _is_whole(info, path)]
             end = tar.offset
     except tarfile.TarError as error:
         raise DensityFormatError(f"{path}: not a whole uncompressed tar: {error}") from error
@@ -195,3 +200,15 @@ def _tar(path: Path) -> Contents:
             "mark of a tar: it is truncated or damaged"
         )
     return found
+
+
+def _is_whole(info: tarfile.TarInfo, path: Path) -> bool:
+    """Whether an entry of a tar is a file whose bytes lie there as they are; that of a density must be."""
+    if info.isreg() and not info.issparse():
+        return True
+    if is_density_name(info.name) and not info.isdir():
+        raise DensityFormatError(
+            f"{path}: {info.name} is {'a sparse file' if info.issparse() else 'a link'}, expected the density itself; "
+            "pack it with tar --dereference --hard-dereference and without --sparse"
+        )
+    return False

@@ -1,7 +1,9 @@
 """Members of tars, lists, folders and files: stable order, direct access, damage named."""
 
 import io
+import os
 import pickle
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -58,6 +60,31 @@ def test_a_tar_keeps_its_own_order_and_other_files_are_left_out(tar):
     for k, member in enumerate(found):
         assert_is(member.read(), k)
         assert_is(pickle.loads(pickle.dumps(member)).read(), k)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"), [(["--sparse"], "a sparse file"), ([], "a link")], ids=["sparse", "hard link"]
+)
+def test_a_density_that_is_not_whole_in_its_tar_is_refused(tmp_path, options, what):
+    (tmp_path / "a.cube").write_bytes(content(0, "a.cube"))
+    os.link(tmp_path / "a.cube", tmp_path / "b.cube")
+    with (tmp_path / "c.cube").open("wb") as file:
+        file.seek(1 << 20)
+        file.write(b"x")
+    names = ["c.cube"] if options else ["a.cube", "b.cube"]
+    subprocess.run(["tar", *options, "-cf", "x.tar", *names], cwd=tmp_path, check=True)
+    with pytest.raises(DensityFormatError, match=rf"x\.tar: {names[-1]} is {what}, expected the density .* --deref"):
+        members(tmp_path / "x.tar")
+    subprocess.run(["tar", "--hard-dereference", "-cf", "x.tar", "a.cube", "b.cube"], cwd=tmp_path, check=True)
+    assert [member.name for member in members(tmp_path / "x.tar")] == ["a.cube", "b.cube"]
+
+
+def test_a_link_to_something_else_is_left_out(tmp_path):
+    (tmp_path / "a.cube").write_bytes(content(0, "a.cube"))
+    (tmp_path / "notes.txt").symlink_to("a.cube")
+    subprocess.run(["tar", "-cf", "x.tar", "a.cube", "notes.txt"], cwd=tmp_path, check=True)
+    found = contents(tmp_path / "x.tar")
+    assert [member.name for member in found.members + found.others] == ["a.cube"]
 
 
 def test_a_member_is_read_where_it_lies_without_the_rest_of_the_tar(tar):
