@@ -27,8 +27,8 @@ __all__ = [
 _FIXED = ("data", "model", "optimizer", "loss", "seed", "init")
 """Sections a resumed run must not change: the split, the draws, the weights or the optimizer's state hang on them."""
 
-_FREE = ("data.root", "data.num_workers", "optimizer.fused")
-"""Keys in those sections that change nothing (but the last digits)."""
+_FREE = ("data.root", "data.split", "data.num_workers", "optimizer.fused")
+"""Keys in those sections that change nothing (but the last digits), or whose contents are compared."""
 
 OVERRIDES = Path(".hydra", "overrides.yaml")
 """In a run directory, as Hydra writes it."""

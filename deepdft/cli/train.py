@@ -7,7 +7,6 @@ import math
 import os
 import secrets
 import sys
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, Timer
 
 from deepdft.checkpoint import (
     FREE_ATOMS,
@@ -64,8 +63,10 @@ def main() -> None:
     if flags and (of_one := [a for a in rest if a.startswith(("resume=", "run_dir="))]):
         raise ValueError(f"{of_one[0]}: is of one run, and a sweep (-m) makes new ones, below hydra.sweep.dir=…")
     rest = with_run_dir(rest)
-    if not named_folder(rest, "resume"):
-        folder = named_folder(rest, "hydra.run.dir")
+    folder, resumed = (named_folder(rest, key) for key in ("hydra.run.dir", "resume"))
+    if resumed and folder and folder.resolve() != resumed.resolve():
+        raise ValueError(f"resume={resumed}: a run goes on where it lies; leave out run_dir={folder}")
+    if not resumed:
         refuse_training_run(folder, f"go on with it by resume={folder}, or give another run_dir")
         if folder is None and not flags and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError("several processes need one folder: give run_dir=<folder>")
@@ -108,12 +109,12 @@ def train(cfg: DictConfig) -> float:
         refuse_other_data(run_dir, data.store.fingerprint, split)
     module = _module(cfg, config, data)
     check_optimizer(module)
-    resume_from = _prepare_resume(run_dir, module.model) if cfg.resume else None
-    if not (resume_from or config["init"]):
-        module.model.prepare(data.first_steps(PREPARATION_STEPS))
+    resume_from = _begin(config, run_dir, data, module.model)
     left_out = () if cfg.trainer.enable_progress_bar else ("progress",)  # which Lightning would refuse
     chosen = [callback for name, callback in cfg.callbacks.items() if name not in left_out]
     callbacks = [instantiate(callback) for callback in chosen if callback is not None]
+    timer = Timer(config["trainer"]["max_time"], interval="step")  # as Trainer would make it, but always
+    callbacks.append(timer)
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     if len(data.split.validation) < trainer.world_size:
@@ -126,38 +127,38 @@ def train(cfg: DictConfig) -> float:
     for logger in loggers:
         logger.log_hyperparams(config)
 
-    began = time.monotonic()
     _fit(trainer, module, data, resume_from, run_dir)
     best = _best(trainer)
     if trainer.is_global_zero:
         summary = {
             "val/eps_mae": best if math.isfinite(best) else None,
             "steps": trainer.global_step,
-            "seconds": round(time.monotonic() - began, 1),
+            "seconds": round(timer.time_elapsed(), 1),
             "checkpoint": str(run_dir / "checkpoints" / "best.ckpt"),
-            "patience": _lost_patience(callbacks),
+            "ended_by": _ended_by(config, callbacks),
         }
         write_json(run_dir / "summary.json", summary)
         print(f"{trainer.global_step} steps, best validation ε_mae {best:.3f} %; run directory {run_dir}")
     return best
 
 
-def _lost_patience(callbacks: Sequence[pl.Callback]) -> int | None:
-    """How many validations without a better one have ended the run; None if something else has."""
-    ended = (c.patience for c in callbacks if isinstance(c, Patience) and c.has_ended_the_run)
-    return next(ended, None)
+def _ended_by(config: Mapping[str, Any], callbacks: Sequence[pl.Callback]) -> str:
+    """The setting that has ended a run."""
+    for callback in callbacks:
+        if isinstance(callback, Patience) and callback.has_ended_the_run:
+            return f"callbacks.early_stopping.patience={callback.patience}"
+        left = callback.time_remaining() if isinstance(callback, Timer) else None
+        if left is not None and left <= 0:
+            return f"trainer.max_time={config['trainer']['max_time']}"
+    return f"trainer.max_steps={config['trainer']['max_steps']}"
 
 
 def _say_finished(run_dir: Path, summary: Mapping[str, Any]) -> float:
     """Say that there is nothing to do, and how there would be; returns the lowest validation error in %."""
     best = float("inf") if summary["val/eps_mae"] is None else float(summary["val/eps_mae"])
-    patience = summary.get("patience")
-    ending = "trainer.max_steps", summary["steps"]
-    if patience is not None:
-        ending = "callbacks.early_stopping.patience", patience
     print(
         f"{run_dir} is finished, after {summary['steps']} steps with a best validation ε_mae of {best:.3f} %; to go "
-        f"on, raise what ended it, as in {ending[0]}={2 * ending[1]}"
+        f"on, raise what ended it, {summary.get('ended_by', 'trainer.max_steps')}"
     )
     return best
 
@@ -186,6 +187,16 @@ def _keep_wandb_run(cfg: DictConfig, stored: Mapping[str, Any] | None) -> None:
         wandb.id = before.get("id") or secrets.token_hex(4)
 
 
+def _begin(config: dict[str, Any], run_dir: Path, data: DensityDataModule, model: DensityModel) -> Path | None:
+    """The checkpoint that a run goes on from; without one the model is prepared, or has the weights of `init`."""
+    resume_from = _prepare_resume(run_dir, model) if config["resume"] else None
+    if resume_from is None and config["init"]:
+        _load_weights(model, config["model"], config["init"])
+    elif resume_from is None:
+        model.prepare(data.first_steps(PREPARATION_STEPS))
+    return resume_from
+
+
 def _prepare_resume(run_dir: Path, model: DensityModel) -> Path | None:
     """The checkpoint to begin from, if it fits the model; what was logged after it is dropped."""
     checkpoint = checkpoint_to_resume(run_dir)
@@ -205,7 +216,7 @@ def _prepare_resume(run_dir: Path, model: DensityModel) -> Path | None:
 
 
 def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) -> DensityModule:
-    """The model, with fresh weights or those of `init`, wrapped for training."""
+    """The model with fresh weights, wrapped for training."""
     model_config = config["model"]
     # what the user's own command line names is trusted, so models from outside the package can be trained
     model = build_model(model_config, trusted=[str(model_config["_target_"]).split(".")[0]])
@@ -214,8 +225,6 @@ def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) ->
             f"{model_name(model_config)} has nothing to train: evaluate it as it is, deepdft-evaluate "
             f"checkpoint={FREE_ATOMS}, or train a model on top of it, model=schnet model.baseline=superposition"
         )
-    if config["init"]:
-        _load_weights(model, model_config, config["init"])
     return DensityModule(
         model,
         model_config=model_config,

@@ -86,7 +86,7 @@ class Throughput(pl.Callback):
 class DensityPicture(pl.Callback):
     """Reference, prediction and difference on a plane of the first validation structure.
 
-    Goes to loggers that take images (W&B) at every validation, and into the run directory at the last one.
+    Goes to loggers that take images (W&B) at every validation, and into the run directory at the end.
 
     Args:
         directory: where density.png is written.
@@ -98,18 +98,25 @@ class DensityPicture(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw; listed before weight averaging, so that the averaged weights are still in place."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-        if not trainer.is_global_zero or not (loggers or trainer.should_stop):
-            return
+        if loggers and self._draw(trainer, pl_module):
+            for logger in loggers:
+                logger.log_image("density", [str(self.file)], step=trainer.global_step)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw, whatever has ended the run; the averaged weights are the model's by now."""
+        self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
+        """Whether it is this process that draws, and there is something to draw."""
         data: DensityDataModule = cast(Any, trainer).datamodule  # Lightning sets it without declaring it
-        if not data.split.validation:
-            return
+        if not trainer.is_global_zero or not data.split.validation:
+            return False
         position = data.split.validation[0]
         reference = data.store.density(position, label=data.label)
         structure = EncodedStructure(cast(DensityModel, pl_module.model), reference.atoms, pbc=data.pbc)
         figure = compare_predicted(reference, structure.density, name=data.store.names[position])
         save(figure, self.file)
-        for logger in loggers:
-            logger.log_image("density", [str(self.file)], step=trainer.global_step)
+        return True
 
 
 class Progress(RichProgressBar):

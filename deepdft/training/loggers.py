@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,20 @@ __all__ = ["MetricsCSV", "keep_metrics_until", "read_metrics"]
 
 
 class _Writer(ExperimentWriter):
-    metrics: list[dict[str, Any]]
-    """Numbers, and the text that the file held, which is written back as it was."""
+    """Goes on with the file that is there, which Lightning's deletes at once and writes again with the next row."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir=log_dir)
+        self._file = Path(self.metrics_file_path)
+        if self._file.is_file():
+            with self._file.open(newline="") as lines:
+                self.metrics_keys = list(csv.DictReader(lines).fieldnames or [])
+
+    def _check_log_dir_exists(self) -> None:
+        """What is there is kept."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        _write(self._file, fieldnames, read_metrics(self._file))
 
 
 class MetricsCSV(CSVLogger):
@@ -37,14 +48,9 @@ class MetricsCSV(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> _ExperimentWriter:
-        """The writer, begun with the rows that are already in the file."""
+        """The writer, of Lightning's type but for what it does to a file that is there."""
         if self._experiment is None:
-            rows = read_metrics(Path(self.save_dir) / "metrics.csv")
-            with warnings.catch_warnings():  # Lightning's writer begins a file anew, and says so
-                warnings.filterwarnings("ignore", message=".*exists and is not empty", category=UserWarning)
-                writer = _Writer(log_dir=self.log_dir)
-            writer.metrics = [*rows]
-            self._experiment = writer
+            self._experiment = _Writer(log_dir=self.log_dir)
         return self._experiment
 
 
@@ -65,9 +71,13 @@ def keep_metrics_until(file: Path, step: int) -> None:
     rows = [row for row in read_metrics(file) if int(row["step"]) < step]
     if not file.is_file():
         return
+    _write(file, sorted({key for row in rows for key in row} | {"step"}), rows)
+
+
+def _write(file: Path, keys: list[str], rows: list[dict[str, str]]) -> None:
     beside = file.with_name(file.name + ".part")
     with beside.open("w", newline="") as lines:
-        writer = csv.DictWriter(lines, fieldnames=sorted({key for row in rows for key in row} | {"step"}))
+        writer = csv.DictWriter(lines, fieldnames=keys)
         writer.writeheader()
         writer.writerows(rows)
     beside.replace(file)

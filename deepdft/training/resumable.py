@@ -1,4 +1,4 @@
-"""What a run is resumed from: Lightning's callbacks, as configured now and where the run lies now; and Ctrl-C."""
+"""What a run is resumed from: checkpoints, Lightning's callbacks as configured now, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 
 from deepdft.graph.batch import Batch
 
-__all__ = ["Checkpoints", "Interruptible", "Patience", "moved"]
+__all__ = ["Checkpoints", "Interruptible", "Patience", "WholeCheckpoints", "moved"]
 
 
 def moved(content: Any, before: str, now: str) -> Any:
@@ -52,11 +54,31 @@ class Patience(EarlyStopping):
         return self.wait_count >= self.patience
 
 
-class Interruptible(Checkpoint):
-    """Keeps the state of a training that Ctrl-C or SIGTERM ends, after the step that is under way.
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are there whole or not at all, whatever ends the process or the machine.
 
-    A validation under way is finished too; a second Ctrl-C ends the training at once, and it goes back to its last
-    validation. So does one of several processes, which would have to agree on the step.
+    Lightning's are written where temporary files are, and copied from there if that is another file system.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
+    ) -> None:
+        """Write beside, then rename."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".part")
+        with beside.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+
+
+class Interruptible(Checkpoint):
+    """Keeps the state of a training that Ctrl-C or SIGTERM ends, after the step or validation that is under way.
+
+    A second Ctrl-C ends the training at once, and it goes back to its last validation. So does one of several
+    processes, which would have to agree on the step.
 
     Args:
         file: the checkpoint that a run is resumed from.
@@ -64,41 +86,45 @@ class Interruptible(Checkpoint):
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
         self.file = Path(file)
-        self.asked = self._listening = False
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen from here on, where Ctrl-C has its usual meaning."""
         in_main_thread = threading.current_thread() is threading.main_thread()
         self.asked = False
-        self._listening = (
-            trainer.world_size == 1 and in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        )
-        if self._listening:
-            signal.signal(signal.SIGINT, self._ask)
+        if trainer.world_size == 1 and in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            # Lightning would end a validation in its middle, and a step before all of its batches
+            self._before = {which: signal.signal(which, self._ask) for which in (signal.SIGINT, signal.SIGTERM)}
 
-    def _ask(self, *_: Any) -> None:
+    def _ask(self, which: int, *_: Any) -> None:
         if self.asked:
-            raise KeyboardInterrupt
+            if which == signal.SIGINT:
+                raise KeyboardInterrupt
+            return  # a scheduler may send SIGTERM to several processes that pass it on
         self.asked = True
         print("stopping after this step or validation; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Write the state and end, at a step that nothing else comes after: no validation, no row of the log."""
-        if trainer.world_size > 1 or not (self.asked or trainer.received_sigterm):
-            return
+        """End after a step that nothing else comes after: no validation, and no row of the log, which comes later."""
         n_batches = batch_idx + 1
-        to_validate = trainer.should_stop or n_batches % (trainer.val_check_batch or math.inf) == 0
-        if to_validate or n_batches % trainer.accumulate_grad_batches > 0:
-            return
-        if trainer.received_sigterm:  # Lightning ends after this step
-            trainer.save_checkpoint(self.file)
-            return
+        if trainer.should_stop or n_batches % (trainer.val_check_batch or math.inf) == 0:
+            return  # after the validation
         every: int = cast(Any, trainer).log_every_n_steps  # Lightning sets it without declaring it
-        if every <= 1 or trainer.global_step % every > 0:
-            trainer.save_checkpoint(self.file)
-            raise KeyboardInterrupt
+        logs = every > 1 and trainer.global_step % every == 0
+        if self.asked and n_batches % trainer.accumulate_grad_batches == 0 and not logs:
+            self._end(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End after a validation."""
+        if self.asked and not trainer.sanity_checking:
+            self._end(trainer)
+
+    def _end(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.file)
+        raise KeyboardInterrupt
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Not without telling who started the training, a sweep for example."""
@@ -111,6 +137,7 @@ class Interruptible(Checkpoint):
         self._stop_listening()
 
     def _stop_listening(self) -> None:
-        if self._listening and signal.getsignal(signal.SIGINT) == self._ask:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._listening = False
+        for which, handler in self._before.items():
+            if signal.getsignal(which) == self._ask:
+                signal.signal(which, handler)
+        self._before = {}

@@ -198,11 +198,45 @@ def test_a_run_that_lost_its_patience_gets_more(train, capfd: pytest.CaptureFixt
     settings = ["optimizer.lr=0", "callbacks.ema=null", "trainer.val_check_interval=2", "trainer.max_steps=100"]
     train("run_dir=run", *settings, "callbacks.early_stopping.patience=2")
     assert json.loads(Path("run/summary.json").read_text())["steps"] == 6
+    assert Path("run/density.png").is_file()
     capfd.readouterr()
     train("resume=run", settings=[])
-    assert "raise what ended it, as in callbacks.early_stopping.patience=4" in capfd.readouterr().out
+    assert "raise what ended it, callbacks.early_stopping.patience=2" in capfd.readouterr().out
     train("resume=run", "callbacks.early_stopping.patience=4", settings=[])
     assert json.loads(Path("run/summary.json").read_text())["steps"] == 10
+
+
+def test_a_run_whose_time_was_over_gets_more(train, capfd: pytest.CaptureFixture) -> None:
+    train("run_dir=run", "trainer.max_steps=100000", "trainer.max_time=00:00:00:02", "callbacks.picture=null")
+    before = json.loads(Path("run/summary.json").read_text())
+    assert 2.0 <= before["seconds"] < 10.0
+    capfd.readouterr()
+    train("resume=run", settings=[])
+    assert "raise what ended it, trainer.max_time=00:00:00:02" in capfd.readouterr().out
+    train("resume=run", "trainer.max_time=00:00:00:04", settings=[])
+    after = json.loads(Path("run/summary.json").read_text())
+    assert after["steps"] > before["steps"]
+    assert 4.0 <= after["seconds"] < 12.0, "the time before is counted, and no other"
+
+
+def test_a_run_goes_on_where_it_lies(train, capfd: pytest.CaptureFixture) -> None:
+    train("run_dir=run")
+    train("resume=run", "run_dir=./run", "trainer.max_steps=12", settings=[])
+    for name in ("run_dir", "hydra.run.dir"):
+        with pytest.raises(SystemExit):
+            train("resume=run", f"{name}=other", settings=[])
+        assert "error: resume=run: a run goes on where it lies; leave out run_dir=other" in capfd.readouterr().err
+    assert not Path("other").exists()
+
+
+def test_what_a_run_began_with_may_be_gone_when_it_goes_on(train, tiny_store: Path) -> None:
+    train("run_dir=first")
+    shutil.copy(tiny_store / "split.json", "split.json")
+    train("run_dir=run", "init=first", "data.split=split.json")
+    shutil.rmtree("first")
+    Path("split.json").rename("elsewhere.json")
+    train("resume=run", "data.split=elsewhere.json", "trainer.max_steps=12", settings=[])
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == 12
 
 
 def test_a_run_goes_on_with_its_own_data_only(
@@ -275,7 +309,7 @@ def test_a_finished_run_says_so_and_goes_on_where_its_end_is_moved(train, capfd:
     train("resume=run", "data.num_workers=1", settings=[])
     said = capfd.readouterr().out
     assert f"is finished, after 8 steps with a best validation ε_mae of {summary['val/eps_mae']:.3f} %" in said
-    assert "trainer.max_steps=16" in said
+    assert "raise what ended it, trainer.max_steps=8" in said
     assert Path("run/metrics.csv").read_text() == before
     assert json.loads(Path("run/summary.json").read_text()) == summary
 
@@ -576,40 +610,58 @@ def test_an_interrupted_run_loses_no_step(train, tiny_store: Path, how: signal.S
 
 
 class Interrupt(pl.Callback):
-    """Ctrl-C within a step, for the process that trains or for its workers."""
+    """A signal within a step or the validation after it, for the process that trains or for its workers."""
 
-    def __init__(self, step: int, *, workers: bool = False) -> None:
+    def __init__(self, step: int, *, which: str = "SIGINT", validation: bool = False, workers: bool = False) -> None:
         self.step = step
+        self.which = signal.Signals[which]
+        self.validation = validation
         self.workers = workers
+
+    def _send(self) -> None:
+        self.step = 0  # once
+        for pid in descendants(os.getpid()) if self.workers else [os.getpid()]:
+            os.kill(pid, self.which)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        if batch_idx + 1 == self.step:
-            for pid in descendants(os.getpid()) if self.workers else [os.getpid()]:
-                os.kill(pid, signal.SIGINT)
+        if batch_idx + 1 == self.step and not self.validation:
+            self._send()
+
+    def on_validation_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
+        if trainer.global_step == self.step and self.validation:
+            self._send()
 
 
 INTERRUPT = "+callbacks.interrupt._target_=tests.cli.test_train_cli.Interrupt"
 
 
+@pytest.mark.parametrize("which", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize(
-    ("asked", "stopped"),
+    ("asked", "stopped", "more"),
     [
-        pytest.param(5, 5, id="a step alone"),
-        pytest.param(6, 7, id="a step that is logged"),
-        pytest.param(4, 5, id="a validation"),
-        pytest.param(12, 12, id="the last step"),
+        pytest.param(5, 5, [], id="a step alone"),
+        pytest.param(6, 7, [], id="a step that is logged"),
+        pytest.param(4, 4, [], id="a step that is validated"),
+        pytest.param(4, 4, ["+callbacks.interrupt.validation=true"], id="a validation"),
+        pytest.param(12, 12, [], id="the last step"),
+        pytest.param(2, 2, ["trainer.val_check_interval=1"], id="steps that are all validated"),
+        pytest.param(9, 5, ["trainer.accumulate_grad_batches=2"], id="half a step"),
     ],
 )
-def test_a_run_stops_where_nothing_is_lost(train, asked: int, stopped: int, capfd: pytest.CaptureFixture) -> None:
+def test_a_run_stops_where_nothing_is_lost(
+    train, which: str, asked: int, stopped: int, more: list[str], capfd: pytest.CaptureFixture
+) -> None:
     settings = ["trainer.max_steps=12", "trainer.val_check_interval=4", "trainer.log_every_n_steps=3"]
+    settings += [setting for setting in more if "interrupt" not in setting]
+    interrupt = [INTERRUPT, f"+callbacks.interrupt.step={asked}", f"+callbacks.interrupt.which={which}"]
     with pytest.raises(SystemExit) as ended:
-        train("hydra.run.dir=run", *settings, INTERRUPT, f"+callbacks.interrupt.step={asked}")
+        train("hydra.run.dir=run", *settings, *interrupt, *(setting for setting in more if "interrupt" in setting))
     assert ended.value.code == 130
     assert f"to go on: deepdft-train resume=run (after step {stopped})\n" in capfd.readouterr().err
     assert not Path("run/summary.json").exists()
-    train("resume=run", settings=[])
+    train("resume=run", "callbacks.interrupt=null", settings=[])
     train("hydra.run.dir=whole", *settings)
     assert same_weights("run", "whole")
     assert metrics("run", "val/eps_mae", "train/loss") == metrics("whole", "val/eps_mae", "train/loss")
