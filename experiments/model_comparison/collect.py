@@ -110,32 +110,30 @@ def pictures(records: dict[str, dict[str, Any]]) -> None:
         save(learning_curves(curves, x_label="training molecules"), HERE / "data_efficiency.png")
 
 
-MORE = {
+MORE = {  # store → training structures, the fewest and the most → model → record in avx512.json
     "ec": {
-        "orbital, 25 boxes": ("crystals", "ec-orbital"),
-        "PaiNN, 25 boxes": ("crystals", "ec-painn"),
-        "orbital, 57 boxes": ("more structures", "ec_64-orbital"),
-        "PaiNN, 57 boxes": ("more structures", "ec_64-painn"),
+        25: {"orbital": "ec-orbital", "PaiNN": "ec-painn"},
+        137: {"orbital": "ec_144-wide", "PaiNN": "ec_144-painn"},
     },
     "nmc": {
-        "orbital, 128 cells": ("crystals", "nmc-narrow"),
-        "PaiNN, 128 cells": ("crystals", "nmc-painn"),
-        "orbital, 416 cells": ("more structures", "nmc_432-narrow"),
-        "PaiNN, 416 cells": ("more structures", "nmc_432-painn"),
+        128: {"orbital": "nmc-narrow", "PaiNN": "nmc-painn"},
+        740: {"orbital": "nmc_756-narrow-wide", "PaiNN": "nmc_756-painn"},
     },
 }
 
 
 def more_structures() -> None:
-    """What more training structures change, from avx512.json."""
-    records = json.loads((HERE / "avx512.json").read_text())
-    for store, names in MORE.items():
+    """What more training structures change, for the fewest and the most of them, from avx512.json."""
+    parts = json.loads((HERE / "avx512.json").read_text())
+    records = parts["crystals"] | parts["most structures"]
+    for store, counts in MORE.items():
         curves = {}
-        for name, (part, key) in names.items():
-            record = records[part][key]
-            minutes = record["cpu_seconds"] / 60 / record["steps"]
-            steps, errors = zip(*record["validation eps_mae, %, after steps"], strict=True)
-            curves[name] = [minutes * step for step in steps], errors
+        for count, models in counts.items():
+            for model, key in models.items():
+                record = records[key]
+                minutes = record["cpu_seconds"] / 60 / record["steps"]
+                steps, errors = zip(*record["validation eps_mae, %, after steps"], strict=True)
+                curves[f"{model}, {count} structures"] = [minutes * step for step in steps], errors
         figure = learning_curves(
             curves, x_label="CPU minutes of training, one thread", title=f"{store}: validation structures"
         )

@@ -38,8 +38,11 @@ MODELS = {
 LONG = MODELS | {
     "painn": [*PAINN, "optimizer.lr=1e-3", "model.baseline=superposition"],  # 2e-3 diverges after 2700 steps
 }
-NARROW = {"narrow": [*ORBITAL, "model.smallest_exponent=1.0"]}
-OF_SET = {"ec": NARROW, "nmc": NARROW}  # dense matter
+NARROW, WIDE = "model.smallest_exponent=1.0", "model.hidden_size=128"
+OF_SET = {  # dense matter; wide where there are many structures
+    "ec": {"narrow": [*ORBITAL, NARROW], "wide": [*ORBITAL, WIDE]},
+    "nmc": {"narrow": [*ORBITAL, NARROW], "narrow-wide": [*ORBITAL, NARROW, WIDE]},
+}
 LONG_FROM = 12.0  # minutes of training
 ABLATIONS = {
     key: [*ORBITAL, *changes]
