@@ -17,6 +17,7 @@ from deepdft.evaluation.ensemble_sources import Ensemble, FileEnsemble, StoreEns
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.evaluation.ranks import Ranks
 from deepdft.evaluation.report import (
+    remove_worst_pictures,
     share_below,
     spread_histogram,
     spread_picture,
@@ -107,7 +108,9 @@ class EnsembleEvaluation:
         spread_histogram(self.spreads, self.errors, output / "histogram.png", title=title)
         self._draw_widest(output / "spread.png")
         written = ["errors.csv", "histogram.png", "spread.png"]
-        if self.model is not None and self.errors is not None:
+        if self.model is None or self.errors is None:
+            remove_worst_pictures(output)
+        else:
             model = self.model.checkpoint.model
             references = partial(self.ensemble.density, label=self.reference)
             written += worst_pictures(

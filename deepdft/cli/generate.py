@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -50,7 +50,7 @@ def _run(cfg: DictConfig) -> None:
     if cfg.split is not None:
         read_split_file(Path(cfg.split))  # a mistake in it shows now, not after hours
     settings = Settings(
-        functionals(cfg.xc if isinstance(cfg.xc, str) else [str(name) for name in cfg.xc]),
+        functionals(list(cfg.xc) if isinstance(cfg.xc, ListConfig) else str(cfg.xc)),
         instantiate(cfg.dft, _convert_="all"),
         Compression(str(cfg.compression), float(cfg.zfp_accuracy)),
         float(cfg.shard_size),

@@ -96,7 +96,7 @@ def refuse_unknown(cfg: DictConfig, added: Iterable[str], names: Iterable[str]) 
 
 
 def refuse_null(cfg: DictConfig, config: Path) -> None:
-    """Refuse null where there must be something: options that have no value in the command's YAML file.
+    """Refuse null where there must be something: options that have no value, or a list, in the command's YAML file.
 
     Args:
         cfg: the config, not resolved.
@@ -110,6 +110,9 @@ def refuse_null(cfg: DictConfig, config: Path) -> None:
     for key in [*required, "data.root"]:
         if _is_null(cfg, key):
             raise ValueError(f"{key}=null: it is required; --help shows what it means")
+    for key, value in content.items():
+        if isinstance(value, list) and _is_null(cfg, key):
+            raise ValueError(f"{key}=null: expected a list, as {key}=[{','.join(map(str, value))}]")
 
 
 def refuse_other_kinds(

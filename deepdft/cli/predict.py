@@ -25,7 +25,7 @@ from deepdft.cli.arguments import quote_texts
 from deepdft.cli.options import refuse_other_kinds
 from deepdft.density import volume
 from deepdft.inference.box import Box, make_box
-from deepdft.inference.field_files import check_names, write_fields
+from deepdft.inference.field_files import COMPONENTS, check_names, component_path, write_fields
 from deepdft.inference.output import PREDICTED, refuse_foreign, refuse_too_large
 from deepdft.inference.predictor import Predictor, choose_device
 from deepdft.inference.structures import read_structures
@@ -68,7 +68,8 @@ def _run(cfg: DictConfig) -> None:
     boxes = [make_box(atoms, spacing=cfg.spacing, shape=cfg.shape, vacuum=cfg.vacuum) for atoms in structures]
     outputs = [numbered(Path(cfg.output), index, len(boxes)) for index in range(len(boxes))]
     for output in outputs:
-        refuse_foreign(output)
+        for file in (output, *field_paths(output, cfg.fields)):
+            refuse_foreign(file)
     refuse_too_large(outputs[0], boxes)
     for box, output in zip(boxes, outputs, strict=True):
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +115,11 @@ def numbered(output: Path, index: int, count: int) -> Path:
 def beside(output: Path, ending: str) -> Path:
     """x.cube → x + ending, CHGCAR → CHGCAR + ending."""
     return output.with_name(output.stem + ending)
+
+
+def field_paths(output: Path, names: Iterable[str]) -> list[Path]:
+    """The files of fields derived from the density, one for each component."""
+    return [component_path(output, name, suffix) for name in names for suffix in COMPONENTS.get(name, ("",))]
 
 
 def _predict(predictor: Predictor, box: Box, output: Path, *, comment: str, n_electrons: float | None) -> None:

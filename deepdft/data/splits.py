@@ -46,7 +46,8 @@ def load_split(spec: str | os.PathLike[str] | Mapping[str, int] | None, store: D
 
     Args:
         spec: None for the split stored with the data; a JSON file of names or positions; or numbers of structures
-            {"validation": n, "test": n, "seed": s} to draw at random, and {"train": n} if not all others.
+            {"validation": n, "test": n, "seed": s} to draw at random (seed 0 if none is given; that of a training
+            run has no part in it), and {"train": n} if not all others.
         store: what is split.
 
     Raises:

@@ -9,8 +9,9 @@ import ase
 
 from deepdft.density import DensityGrid
 from deepdft.dft.functionals import Functional
+from deepdft.inference.structures import total_charge
 
-__all__ = ["COUNT_TOLERANCE", "Calculation", "CalculationError", "Engine"]
+__all__ = ["COUNT_TOLERANCE", "Calculation", "CalculationError", "Engine", "ignored_charge"]
 
 COUNT_TOLERANCE = 1e-3
 """Relative error allowed in the number of electrons on the grid."""
@@ -59,8 +60,18 @@ class Calculation:
             )
 
 
+def ignored_charge(atoms: ase.Atoms, calculated: float) -> int:
+    """The charge in e that a structure says it has where that is not the one it is calculated with, else 0."""
+    charge = total_charge(atoms)
+    return 0 if charge == calculated else charge
+
+
 class Engine(Protocol):
     """Makes densities; must be picklable, as it travels to workers."""
+
+    @property
+    def charge(self) -> float:
+        """e, of every structure as it is calculated."""
 
     def check(self) -> None:
         """Raise ModuleNotFoundError, saying what to install, if it cannot run."""

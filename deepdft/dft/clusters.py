@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from deepdft.data.convert import sigint_blocked
 from deepdft.dft.jobs import Task
 
-__all__ = ["DaskWorkers", "Local", "Slurm"]
+__all__ = ["DaskWorkers", "Local", "Slurm", "slurm_cluster"]
 
 SETTINGS: dict[str, Any] = {
     "distributed.scheduler.worker-saturation": 1.0,  # a killed worker takes down the structure it runs, no queued one
@@ -166,8 +167,15 @@ class Slurm(DaskWorkers):
 
     def start(self, n_tasks: int) -> Any:
         """A SLURMCluster whose jobs are submitted."""
-        from dask_jobqueue import SLURMCluster
-
-        cluster = SLURMCluster(scheduler_options={"dashboard_address": None}, **self.job)
+        cluster = slurm_cluster()(scheduler_options={"dashboard_address": None}, **self.job)
         cluster.adapt(minimum_jobs=1, maximum_jobs=min(self.workers, n_tasks))
         return cluster
+
+
+def slurm_cluster() -> Any:
+    """The class of dask-jobqueue, whose import makes Ctrl-C end the process as if all were done: not so here."""
+    before = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue import SLURMCluster
+
+    signal.signal(signal.SIGINT, before)
+    return SLURMCluster

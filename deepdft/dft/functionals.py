@@ -38,17 +38,17 @@ FUNCTIONALS = {
 """By label; PBE comes first, the reference of ε_mad."""
 
 
-def functionals(names: str | Sequence[str]) -> list[Functional]:
+def functionals(names: str | int | Sequence[str | int]) -> list[Functional]:
     """Look functionals up.
 
     Args:
-        names: labels or tags in any case, or "all" for the eight of the paper.
+        names: labels or tags (91 is one) in any case, or "all" for the eight of the paper.
 
     Raises:
         ValueError: if a name is unknown or comes twice.
     """
-    if isinstance(names, str):
-        names = list(FUNCTIONALS) if names.lower() == "all" else [names]
+    if isinstance(names, str | int):
+        names = list(FUNCTIONALS) if str(names).lower() == "all" else [names]
     known = {key.lower(): f for f in FUNCTIONALS.values() for key in (f.label, f.tag)}
     unknown = [name for name in names if str(name).lower() not in known]
     if unknown or not names:

@@ -22,7 +22,7 @@ from ase.units import Bohr
 from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid
-from deepdft.dft.calculation import Calculation, CalculationError
+from deepdft.dft.calculation import Calculation, CalculationError, ignored_charge
 from deepdft.dft.functionals import Functional
 from deepdft.dft.smoothing import RadialSmoother, add_around, smooth_periodic
 
@@ -71,6 +71,11 @@ class _Gpaw(ABC):
                 f"grid would not add up; smoothing must be {SHARPEST} × spacing or more"
             )
 
+    @property
+    def charge(self) -> float:
+        """e, of every structure: that of `options` (GPAW spreads the opposite charge evenly over the cell), else 0."""
+        return float(self.options.get("charge", 0.0))
+
     def check(self) -> None:
         """See that GPAW is there.
 
@@ -101,6 +106,13 @@ class _Gpaw(ABC):
     @abstractmethod
     def frame(self, atoms: ase.Atoms) -> ase.Atoms:
         """The structure in the cell of its calculation."""
+
+    def _refuse_charge(self, atoms: ase.Atoms) -> None:
+        if charge := ignored_charge(atoms, self.charge):
+            raise CalculationError(
+                f"{atoms.get_chemical_formula()} has the charge {charge:+d}, which would be ignored; expected a "
+                "neutral structure, such as one with its counterions"
+            )
 
     def shape(self, framed: ase.Atoms) -> tuple[int, int, int]:
         """Points of the stored grid."""
@@ -195,7 +207,11 @@ class GpawMolecule(_Gpaw):
         """The molecule in the middle of a box whose edges are multiples of the grid spacing.
 
         The box repeats, as in plane-wave codes.
+
+        Raises:
+            CalculationError: if it has a charge.
         """
+        self._refuse_charge(atoms)
         extent = np.ptp(atoms.positions, axis=0) + 2 * self.vacuum
         lengths = np.array([even_smooth(length / self.spacing) for length in extent]) * self.spacing
         framed = ase.Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=lengths, pbc=True)
@@ -218,8 +234,9 @@ class GpawPeriodic(_Gpaw):
         """The structure as it is, with all atoms inside its cell.
 
         Raises:
-            CalculationError: if it does not repeat in three directions.
+            CalculationError: if it has a charge, or does not repeat in three directions.
         """
+        self._refuse_charge(atoms)
         if not atoms.pbc.all() or atoms.cell.rank < 3:
             raise CalculationError(
                 f"periodic in {int(atoms.pbc.sum())} directions, cell of rank {atoms.cell.rank}; dft=gpaw_periodic "

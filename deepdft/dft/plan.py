@@ -14,7 +14,7 @@ import ase
 import numpy as np
 
 from deepdft.data.store_writer import Compression
-from deepdft.dft.calculation import CalculationError, Engine
+from deepdft.dft.calculation import CalculationError, Engine, ignored_charge
 from deepdft.dft.functionals import Functional
 
 __all__ = ["Entry", "GenerationPlan", "Settings", "digest"]
@@ -66,7 +66,7 @@ class GenerationPlan:
     """Everything that decides what the store will hold.
 
     Raises:
-        ValueError: if there are no structures, or names repeat.
+        ValueError: if there are no structures, names repeat, or a structure has a charge that is not calculated.
     """
 
     settings: Settings
@@ -81,6 +81,15 @@ class GenerationPlan:
         if twice:
             raise ValueError(
                 f"structures: {len(twice)} names come several times, e.g. {twice[0]!r}; is a source given twice?"
+            )
+        calculated = self.settings.engine.charge
+        charged = [entry for entry in self.entries if ignored_charge(entry.atoms, calculated)]
+        if charged:
+            first = charged[0]
+            raise ValueError(
+                f"structures: {len(charged)} of {len(self.entries)} have a charge that would be ignored, e.g. "
+                f"{first.name!r} ({first.source}) the charge {ignored_charge(first.atoms, calculated):+d}; expected "
+                "neutral ones: leave such out, or give them with their counterions"
             )
 
     @property

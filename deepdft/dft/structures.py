@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,22 +12,28 @@ import ase.io
 import numpy as np
 from ase.io.formats import UnknownFileTypeError, filetype
 
+from deepdft.data.plan import tell_apart, with_folders
 from deepdft.data.store_index import write_text
 from deepdft.dft.plan import Entry
 from deepdft.inference.smiles import atoms_from_smiles
 from deepdft.inference.structures import is_density, read_structures
+from deepdft.io.archive import files_below
 
 __all__ = ["Recipe", "entries_of_recipe", "read_entries"]
 
 SMILES_SUFFIXES = (".smi", ".smiles")
 STRUCTURES_FILE = "structures.jsonl"
 
+Found = tuple[Iterator[str], str, ase.Atoms]
+"""A structure: names it may get, the best first, where it comes from, and its atoms."""
+
 
 def read_entries(sources: str | Sequence[str], *, frames: str | int = ":") -> list[Entry]:
     """Read structures and name them.
 
     A name is the frame's own (`atoms.info["name"]`) where it has one, else that of the file, with the frame's number
-    where there are several, else the SMILES.
+    where there are several, else the SMILES. Where names of files repeat, they are paths: in the folder that is given,
+    then with its name in front, and with those of as many folders above it as tell the files apart.
 
     Args:
         sources: files that ASE reads, folders of such, `.smi` files (a SMILES and perhaps a name on each line), or
@@ -38,19 +44,25 @@ def read_entries(sources: str | Sequence[str], *, frames: str | int = ":") -> li
         FileNotFoundError: if a file does not exist.
         ValueError: if one cannot be read, or there are no structures.
     """
-    found: list[Entry] = []
+    found: list[Found] = []
     for source in [sources] if isinstance(sources, str) else sources:
         path = Path(source)
-        for file in _files(path) if path.is_dir() else [path]:
-            found += _read_smiles(file) if _is_smiles_list(file) else _read_frames(file, frames)
+        if path.is_dir():
+            for file in _files(path):
+                found += _read_file(file, path, frames)
+        elif path.is_file():
+            found += _read_file(path, path.parent, frames)
+        else:
+            found += [(iter([source]), source, atoms) for atoms in read_structures(source)]
     if not found:
         raise ValueError(f"structures={sources}: there are none")
-    return found
+    names = tell_apart([candidates for candidates, _, _ in found])
+    return [Entry(name, origin, atoms) for name, (_, origin, atoms) in zip(names, found, strict=True)]
 
 
 def _files(folder: Path) -> list[Path]:
     """Files of a folder and the folders in it that ASE or we know by their name."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    files = [path for path in sorted(files_below(folder)) if not path.name.startswith(".")]
     known = [path for path in files if _is_smiles_list(path) or _is_known(path)]
     if not known:
         raise ValueError(f"structures={folder}: no file in it has a name that ASE knows, such as .xyz, .cif or .traj")
@@ -65,31 +77,44 @@ def _is_known(path: Path) -> bool:
 
 
 def _is_smiles_list(path: Path) -> bool:
-    return path.suffix.lower() in SMILES_SUFFIXES and path.is_file()
+    return path.suffix.lower() in SMILES_SUFFIXES
 
 
-def _read_smiles(path: Path) -> list[Entry]:
-    entries = []
+def _read_file(path: Path, folder: Path, frames: str | int) -> list[Found]:
+    return _read_smiles(path) if _is_smiles_list(path) else _read_frames(path, folder, frames)
+
+
+def _read_smiles(path: Path) -> list[Found]:
+    found: list[Found] = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
-        smiles, _, name = line.strip().partition(" ")
+        smiles, *name = line.strip().split(maxsplit=1) or [""]
         if not smiles or smiles.startswith("#"):
             continue
         try:
             atoms = atoms_from_smiles(smiles)
         except ValueError as error:
             raise ValueError(f"structures={path}, line {number}: {error}") from error
-        entries.append(Entry(name.strip() or smiles, f"{path}, line {number}: {smiles}", atoms))
-    return entries
+        found.append((iter(name or [smiles]), f"{path}, line {number}: {smiles}", atoms))
+    return found
 
 
-def _read_frames(path: Path, frames: str | int) -> list[Entry]:
+def _read_frames(path: Path, folder: Path, frames: str | int) -> list[Found]:
     structures = read_structures(str(path), frames=frames)
     several = len(structures) > 1
-    entries = []
+    found: list[Found] = []
     for number, atoms in enumerate(structures):
-        name = str(atoms.info.get("name") or (f"{path.stem}-{number:06d}" if several else path.stem))
-        entries.append(Entry(name, f"{path}, frame {number}" if several else str(path), atoms))
-    return entries
+        own = atoms.info.get("name")
+        names = iter([str(own)]) if own else _file_names(path, folder, f"-{number:06d}" if several else "")
+        found.append((names, f"{path}, frame {number}" if several else str(path), atoms))
+    return found
+
+
+def _file_names(path: Path, folder: Path, ending: str) -> Iterator[str]:
+    inside = path.relative_to(folder)
+    yield path.stem + ending
+    yield inside.with_suffix("").as_posix() + ending
+    yield inside.as_posix() + ending  # POSCAR.1, POSCAR.2
+    yield from with_folders(inside.as_posix() + ending, folder)
 
 
 class Recipe(Protocol):

@@ -12,6 +12,8 @@ from pathlib import Path
 import ase
 import numpy as np
 
+from deepdft.io.archive import files_below
+
 __all__ = ["Qm9Molecules"]
 
 FILE = re.compile(r"dsgdb9nsd_(\d{6})\.xyz$")
@@ -92,7 +94,7 @@ def _read_package() -> Iterator[tuple[str, ase.Atoms]]:
 
 def _read_folder(folder: Path) -> Iterator[tuple[str, ase.Atoms]]:
     """From the files of the data set, by number."""
-    files = sorted((match[1], path) for path in folder.glob("**/*.xyz") if (match := FILE.search(path.name)))
+    files = sorted((match[1], path) for path in files_below(folder) if (match := FILE.search(path.name)))
     if not files:
         raise ValueError(f"recipe.folder={folder}: no files dsgdb9nsd_000001.xyz, … in it")
     for number, path in files:

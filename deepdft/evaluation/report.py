@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from deepdft.models.query import EncodedStructure
 
 __all__ = [
     "histogram",
+    "remove_worst_pictures",
     "share_below",
     "spread_histogram",
     "spread_picture",
@@ -28,6 +30,9 @@ __all__ = [
     "summary_table",
     "worst_pictures",
 ]
+
+WORST = re.compile(r"worst(_([2-9]|[1-9]\d+))?\.png")
+"""Names of the pictures that `worst_pictures` writes."""
 
 
 def summarise(rows: Sequence[StructureErrors]) -> dict[str, Any]:
@@ -176,6 +181,8 @@ def worst_pictures(
 ) -> list[str]:
     """Write reference, prediction and difference on a plane of the structures with the largest errors.
 
+    The pictures that an earlier evaluation left in the folder are removed.
+
     Args:
         model: in evaluation mode.
         references: position → density.
@@ -187,6 +194,7 @@ def worst_pictures(
     Returns:
         The names of the files.
     """
+    remove_worst_pictures(folder)
     names = []
     worst = sorted(rows, key=lambda row: -row.eps_mae)[:at_most]
     for place, row in enumerate(worst, start=1):
@@ -196,6 +204,13 @@ def worst_pictures(
         names.append("worst.png" if place == 1 else f"worst_{place}.png")
         plotting.save(figure, folder / names[-1])
     return names
+
+
+def remove_worst_pictures(folder: Path) -> None:
+    """Remove worst.png, worst_2.png, … of an earlier evaluation, which may be of another model."""
+    for path in folder.iterdir():
+        if WORST.fullmatch(path.name):
+            path.unlink()
 
 
 def spread_picture(

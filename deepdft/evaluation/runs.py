@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from deepdft.training.loggers import read_metrics
 
 __all__ = ["EvaluationRun", "TrainingRun", "find_runs", "read_runs"]
 
-DEEPEST = 3
-"""Levels below a given folder where runs are looked for: a sweep, or the folder of a study."""
+DEEPEST = 4
+"""Levels below a given folder down to which runs are looked for: runs/sweep/DATE/JOB below the folder of a project."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Folders of runs and evaluations, each once, and what is wrong with the paths that lead to none.
 
     Args:
-        paths: run directories, output folders of evaluations, or folders with such in them (a sweep).
+        paths: run directories, output folders of evaluations, or folders with such in them (a sweep, a study), down
+            to `DEEPEST` levels. Hidden folders, and folders within a run or an evaluation, are not looked into.
 
     Raises:
         FileNotFoundError: if a path does not exist.
@@ -112,16 +114,19 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     found: dict[Path, None] = {}
     problems = []
     for path in map(Path, paths):
-        folders = _folders(path)
+        folders, unreadable = _folders(path)
         found |= {folder.resolve(): None for folder in folders}
-        if not folders and any(path.glob("*.part")):
+        problems += [f"{error.filename}: {error.strerror}; give yourself the right to read it" for error in unreadable]
+        if folders or unreadable:
+            continue
+        if any(path.glob("*.part")):
             problems.append(
                 f"{path}: this evaluation is not finished; to go on, give its command again with output={path}"
             )
-        elif not folders:
+        else:
             problems.append(
                 f"{path}: neither a training run (config.yaml, metrics.csv) nor an evaluation (errors.csv, "
-                "summary.json), and no such folders in it"
+                f"summary.json), and no such folders in it, down to {DEEPEST} levels"
             )
     if not found:
         raise ValueError(problems[0] if problems else "no runs are given")
@@ -153,17 +158,22 @@ def read_runs(
     )
 
 
-def _folders(path: Path) -> list[Path]:
-    """The folder itself if it is a run, else the runs below it."""
+def _folders(path: Path) -> tuple[list[Path], list[OSError]]:
+    """The folder itself if it is a run, else all runs below it; and the folders that could not be looked into."""
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: there is no such run directory or evaluation")
-    level = [path]
-    for _ in range(DEEPEST):
-        found = [folder for folder in level if _is_training(folder) or _is_evaluation(folder)]
-        if found:
-            return found
-        level = sorted(sub for folder in level for sub in folder.iterdir() if sub.is_dir())
-    return []
+    found: list[Path] = []
+    unreadable: list[OSError] = []
+    for name, below, _ in os.walk(path, onerror=unreadable.append, followlinks=True):
+        folder = Path(name)
+        if _is_training(folder) or _is_evaluation(folder):
+            found.append(folder)
+            below.clear()
+        elif len(folder.relative_to(path).parts) == DEEPEST:
+            below.clear()
+        else:
+            below[:] = sorted(sub for sub in below if not sub.startswith("."))
+    return found, unreadable
 
 
 def _is_training(folder: Path) -> bool:

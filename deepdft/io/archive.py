@@ -18,7 +18,7 @@ from deepdft.io.errors import DensityFormatError
 from deepdft.io.formats import format_of, parse_density, refuse_zip, vasp_kind
 from deepdft.io.text import is_text
 
-__all__ = ["Contents", "Member", "contents", "members"]
+__all__ = ["Contents", "Member", "contents", "files_below", "members"]
 
 _BLOCK = 512  # bytes; tars consist of such blocks
 _FORMATS = ("cube", "chgcar")
@@ -89,7 +89,8 @@ def contents(source: str | os.PathLike[str]) -> Contents:
 
     Args:
         source: an uncompressed tar (in its own order); a .txt file with one tar a line, relative to its folder; a
-            folder (with its subfolders, in natural order, tars in it opened); or one density file.
+            folder (with its subfolders, those that links lead to too, in natural order, tars in it opened); or one
+            density file.
 
     Raises:
         FileNotFoundError: if the source, or a tar of the list, does not exist.
@@ -164,8 +165,29 @@ def _list(path: Path) -> Contents:
     return _join(parts)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """The files of a folder and its subfolders, those that links lead to too; a folder once, however it is reached.
+
+    A folder that is there itself and as a link is read under its own name.
+    """
+    found: list[Path] = []
+    seen: set[Path] = set()
+    tops = [folder]
+    for top in tops:  # links are added on the way, so that folders themselves come first
+        real = top.resolve()
+        for directory, subfolders, names in os.walk(top):
+            here = Path(directory)
+            if (place := real / here.relative_to(top)) in seen:
+                subfolders.clear()
+                continue
+            seen.add(place)
+            found += [path for name in names if (path := here / name).is_file()]
+            tops += [path for name in sorted(subfolders, key=_natural) if (path := here / name).is_symlink()]
+    return found
+
+
 def _folder(folder: Path) -> Contents:
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    paths = {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
     files = [Member(name, paths[name], 0, paths[name].stat().st_size) for name in sorted(paths, key=_natural)]
     runs = _runs(files)
     return _join(_tar(file.source) if file.source.suffix.lower() == ".tar" else _sort([file], runs) for file in files)

@@ -208,6 +208,18 @@ def test_null_is_refused_where_there_must_be_something(
     call(lambda cfg: None, name=name)  # a task that does not read it
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "wanted"),
+    [("predict", "fields", "[]"), ("evaluate", "trusted", "[]"), ("generate", "xc", "[PBE]")],
+)
+def test_null_is_refused_in_place_of_a_list(
+    call: Call, name: str, given: str, wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as failed:
+        call(lambda cfg: None, f"{given}=null", name=name)
+    assert expect_line(capsys, failed) == f"error: {given}=null: expected a list, as {given}={wanted}\n"
+
+
 def test_a_constructor_that_refuses_its_arguments_speaks_for_itself(
     call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,6 +125,12 @@ def test_with_a_model_both_figures_stand_in_one_table(folder, structures, evalua
     assert left_in(folder / "results") == {"errors.csv", "summary.json", *pictures}
 
 
+def test_a_spread_alone_leaves_no_pictures_of_an_earlier_model(folder, evaluate):
+    evaluate("output=results", "checkpoint=tiny.ckpt", "pictures=2")
+    evaluate("output=results")
+    assert left_in(folder / "results") == {"errors.csv", "summary.json", "histogram.png", "spread.png"}
+
+
 def test_a_model_of_zero_error_is_below_the_spread_everywhere(folder, structures, evaluate, monkeypatch):
     """The model is made to answer with the reference itself."""
     import deepdft.evaluation.errors as module

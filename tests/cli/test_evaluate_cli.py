@@ -134,6 +134,16 @@ def test_so_many_of_the_worst_structures_are_drawn_as_asked(folder, evaluate):
         assert {path.name for path in (folder / f"results{count}").glob("worst*")} == names
 
 
+def test_pictures_of_an_earlier_evaluation_are_not_left_beside_the_new_ones(folder, evaluate):
+    evaluate("output=results", "pictures=3")
+    other = ["worst_case.png", "worst_01.png", "worst_1.png", "my_worst.png", "worst_2.png.txt"]
+    for name in other:
+        (folder / "results" / name).touch()
+    for count, names in ((2, ["worst.png", "worst_2.png"]), (0, [])):
+        evaluate("output=results", f"pictures={count}")
+        assert sorted(path.name for path in (folder / "results").glob("*worst*")) == sorted([*names, *other])
+
+
 def test_without_output_a_new_folder_is_made_for_each_evaluation(folder, evaluate):
     said = [evaluate("limit=1"), evaluate("limit=1")]
     folders = sorted((folder / "runs" / "evaluate").iterdir())
@@ -187,6 +197,7 @@ def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypa
         (["data.label=LDA"], "'LDA'"),
         (["device=quantum"], "device=quantum"),
         (["data.pbc=true"], "data.pbc is a setting of training"),
+        (["seed=1"], "there is no option 'seed'"),
         (["pbc=xyz"], "pbc=xyz: expected null (as the model was trained), true or false"),
     ],
 )

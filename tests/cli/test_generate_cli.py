@@ -1,5 +1,6 @@
 """deepdft-generate as a user meets it: Dask's workers, what kill -9 leaves behind, and errors in one line."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from deepdft.data.store import DensityStore
+from deepdft.dft.clusters import slurm_cluster
 from tests.cli.processes import descendants, running, wait_for_the_end, wait_until
 
 COMMAND = [sys.executable, "-m", "deepdft.cli.generate"]
@@ -28,6 +30,12 @@ def fake(**settings: Any) -> list[str]:
     """Overrides that put an engine without DFT in GPAW's place."""
     entries = ",".join(f"{key}: {value}" for key, value in settings.items())
     return ["~dft", f"+dft={{_target_: tests.dft.fake.FakeEngine{', ' * bool(entries)}{entries}}}"]
+
+
+def needs_slurm() -> None:
+    needs_dask()
+    if importlib.util.find_spec("dask_jobqueue") is None:  # its import would take Ctrl-C
+        pytest.skip("dask-jobqueue is not installed: make gpaw")
 
 
 def needs_dask() -> None:
@@ -66,6 +74,12 @@ def test_molecules_of_a_file_become_a_store(tmp_path: Path, molecules: Path) -> 
     split.write_text(json.dumps({"train": [5, 1, 2, 3], "validation": [4], "test": [0]}))
     assert "split: 4 train, 1 validation, 1 test" in run(*arguments, f"split={split}", cwd=tmp_path).stdout
     assert json.loads((store.root / "split.json").read_text())["test"] == ["six-000000"]
+
+
+def test_a_functional_may_be_a_number(tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "one.xyz", molecule("H2O"))
+    result = run("structures=one.xyz", "output=store", "cluster=here", "xc=91", *fake(), cwd=tmp_path)
+    assert "store: 1 structures × PW91" in result.stdout, result.stderr
 
 
 def test_a_recipe_makes_the_structures_once(tmp_path: Path) -> None:
@@ -139,10 +153,22 @@ def test_a_structure_that_kills_its_worker_does_not_stop_the_others(tmp_path: Pa
     assert "its worker was killed three times" in store.index["rejected"][0]["reason"]
 
 
+def test_the_slurm_cluster_leaves_ctrl_c_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_slurm()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dask_jobqueue"]:
+        monkeypatch.delitem(sys.modules, name)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert slurm_cluster().__name__ == "SLURMCluster"
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_slurm_jobs_are_submitted_and_work(tmp_path: Path, molecules: Path) -> None:
     """A script in the place of sbatch that runs the job at once: the rest is dask-jobqueue's own."""
     needs_dask()
-    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: make gpaw")
+    needs_slurm()
     tools = tmp_path / "bin"
     tools.mkdir()
     for name, script in {
@@ -177,6 +203,8 @@ def test_slurm_jobs_are_submitted_and_work(tmp_path: Path, molecules: Path) -> N
         (["output=o"], "error: give either structures=… (files, folders, SMILES) or recipe=…"),
         (["structures=no.xyz", "output=o", *fake()], "error: structure=no.xyz: no such file"),
         (["structures=six.xyz", "output=o", "xc=B3LYP"], "error: xc=B3LYP: expected all, or some of PBE (PE), "),
+        (["structures=six.xyz", "output=o", "xc=null"], "error: xc=null: expected a list, as xc=[PBE]"),
+        (["structures=ion.xyz", "output=o", *fake()], "error: structures: 1 of 1 have a charge that would be ignored"),
         (["structures=six.xyz", "output=.", *fake()], "error: .: has other files in it"),
         (["structures=six.xyz", "output=o", "dft.spacing=0.4"], "error: dft.smoothing=0.1 Å is too sharp"),
         (["structures=six.xyz", "output=o", "cluster=slurm", *fake()], "error: cluster=slurm needs workers=N"),
@@ -186,10 +214,12 @@ def test_slurm_jobs_are_submitted_and_work(tmp_path: Path, molecules: Path) -> N
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, molecules: Path, arguments: list[str], message: str) -> None:
+    ase.io.write(tmp_path / "ion.xyz", Atoms("OH", [[0, 0, 0], [0.96, 0, 0]], info={"charge": -1}))
     result = run(*arguments, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith(message), result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize(

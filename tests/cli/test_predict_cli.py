@@ -231,6 +231,22 @@ def test_what_is_no_prediction_is_not_written_over(folder, failure, predict, nam
         predict("structure=water.xyz", f"output={name}", "spacing=0.5")
 
 
+@pytest.mark.parametrize(
+    ("name", "derived"), [("x.cube", "x_gradient_z.cube"), ("CHGCAR", "CHGCAR_iri"), ("x.h5", "x_hessian_1.h5")]
+)
+def test_what_is_no_prediction_is_not_written_over_by_a_field(folder, failure, predict, gaussian, name, derived):
+    options = ["checkpoint=gaussian.ckpt", "structure=water.xyz", f"output={name}", "shape=[4,4,4]", "picture=false"]
+    fields = "fields=[gradient,iri,hessian]"
+    (folder / derived).write_bytes(b"not by us\n" * 50)
+    assert f"{derived}: there is a file that is no prediction" in failure(*options, fields)
+    assert (folder / derived).read_bytes() == b"not by us\n" * 50
+    assert not (folder / name).exists(), "refused before anything is predicted"
+    predict(*options, "fields=[]")
+    (folder / derived).unlink()
+    for _ in range(2):  # the second time over the first
+        predict(*options, fields)
+
+
 def test_a_density_of_dft_is_not_written_over(folder, failure):
     water = molecule("H2O")
     water.center(vacuum=3.0)

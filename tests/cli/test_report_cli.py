@@ -1,6 +1,7 @@
 """deepdft-report, on what the other commands leave."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -89,6 +90,14 @@ def test_a_folder_of_runs_a_title_and_names(study, run):
     assert markdown.startswith("# Three\n")
     for name in ("first", "second", "third"):
         assert name in markdown
+
+
+def test_runs_of_a_study_at_several_levels_are_all_compared(study, run, tmp_path):
+    for name in ("train/a", "sweep/2026-01-31/0", "sweep/2026-01-31/1"):
+        shutil.copytree(study / "run", tmp_path / "runs" / name)
+    said = run(str(tmp_path / "runs"), f"output={tmp_path / 'out'}")
+    assert "3 training runs and 0 evaluations" in said.out
+    assert said.err == ""
 
 
 def test_what_failed_is_left_out_aloud(study, run):

@@ -145,27 +145,58 @@ def test_names_that_repeat_are_told_apart_by_their_source(tmp_path: Path) -> Non
     one = make_tar(tmp_path / "one.tar", {"0.CHGCAR": chgcar(0).encode(), "1.CHGCAR": chgcar(1).encode()})
     two = make_tar(tmp_path / "two.tar", {"0.CHGCAR": chgcar(2).encode(), "2.CHGCAR": chgcar(3).encode()})
     assert convert(make_plan([one, two]), tmp_path / "store").names == ["one/0", "1", "two/0", "2"]
-    with pytest.raises(ValueError, match=r"2 structures .* 'one/0' of .*one\.tar: 0\.CHGCAR and of .*one\.tar: 0\.CH"):
+    with pytest.raises(ValueError, match=r"2 structures .* '0' of .*one\.tar: 0\.CHGCAR and of .*one\.tar: 0\.CHGC"):
         make_plan([one, one])
+
+
+def names(*sources: Path) -> list[str]:
+    return [name for task in make_plan(sources).tasks for name in task.names]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [tmp_path / name for name in ("a/run/CHGCAR", "b/run/CHGCAR", "b/other/CHGCAR", "b/other/2/CHGCAR")]
+    for i, path in enumerate(files):
+        path.parent.mkdir(parents=True)
+        path.write_text(chgcar(i))
+    run, run_of_b, other = (path.parent for path in files[:3])
+    assert names(files[0], files[2]) == ["run/CHGCAR", "other/CHGCAR"]
+    assert names(run, other) == ["run/CHGCAR", "2/CHGCAR", "other/CHGCAR"]
+    assert names(run, run_of_b, other) == ["a/run/CHGCAR", "b/run/CHGCAR", "2/CHGCAR", "other/CHGCAR"]
+    assert names(*files[:2]) == ["a/run/CHGCAR", "b/run/CHGCAR"]
+    assert names(tmp_path / "a", tmp_path / "b") == ["a/run/CHGCAR", "other/2/CHGCAR", "other/CHGCAR", "b/run/CHGCAR"]
+    monkeypatch.chdir(run)
+    assert names(Path(), other) == ["run/CHGCAR", "2/CHGCAR", "other/CHGCAR"]
+    (tmp_path / "link").symlink_to(run)
+    message = r"1 structures .* 'CHGCAR' of .*run/CHGCAR and of .*CHGCAR; is a source given twice"
+    for again in (run, Path(), Path("../run"), files[0], tmp_path / "link", tmp_path / "link" / "CHGCAR"):
+        with pytest.raises(ValueError, match=message):
+            make_plan([run, again])
+    store = convert(make_plan([run, run_of_b]), tmp_path / "store")
+    assert store.names == ["a/run/CHGCAR", "b/run/CHGCAR"]
+    assert store.atoms(1).positions[2, 2] == pytest.approx(0.1)
 
 
 def test_two_files_of_one_name_are_both_named(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in ("CHGCAR", "CHGCAR.gz"):
         (tmp_path / "run" / name).write_bytes(b"")
-    message = r"1 structures .* 'CHGCAR/run/CHGCAR' of /.*/run/CHGCAR and of /.*/run/CHGCAR\.gz; is a source given"
+    message = r"1 structures .* 'run/CHGCAR' of /.*/run/CHGCAR and of /.*/run/CHGCAR\.gz; is a source given"
     with pytest.raises(ValueError, match=message):
         make_plan([tmp_path])
 
 
-def test_two_structures_of_one_name_are_named_with_their_stores(tmp_path: Path, source: Path) -> None:
+def test_stores_and_tars_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, source: Path) -> None:
     stores = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         stores.append(convert(make_plan([source]), tmp_path / name / "store").root)
-    message = r"12 structures .* 'store/000000' of .*/a/store: 000000 and of .*/b/store: 000000; is a source given"
-    with pytest.raises(ValueError, match=message):
-        make_plan(stores)
+    assert names(*stores)[::12] == ["a/store/000000", "b/store/000000"]
+    (tmp_path / "b" / "store.tar").hardlink_to(source)
+    assert names(stores[0], tmp_path / "b" / "store.tar")[::12] == ["a/store/000000", "b/store/000000"]
+    message = r"12 structures .* '000000' of .*/a/store: 000000 and of .*/a/store: 000000; is a source given twice"
+    for again in (stores[0], tmp_path / "b" / ".." / "a" / "store"):
+        with pytest.raises(ValueError, match=message):
+            make_plan([stores[0], again])
 
 
 def test_files_that_are_left_out_are_told_apart(tmp_path: Path, source: Path) -> None:

@@ -22,6 +22,7 @@ class FakeEngine:
     seconds: float = 0.0
     log: str | None = None
     """Folder where each calculation leaves a file."""
+    charge: float = 0.0
 
     def check(self) -> None:
         pass

@@ -20,6 +20,11 @@ def test_the_order_is_the_users() -> None:
     assert [f.label for f in functionals(["PS", "PBE", "91"])] == ["PBEsol", "PBE", "PW91"]
 
 
+@pytest.mark.parametrize("names", [91, [91], "91"])
+def test_a_tag_may_be_a_number(names: str | int | list[int]) -> None:
+    assert functionals(names) == [FUNCTIONALS["PW91"]]
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

@@ -58,6 +58,16 @@ def test_what_does_not_repeat_is_refused_as_a_crystal() -> None:
         crystals().frame(molecule("H2O"))
 
 
+@pytest.mark.parametrize("engine", [molecules, crystals])
+def test_a_charge_is_refused_unless_it_is_that_of_the_calculation(engine) -> None:
+    hydroxide = Atoms("OH", [[0, 0, 0], [0.96, 0, 0]], cell=[4.0, 4.0, 4.0], pbc=True, info={"charge": -1})
+    with pytest.raises(CalculationError, match=r"HO has the charge -1, which would be ignored; expected a neutral"):
+        engine().frame(hydroxide)
+    assert len(engine(options={"charge": -1}).frame(hydroxide)) == 2
+    hydroxide.info["charge"] = 0
+    assert len(engine().frame(hydroxide)) == 2
+
+
 def test_k_points_follow_the_density() -> None:
     atoms = Atoms("H", cell=[2.0, 4.0, 30.0], pbc=True)
     zone = crystals(kpoint_density=1.0).brillouin_zone(atoms)

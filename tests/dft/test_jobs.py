@@ -231,6 +231,17 @@ def test_names_must_be_unique() -> None:
         GenerationPlan(Settings(functionals("PBE"), FakeEngine()), made, digest(made))
 
 
+def test_charges_that_would_be_ignored_are_refused() -> None:
+    ammonium = molecule("NH3")
+    ammonium.set_initial_charges([1.0, 0.0, 0.0, 0.0])
+    made = [*entries(["H2O"]), Entry("ion", "ions.smi, line 3: [NH3+]", ammonium), Entry("other", "x", ammonium)]
+    message = r"2 of 3 have a charge .*, e\.g\. 'ion' \(ions\.smi, line 3: \[NH3\+\]\) the charge \+1; expected neutral"
+    for charge in (0.0, -1.0):
+        with pytest.raises(ValueError, match=message):
+            GenerationPlan(Settings(functionals("PBE"), FakeEngine(charge=charge)), made, digest(made))
+    GenerationPlan(Settings(functionals("PBE"), FakeEngine(charge=1.0)), made, digest(made))
+
+
 def test_shards_follow_the_size_of_the_densities() -> None:
     assert [len(shard) for shard in plan(["H2O", "CH4", "HF", "NH3"], per_shard=2).shards] == [2, 2]
     assert [len(shard) for shard in plan(["H2O", "CH4"], per_shard=0.1).shards] == [1, 1]

@@ -76,10 +76,51 @@ def test_a_list_of_smiles(tmp_path: Path) -> None:
     entries = read_entries(str(path))
     assert [(entry.name, len(entry.atoms)) for entry in entries] == [("water", 3), ("CCO", 9)]
     assert entries[0].source == f"{path}, line 2: O"
+    path.write_text("O\twater\nCCO \t  ethyl alcohol \n\t\nC\n")
+    assert [entry.name for entry in read_entries(str(path))] == ["water", "ethyl alcohol", "C"]
     assert [entry.name for entry in read_entries(["C", "O"])] == ["C", "O"]
     path.write_text("O\nC(\n")
     with pytest.raises(ValueError, match=r"list.smi, line 2: 'C\(' is neither a file nor a valid SMILES"):
         read_entries(str(path))
+
+
+def test_a_smiles_is_a_name_even_where_it_looks_like_a_path() -> None:
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
+    pair = ["F/C=C/F", "F/C=C\\F"]
+    entries = read_entries(pair)
+    assert [entry.name for entry in entries] == [entry.source for entry in entries] == pair
+    trans, cis = (entry.atoms.get_distance(0, 3) for entry in entries)
+    assert trans > cis + 0.5
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    water = molecule("H2O", cell=[4.0, 4.0, 4.0], pbc=True)
+    for name in ("a/1/POSCAR", "a/2/POSCAR", "a/2/deep/POSCAR", "a/x.xyz", "b/1/POSCAR", "b/1/POSCAR.1", "b/1/y.xyz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        ase.io.write(tmp_path / name, [water, water] if name == "b/1/y.xyz" else water, format=format_of(name))
+
+    def names(*sources: str) -> list[str]:
+        return [entry.name for entry in read_entries([str(tmp_path / source) for source in sources])]
+
+    assert names("a") == ["1/POSCAR", "2/POSCAR", "2/deep/POSCAR", "x"]
+    assert names("a/1/POSCAR", "a/2/POSCAR") == names("a/1", "a/2")[:2] == ["1/POSCAR", "2/POSCAR"]
+    assert names("b") == ["1/POSCAR", "1/POSCAR.1", "y-000000", "y-000001"]
+    assert names("a/1", "b/1/POSCAR", "b/1/y.xyz") == ["a/1/POSCAR", "b/1/POSCAR", "y-000000", "y-000001"]
+    assert len(set(names("a", "b"))) == 8
+    assert len(set(names("a/1", "a/1"))) == 1  # for the plan to refuse
+
+
+def format_of(name: str) -> str:
+    return "extxyz" if name.endswith(".xyz") else "vasp"
+
+
+def test_folders_that_links_lead_to_are_read(tmp_path: Path) -> None:
+    for name in ("folder/own.xyz", "elsewhere/deep/other.xyz"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        ase.io.write(tmp_path / name, molecule("H2O"))
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "folder")
+    assert [entry.name for entry in read_entries(str(tmp_path / "folder"))] == ["other", "own"]
 
 
 class Counting:

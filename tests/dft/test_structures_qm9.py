@@ -56,6 +56,12 @@ def test_files_of_the_data_set(folder: str) -> None:
     np.testing.assert_allclose(atoms.positions, POSITIONS, rtol=1e-12)
 
 
+def test_files_are_found_through_links_to_folders(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "link").symlink_to(folder)
+    assert len(Qm9Molecules(count=3, folder=str(tmp_path / "other"))) == 3
+
+
 def test_tables_of_the_package(package: None) -> None:
     molecules = Qm9Molecules(count=2)
     name, atoms = molecules.make(0)

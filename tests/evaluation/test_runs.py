@@ -1,10 +1,11 @@
 """Folders of runs and evaluations, read back; what is none of them is refused."""
 
 import math
+import os
 
 import pytest
 
-from deepdft.evaluation.runs import find_runs
+from deepdft.evaluation.runs import DEEPEST, find_runs
 
 
 def test_a_training_run_is_read(tmp_path, write_training, read):
@@ -64,6 +65,64 @@ def test_runs_in_folders_are_found_once_and_named_apart(tmp_path, write_training
     trainings, evaluations = read([tmp_path / "first", tmp_path / "second", tmp_path / "second" / "1"])
     assert [run.name for run in trainings] == ["first/0", "first/1", "second/0", "second/1"]
     assert [run.name for run in evaluations] == ["first/evaluate"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["schnet", "sweep/0", "sweep/1"],
+        ["train/a", "sweep/2026-01-31/0", "sweep/2026-01-31/1"],
+        ["sweep/2026-01-31/0"],
+        ["runs/train/a", "runs/sweep/2026-01-31/0"],
+    ],
+)
+def test_runs_are_found_at_whatever_levels_they_lie(tmp_path, write_training, write_evaluation, names):
+    trainings = [write_training(tmp_path / name) for name in names]
+    evaluation = write_evaluation(tmp_path / "evaluate" / "a", {"x": 1.0})
+    folders, problems = find_runs([tmp_path])
+    assert folders == sorted([*trainings, evaluation])
+    assert problems == []
+
+
+def test_the_deepest_runs_lie_so_many_levels_below_a_folder(tmp_path, write_training):
+    run = write_training(tmp_path.joinpath(*map(str, range(DEEPEST + 1))))
+    assert find_runs([tmp_path / "0"])[0] == [run]
+    with pytest.raises(ValueError, match=f"no such folders in it, down to {DEEPEST} levels"):
+        find_runs([tmp_path])
+
+
+def test_what_lies_within_a_run_belongs_to_it_and_is_not_looked_through(
+    tmp_path, monkeypatch, write_training, write_evaluation
+):
+    run = write_training(tmp_path / "study" / "run")
+    inside = write_evaluation(run / "evaluate", {"a": 1.0})
+    write_training(tmp_path / "study" / ".trash" / "old")
+    (run / "checkpoints").mkdir()
+    looked_into, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked_into.append(os.fspath(path)) or scandir(path))
+    assert find_runs([tmp_path])[0] == [run]
+    assert looked_into == [str(tmp_path), str(tmp_path / "study"), str(run)]
+    assert find_runs([run])[0] == [run]
+    assert find_runs([run, inside])[0] == [run, inside]
+    assert find_runs([tmp_path / "study" / ".trash"])[0] == [tmp_path / "study" / ".trash" / "old"]
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch, write_training):
+    run = write_training(tmp_path / "run")
+    (tmp_path / "locked").mkdir()
+    scandir = os.scandir
+
+    def locked(path):
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    folders, (problem,) = find_runs([tmp_path])
+    assert folders == [run]
+    assert problem.startswith(f"{tmp_path / 'locked'}: Permission denied; ")
+    with pytest.raises(ValueError, match="locked: Permission denied"):
+        find_runs([tmp_path / "locked"])
 
 
 def test_runs_are_called_as_asked(tmp_path, write_training, write_evaluation, read):

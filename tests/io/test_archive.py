@@ -128,6 +128,24 @@ def test_a_folder_is_sorted_naturally_with_its_subfolders(tmp_path):
     assert_is(found[0].read(), 1)
 
 
+def test_folders_that_links_lead_to_are_read_once(tmp_path):
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    for name in ("folder/z/2.cube", "elsewhere/deep/10.cube", "elsewhere/9.cube"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content(0, name))
+    (folder / "m").symlink_to(elsewhere)
+    (folder / "n").symlink_to(elsewhere / "deep")  # is in m
+    (folder / "latest").symlink_to("z")
+    (elsewhere / "loop").symlink_to(folder)
+    (folder / "z" / "self").symlink_to(".")
+    (folder / "broken").symlink_to("absent")
+    found = members(folder)
+    assert [member.name for member in found] == ["m/9.cube", "m/deep/10.cube", "z/2.cube"]
+    assert_is(found[1].read(), 0)
+    (tmp_path / "given").symlink_to(folder)
+    assert [member.name for member in members(tmp_path / "given")] == [member.name for member in found]
+
+
 RUNS = [
     *("1/AECCAR0", "1/AECCAR1", "1/AECCAR2", "1/CHG", "1/CHGCAR", "1/INCAR", "1/PARCHG.0001.ALLK", "1/x.cube"),
     *("2/CHG.gz", "2/chgcar.gz", "3/AECCAR0", "3/CHG", "4/.CHGCAR", "4/.git/HEAD", "4/CHG_1"),
