@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from deepdft.data.store import DensityStore
 from deepdft.graph.batch import Batch
 from deepdft.models.orbital import Orbital
 from deepdft.models.query import EncodedStructure
+from deepdft.training.callbacks import DensityPicture
 from deepdft.training.module import DensityModule
 from tests.cli.processes import descendants, running, wait_until
 
@@ -204,6 +206,16 @@ def test_a_run_that_lost_its_patience_gets_more(train, capfd: pytest.CaptureFixt
     assert "raise what ended it, callbacks.early_stopping.patience=2" in capfd.readouterr().out
     train("resume=run", "callbacks.early_stopping.patience=4", settings=[])
     assert json.loads(Path("run/summary.json").read_text())["steps"] == 10
+
+
+def test_the_last_picture_is_of_the_averaged_weights(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[dict[str, torch.Tensor]] = []
+    monkeypatch.setattr(DensityPicture, "_draw", lambda _, trainer, module: drawn.append(deepcopy(module.state_dict())))
+    train("run_dir=run")
+    kept = torch.load("run/checkpoints/last.ckpt", weights_only=True)
+    (weights,) = drawn
+    assert all(weights[name].equal(kept["state_dict"][name]) for name in weights)
+    assert not all(weights[name].equal(kept["current_model_state"][name]) for name in weights)
 
 
 def test_a_run_whose_time_was_over_gets_more(train, capfd: pytest.CaptureFixture) -> None:
@@ -612,15 +624,18 @@ def test_an_interrupted_run_loses_no_step(train, tiny_store: Path, how: signal.S
 class Interrupt(pl.Callback):
     """A signal within a step or the validation after it, for the process that trains or for its workers."""
 
-    def __init__(self, step: int, *, which: str = "SIGINT", validation: bool = False, workers: bool = False) -> None:
+    def __init__(
+        self, step: int, *, which: str = "SIGINT", times: int = 1, validation: bool = False, workers: bool = False
+    ) -> None:
         self.step = step
+        self.times = times
         self.which = signal.Signals[which]
         self.validation = validation
         self.workers = workers
 
     def _send(self) -> None:
-        self.step = 0  # once
-        for pid in descendants(os.getpid()) if self.workers else [os.getpid()]:
+        self.step = 0  # in one step only
+        for pid in descendants(os.getpid()) if self.workers else [os.getpid()] * self.times:
             os.kill(pid, self.which)
 
     def on_train_batch_start(
@@ -665,6 +680,21 @@ def test_a_run_stops_where_nothing_is_lost(
     train("hydra.run.dir=whole", *settings)
     assert same_weights("run", "whole")
     assert metrics("run", "val/eps_mae", "train/loss") == metrics("whole", "val/eps_mae", "train/loss")
+
+
+def test_a_second_sigterm_does_not_end_a_run_at_once(train, capfd: pytest.CaptureFixture) -> None:
+    more = ["+callbacks.interrupt.which=SIGTERM", "+callbacks.interrupt.times=2"]
+    with pytest.raises(SystemExit):
+        train("hydra.run.dir=run", INTERRUPT, "+callbacks.interrupt.step=3", *more)
+    assert "resume=run (after step 3)\n" in capfd.readouterr().err
+
+
+def test_checkpoints_do_not_pass_through_the_folder_of_temporary_files(
+    train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no such folder"))
+    train("run_dir=run")
+    assert Path("run/checkpoints/last.ckpt").is_file()
 
 
 def test_steps_of_which_each_is_logged_do_not_keep_a_run_from_stopping(train, capfd: pytest.CaptureFixture) -> None:

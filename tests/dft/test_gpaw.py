@@ -8,6 +8,7 @@ from ase.build import bulk, molecule
 from deepdft.dft.calculation import CalculationError
 from deepdft.dft.functionals import FUNCTIONALS
 from deepdft.dft.gpaw import GpawMolecule, GpawPeriodic, even_smooth
+from deepdft.dft.gpaw_density import valence_density
 
 COMMON = {"spacing": 0.2, "smoothing": 0.1, "smearing": 0.05, "convergence": {"density": 1e-3}, "max_iterations": 60}
 
@@ -148,8 +149,6 @@ def test_the_density_rings_nowhere(hydrogen) -> None:
 
 def test_the_unsmoothed_sum_is_gpaws_own_density(hydrogen) -> None:
     """With a very narrow Gaussian the sum of both parts is what GPAW gives on its grid, where that is smooth."""
-    from deepdft.dft.gpaw import valence_density
-
     framed, _ = hydrogen
     calculator = molecules().converge(framed, FUNCTIONALS["PBE"])
     shape = tuple(int(n) for n in calculator.get_number_of_grid_points())
