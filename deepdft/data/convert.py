@@ -9,12 +9,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +21,10 @@ from deepdft.data.store import DensityStore
 from deepdft.data.store_folder import alone, begin, forgotten_if_in_vain, is_complete, write_rejected
 from deepdft.data.store_index import WORK_FOLDER, Rejected, discard, read_record, write_index, write_text
 from deepdft.data.store_writer import Compression, ShardWriter
-from deepdft.data.workers import end_with_parent
+from deepdft.data.workers import end_with_parent, sigint_blocked, sigint_deferred
 from deepdft.io import DensityFormatError
 
-__all__ = ["DamagedMembersError", "convert", "sigint_blocked", "store_split"]
+__all__ = ["DamagedMembersError", "convert", "store_split"]
 
 POLL = 0.2  # seconds between looks at the workers
 
@@ -172,30 +169,25 @@ def _run_in_processes(job: _Job, todo: Sequence[Task], workers: int, report: Pro
     # one counter a shard, each written by one process: no lock that a killed worker could hold for ever
     counts = context.RawArray("q", len(todo))
     stop = context.RawValue("b", 0)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(counts, stop))
-    try:
-        with sigint_blocked():  # a worker that is just starting would die of Ctrl-C with a traceback
-            futures = [pool.submit(_convert_in_worker, job, task, slot) for slot, task in enumerate(todo)]
-        return _watch(futures, lambda: report(sum(counts)))
-    except BrokenProcessPool as error:
-        raise ChildProcessError(
-            "a worker was killed, perhaps for lack of memory; run the same command again with fewer workers: "
-            "finished shards are kept"
-        ) from error
-    finally:
-        stop.value = 1
-        pool.shutdown(cancel_futures=True)
+    with sigint_deferred() as heed_ctrl_c:
 
+        def look() -> None:
+            heed_ctrl_c()
+            report(sum(counts))
 
-@contextmanager
-def sigint_blocked() -> Iterator[None]:
-    """Processes and threads that start meanwhile never see Ctrl-C; this one sees it afterwards."""
-    resource_tracker.ensure_running()  # with the first process; it would undo the blocking in the thread that starts it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(counts, stop))
+        try:
+            with sigint_blocked():  # a worker that is just starting would die of Ctrl-C with a traceback
+                futures = [pool.submit(_convert_in_worker, job, task, slot) for slot, task in enumerate(todo)]
+            return _watch(futures, look)
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "a worker was killed, perhaps for lack of memory; run the same command again with fewer workers: "
+                "finished shards are kept"
+            ) from error
+        finally:
+            stop.value = 1
+            pool.shutdown(cancel_futures=True)
 
 
 def _watch(futures: Sequence[Future[list[Rejected]]], look: Callable[[], None]) -> list[Rejected]:

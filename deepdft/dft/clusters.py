@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepdft.data.convert import sigint_blocked
+from deepdft.data.workers import sigint_blocked
 from deepdft.dft.jobs import Task
 
 __all__ = ["DaskWorkers", "Local", "Slurm", "slurm_cluster"]

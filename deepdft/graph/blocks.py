@@ -18,7 +18,7 @@ from torch import Tensor
 from deepdft.graph.batch import Structures
 from deepdft.graph.images import Array, Images, complete_cell, periodic_images, wrap_shifts
 
-__all__ = ["Block", "Blocks", "compact_blocks"]
+__all__ = ["Block", "Blocks", "compact_blocks", "cut_into_cubes"]
 
 LARGEST_WIDTH = 1.5
 """Å; in wider blocks more atoms reach only some points, and sums about the middle lose digits (with 2.5 one more)."""
@@ -68,11 +68,11 @@ class Blocks:
 def compact_blocks(
     structures: Structures, points: Tensor, cutoff: float, *, largest: int, least_groups: int = 1
 ) -> Iterator[Blocks]:
-    """Cut points into blocks.
+    """Cut points that may have atoms within the cutoff into blocks.
 
     Args:
         structures: one structure, on the CPU.
-        points: (n_points, 3) Å, also outside the cell.
+        points: (n_points, 3) Å, also outside the cell; those of blocks can be derived by them.
         cutoff: Å.
         largest: points in a block.
         least_groups: how many groups are wanted, where there are as many blocks.
@@ -81,27 +81,32 @@ def compact_blocks(
     pbc = structures.pbc[0].numpy()
     complete = complete_cell(cell, pbc)
     images = periodic_images(positions, complete, pbc, cutoff)
-    inside = points.double().numpy()
+    inside = points.double()
     if pbc.any():
-        inside = inside + wrap_shifts(inside, complete, pbc)
-    index, first = _together(inside, largest)
+        inside = inside + torch.from_numpy(wrap_shifts(inside.detach().numpy(), complete, pbc))
+    places = inside.detach().numpy()
+    low, high = images.positions.min(axis=0) - cutoff, images.positions.max(axis=0) + cutoff
+    near = np.flatnonzero(((low < places) & (places < high)).all(axis=1))
+    order, first = cut_into_cubes(places[near], largest)
+    index = near[order]
     n_blocks = len(first) - 1
     size = max(1, min(LARGEST_GROUP, n_blocks // least_groups))
     for start in range(0, n_blocks, size):
         bounds = first[start : start + size + 1]
-        own = index[bounds[0] : bounds[-1]]
-        yield _group(own, inside[own], bounds - bounds[0], images, cutoff, points.dtype)
+        own = torch.from_numpy(index[bounds[0] : bounds[-1]])
+        yield _group(own, inside.index_select(0, own), bounds - bounds[0], images, cutoff, points.dtype)
 
 
 def _group(
-    index: NDArray[np.int64],
-    points: Array,
+    index: Tensor,
+    points: Tensor,
     first: NDArray[np.int64],
     images: Images,
     cutoff: float,
     dtype: torch.dtype,
 ) -> Blocks:
-    low, high = np.minimum.reduceat(points, first[:-1]), np.maximum.reduceat(points, first[:-1])
+    places = points.detach().numpy()
+    low, high = np.minimum.reduceat(places, first[:-1]), np.maximum.reduceat(places, first[:-1])
     middle = (low + high) / 2
     candidates = np.flatnonzero(_from_box(low.min(axis=0), high.max(axis=0), images.positions) < cutoff)
     distances = _from_box(low[:, None], high[:, None], images.positions[candidates])  # (n_blocks, n_candidates)
@@ -110,8 +115,8 @@ def _group(
     order = np.lexsort((distance, block))
     block, near = block[order], candidates[candidate[order]]
     return Blocks(
-        index=torch.from_numpy(index),
-        points=torch.from_numpy(points - np.repeat(middle, np.diff(first), axis=0)).to(dtype),
+        index=index,
+        points=(points - torch.from_numpy(np.repeat(middle, np.diff(first), axis=0))).to(dtype),
         atom=torch.from_numpy(images.atom[near]),
         atom_positions=torch.from_numpy(images.positions[near] - middle[block]).to(dtype),
         distance=distance[order],
@@ -126,17 +131,30 @@ def _from_box(low: Array, high: Array, positions: Array) -> Array:
     return np.sqrt((outside**2).sum(axis=-1))
 
 
-def _together(points: Array, largest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the points in each cube of some width, at most `largest` at a time, and where each begins."""
+def cut_into_cubes(points: Array, largest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Put points that are close together one after the other.
+
+    Args:
+        points: (n_points, 3) Å.
+        largest: points to be together.
+
+    Returns:
+        Indices (n_points,) of the points in each cube of some width, at most `largest` at a time, and where each such
+        piece begins (n_pieces + 1,).
+    """
     if len(points) == 0:
         return np.empty(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
     low = points.min(axis=0)
-    volume = (points.max(axis=0) - low).clip(min=SMALLEST_EXTENT).prod()
+    volume = (points.max(axis=0) - low).clip(SMALLEST_EXTENT, 1e100).prod()
     width = min(LARGEST_WIDTH, np.cbrt(0.8 * largest * volume / len(points)))  # most cubes are not too full
-    cubes = ((points - low) / width).astype(np.int64)
+    cubes = ((points - low) / width).clip(max=2**60).astype(np.int64)
     shape = cubes.max(axis=0) + 1
-    keys = np.ravel_multi_index(tuple(cubes.T), tuple(shape))
-    order = np.argsort(keys.astype(np.int16) if shape.prod() < 2**15 else keys, kind="stable")  # radix sort of int16
+    n_cubes = shape.prod(dtype=float)
+    if n_cubes < 2**62:
+        keys = np.ravel_multi_index(tuple(cubes.T), tuple(shape))
+    else:  # points very far from others
+        keys = np.unique(cubes, axis=0, return_inverse=True)[1].ravel()
+    order = np.argsort(keys.astype(np.int16) if n_cubes < 2**15 else keys, kind="stable")  # radix sort of int16
     ends = np.flatnonzero(np.diff(keys[order])) + 1
     first = [np.arange(start, end, largest) for start, end in pairwise([0, *ends, len(order)])]
     return order, np.append(np.concatenate(first), len(order))

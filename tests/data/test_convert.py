@@ -6,7 +6,9 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from deepdft.data.store_folder import is_complete
 from deepdft.data.store_writer import Compression
 from deepdft.io import read_density
 from deepdft.units import BOHR
+from tests.cli.processes import running
 
 
 def chgcar(seed: int, *, n: int = 6, values: str | None = None) -> str:
@@ -532,3 +535,39 @@ def test_shards_that_a_mended_source_does_not_need_are_removed(tmp_path: Path) -
     store = convert(make_plan([source], shard_size=3.0 * size), tmp_path / "store")
     assert store.names == ["0", "1", "2"]
     assert list(contents(tmp_path / "store")) == ["shard-00000.h5"]
+
+
+CTRL_C_IN_A_BAD_MOMENT = """
+import concurrent.futures._base as futures
+import signal
+import sys
+from pathlib import Path
+
+from deepdft.data.convert import convert
+from deepdft.data.plan import make_plan
+
+
+def enter(self):
+    for i, future in enumerate(self.futures):
+        future._condition.acquire()
+        if i == 0:
+            signal.raise_signal(signal.SIGINT)  # the others' locks are taken after it, and this one is ours
+
+
+if __name__ == "__main__":
+    futures._AcquireFutures.__enter__ = enter
+    try:
+        convert(make_plan([sys.argv[1]], shard_size=4000.0), Path(sys.argv[2]), workers=2)
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_ctrl_c_while_locks_of_futures_are_taken_does_not_wait_for_ever(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "script.py").write_text(CTRL_C_IN_A_BAD_MOMENT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with running([sys.executable, "script.py", str(source), "store"], tmp_path, environment) as process:
+        printed, errors = process.communicate(timeout=120)
+    assert (process.returncode, printed, errors) == (0, "interrupted\n", "")
+    plan = make_plan([source], shard_size=SHARD)
+    convert(plan, tmp_path / "store").verify()

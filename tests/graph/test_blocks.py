@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepdft.graph.blocks import LARGEST_WIDTH, compact_blocks
+from deepdft.graph.blocks import LARGEST_WIDTH, compact_blocks, cut_into_cubes
 from deepdft.graph.neighbors import structures_from_atoms
 from deepdft.graph.on_device import dense_edges, point_blocks
 from deepdft.testing.contract import STRUCTURES
@@ -36,7 +36,22 @@ def test_every_point_is_in_one_block_with_all_atom_images_it_needs(name: str, la
                 assert sorted(group.atom[block.near][near].tolist()) == sorted(edge_index[0][wanted].tolist())
                 found, reference = (v.numpy()[np.lexsort(v.numpy().round(6).T)] for v in (own[near], expected[wanted]))
                 assert found == pytest.approx(reference, abs=1e-9)
-    assert sorted(seen) == list(range(300))
+    assert len(seen) == len(set(seen))
+    assert set(edge_index[1].tolist()) <= set(seen)
+
+
+def test_points_that_nothing_reaches_are_in_no_block_however_far_they_are() -> None:
+    structures = structures_from_atoms([STRUCTURES["molecule"]], dtype=torch.float64)
+    points = torch.tensor([[0.0, 0, 0], [0, 0, 1e9], [1e30, 0, 0], [0.1, 0, 0], [0, -20.0, 0]], dtype=torch.float64)
+    (group,) = compact_blocks(structures, points, 3.1, largest=10)
+    assert sorted(group.index.tolist()) == [0, 3]
+
+
+def test_points_too_far_apart_to_count_the_cubes_between_them_are_cut() -> None:
+    points = np.array([[0.0, 0, 0], [1e12, 1e12, 1e12], [0.1, 0, 0], [1e300, 0, -1e300], [1e12, 1e12, 1e12]])
+    order, first = cut_into_cubes(points, 2)
+    pieces = [sorted(order[begin:end].tolist()) for begin, end in pairwise(first)]
+    assert sorted(pieces) == [[0, 2], [1, 4], [3]]
 
 
 @pytest.mark.parametrize("name", STRUCTURES)

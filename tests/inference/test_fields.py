@@ -212,23 +212,29 @@ def test_a_density_that_does_not_depend_on_the_place_has_zero_derivatives(gaussi
     assert found["dori"].tolist() == [1.0, 1.0]  # every point is critical
 
 
-def test_slices_joined_are_the_whole_and_small(model, monkeypatch):
+@pytest.mark.parametrize("dense", [0, np.inf])
+def test_slices_joined_are_the_whole_and_small(model, monkeypatch, dense):
     atoms = STRUCTURES["molecule"]
     points = np.concatenate([points_near(atoms, 500), points_near(atoms, 200) + 30.0])
     points = points[np.random.default_rng(0).permutation(len(points))]
     monkeypatch.setattr("deepdft.models.query.EDGES_PER_GRAPH", {"cpu": 10**7})
+    monkeypatch.setattr("deepdft.inference.fields.DENSE", np.inf)
     whole = EncodedFields(model, atoms)
     expected = whole.at(points, ALL)
+    monkeypatch.setattr("deepdft.inference.fields.DENSE", dense)
     monkeypatch.setattr("deepdft.models.query.EDGES_PER_GRAPH", {"cpu": 1})
+    monkeypatch.setattr("deepdft.inference.fields.LARGEST_SLICE", 256)
+    monkeypatch.setattr("deepdft.inference.fields.POINTS_IN_BLOCKS", 256 // DERIVATIVES_MEMORY)
     sliced, asked = EncodedFields(model, atoms), []
-    decode = sliced.encoded.model.decode
-    monkeypatch.setattr(sliced.encoded.model, "decode", lambda *args: asked.append(args[1].n_probes) or decode(*args))
+    begin = Derivatives.__init__
+    monkeypatch.setattr(Derivatives, "__init__", lambda *args, **how: asked.append(len(args[2])) or begin(*args, **how))
     told = []
     found = sliced.at(points, ALL, progress=lambda done, total: told.append((done, total)))
     for name in ALL:
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-8, atol=1e-10 * scale, err_msg=name)
     assert max(asked) == sliced.slice_size // DERIVATIVES_MEMORY < whole.slice_size // DERIVATIVES_MEMORY
+    assert sliced.slice_size == 256
     assert sum(asked) <= 500, "points without neighbours cost nothing"
     assert told == [(256, 700), (512, 700), (700, 700)]
 

@@ -160,7 +160,8 @@ def test_without_a_residual_the_density_is_positive() -> None:
     assert (predicted(random_model(), training_batch()) < 0).any(), "the residual has both signs"
 
 
-def test_second_derivatives_are_those_of_finite_differences_also_on_an_atom() -> None:
+@pytest.mark.parametrize("way", ["edges", "blocks"])
+def test_second_derivatives_are_those_of_finite_differences_also_on_an_atom(way: str) -> None:
     torch.manual_seed(0)
     model, atoms = random_model().double(), STRUCTURES["molecule"]
     union = structures_from_atoms([atoms], dtype=torch.float64)
@@ -171,7 +172,10 @@ def test_second_derivatives_are_those_of_finite_differences_also_on_an_atom() ->
 
     def gradient(positions: torch.Tensor) -> torch.Tensor:
         positions = positions.requires_grad_()
-        density = model.decode(states, replace(probes, positions=positions))
+        if way == "edges":
+            density = model.decode(states, replace(probes, positions=positions))
+        else:
+            density = model.decode_points(states, union, positions)
         return torch.autograd.grad(density.sum(), positions, create_graph=True)[0]
 
     second = torch.autograd.functional.jacobian(gradient, points)  # (2, 3, 2, 3)
