@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 
 from deepdft.compiled import compiled
 
-__all__ = ["pairs_within"]
+__all__ = ["pairs_in_blocks", "pairs_within"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -34,40 +34,63 @@ def pairs_within(points: Array, others: Array, cutoff: float) -> Pairs:
     return (_by_distances if few else _by_trees)(points, others, cutoff)
 
 
-def _by_distances(points: Array, others: Array, cutoff: float) -> Pairs:
+def pairs_in_blocks(points: Array, others: Array, cutoff: float, first_point: Indices, first_other: Indices) -> Pairs:
+    """The same for points of which each block has others of its own, from all distances in a block.
+
+    Args:
+        points: (n, 3) Å, block after block.
+        others: (n_others, 3) Å, block after block.
+        cutoff: Å.
+        first_point: (n_blocks + 1,) where each block begins.
+        first_other: (n_blocks + 1,) where its others do.
+    """
     along = np.ascontiguousarray(others.T)
-    count = _count(points, along, cutoff**2)
-    i, j = np.empty((2, count + 1), np.int64)
-    _collect(points, along, cutoff**2, i, j)
-    return i[:-1], j[:-1]
+    count = _count(points, along, cutoff**2, first_point, first_other)
+    found = np.empty((2, count + 1), np.int64)
+    _collect(points, along, cutoff**2, first_point, first_other, found)
+    return found[0, :-1], found[1, :-1]
+
+
+def _by_distances(points: Array, others: Array, cutoff: float) -> Pairs:
+    return pairs_in_blocks(points, others, cutoff, np.array([0, len(points)]), np.array([0, len(others)]))
 
 
 @compiled
-def _count(points: Array, others: Array, squared_cutoff: float) -> int:
-    """Pairs of points (n, 3) and others (3, n_others) within the cutoff."""
-    x, y, z = others
+def _count(points: Array, others: Array, squared_cutoff: float, first_point: Indices, first_other: Indices) -> int:
+    """Pairs of points (n, 3) and others (3, n_others) of the same block within the cutoff."""
     count = 0
-    for i in range(len(points)):
-        own_x, own_y, own_z = points[i]
-        for j in range(len(x)):
-            dx, dy, dz = x[j] - own_x, y[j] - own_y, z[j] - own_z
-            count += dx * dx + dy * dy + dz * dz < squared_cutoff
+    for block in range(len(first_point) - 1):
+        x, y, z = others[:, first_other[block] : first_other[block + 1]]
+        for i in range(first_point[block], first_point[block + 1]):
+            own_x, own_y, own_z = points[i]
+            for j in range(len(x)):
+                dx, dy, dz = x[j] - own_x, y[j] - own_y, z[j] - own_z
+                count += dx * dx + dy * dy + dz * dz < squared_cutoff
     return count
 
 
 @compiled
-def _collect(points: Array, others: Array, squared_cutoff: float, found_i: Indices, found_j: Indices) -> None:
+def _collect(
+    points: Array,
+    others: Array,
+    squared_cutoff: float,
+    first_point: Indices,
+    first_other: Indices,
+    found: Indices,
+) -> None:
     """Fill them in; there is room for one more, as a pair is written down before it is known whether it is one."""
-    x, y, z = others
-    within, count = np.empty(len(x), np.bool_), 0
-    for i in range(len(points)):
-        own_x, own_y, own_z = points[i]
-        for j in range(len(x)):
-            dx, dy, dz = x[j] - own_x, y[j] - own_y, z[j] - own_z
-            within[j] = dx * dx + dy * dy + dz * dz < squared_cutoff
-        for j in range(len(x)):
-            found_i[count], found_j[count] = i, j
-            count += within[j]
+    within, count = np.empty(others.shape[1], np.bool_), 0
+    for block in range(len(first_point) - 1):
+        first = first_other[block]
+        x, y, z = others[:, first : first_other[block + 1]]
+        for i in range(first_point[block], first_point[block + 1]):
+            own_x, own_y, own_z = points[i]
+            for j in range(len(x)):
+                dx, dy, dz = x[j] - own_x, y[j] - own_y, z[j] - own_z
+                within[j] = dx * dx + dy * dy + dz * dz < squared_cutoff
+            for j in range(len(x)):
+                found[0, count], found[1, count] = i, first + j
+                count += within[j]
 
 
 def _by_trees(points: Array, others: Array, cutoff: float) -> Pairs:

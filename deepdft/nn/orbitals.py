@@ -109,12 +109,16 @@ class OrbitalBasis(nn.Module):
             positions: (n_atoms, 3) of the atoms, Å.
             probes: the points, with edges from all atoms within the cutoff.
         """
-        fixed = positions, probes.positions, probes.edge_shift, self.exponents
-        derivatives = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in fixed)
-        if self.compiled and not derivatives and all(map(_single_on_cpu, fixed)):
+        if self.has_fast_edges(positions, probes.positions, probes.edge_shift):
             of_monomials = (self.monomials.T @ coefficients).to(positions.dtype)
             return sums_at_edges(of_monomials, Basis(*arrays(*self._constants())), positions, probes)
         return self._at_edges(coefficients, positions, probes)
+
+    def has_fast_edges(self, *places: Tensor) -> bool:
+        """Whether sums over edges are compiled loops: on a CPU, in single precision, without derivatives by these."""
+        fixed = *places, self.exponents
+        derivatives = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in fixed)
+        return self.compiled and not derivatives and all(map(_single_on_cpu, fixed))
 
     def _constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What compiled sums take of this basis."""
@@ -186,6 +190,27 @@ class OrbitalBasis(nn.Module):
             return _with_harmonics(sums, harmonics[:, block.points], narrow).T
 
         return torch.cat([values(*item) for item in zip(blocks, counts, strict=True)])
+
+    def at_edges_of_blocks(self, coefficients: Tensor, blocks: Blocks) -> Tensor:
+        """The same for points further apart: only atoms at points that they reach.
+
+        Args:
+            coefficients: (n_atoms, n_radial, (L + 1)², n_orbitals).
+            blocks: the points.
+
+        Returns:
+            (n_points, n_orbitals), block after block.
+        """
+        near, point = blocks.pairs_within(self.reach)
+        atoms, row = blocks.atom.unique(return_inverse=True)
+        # positions are those of images, from the middle of their block: shifts of atoms at the origin
+        probes = ProbeGraph(
+            positions=blocks.points,
+            structure=torch.zeros_like(blocks.index),
+            edge_index=torch.stack([row.index_select(0, near), point]),
+            edge_shift=blocks.atom_positions.index_select(0, near),
+        )
+        return self(coefficients.index_select(0, atoms), coefficients.new_zeros(len(atoms), 3), probes)
 
     def squares_on_gpu(
         self, coefficients: Tensor, structures: Structures, points: Tensor, linear: Tensor, signs: Tensor

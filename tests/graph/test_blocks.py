@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepdft.graph.blocks import LARGEST_WIDTH, compact_blocks, cut_into_cubes
+from deepdft.graph.blocks import LARGEST_WIDTH, SPARSE_WIDTH, compact_blocks, cut_into_cubes
 from deepdft.graph.neighbors import structures_from_atoms
 from deepdft.graph.on_device import dense_edges, point_blocks
 from deepdft.testing.contract import STRUCTURES
@@ -14,7 +14,8 @@ from deepdft.testing.contract import STRUCTURES
 
 @pytest.mark.parametrize("name", STRUCTURES)
 @pytest.mark.parametrize("largest", [7, 1000])
-def test_every_point_is_in_one_block_with_all_atom_images_it_needs(name: str, largest: int) -> None:
+@pytest.mark.parametrize("dense", [0, 1000])
+def test_every_point_is_in_one_block_with_all_atom_images_it_needs(name: str, largest: int, dense: int) -> None:
     atoms, cutoff = STRUCTURES[name], 3.1
     points = np.random.default_rng(0).uniform(-9.0, 9.0, (300, 3))
     structures = structures_from_atoms([atoms], dtype=torch.float64)
@@ -22,12 +23,18 @@ def test_every_point_is_in_one_block_with_all_atom_images_it_needs(name: str, la
     edge_index, edge_shift = dense_edges(structures, torch.from_numpy(points), own, cutoff)
     expected = torch.from_numpy(points)[edge_index[1]] - torch.from_numpy(atoms.positions)[edge_index[0]] - edge_shift
 
-    seen = []
-    for group in compact_blocks(structures, torch.from_numpy(points), cutoff, largest=largest):
+    seen, pairs = [], 0
+    for group in compact_blocks(structures, torch.from_numpy(points), cutoff, largest=largest, dense=dense):
+        assert group.dense == (dense == 0)
+        near, point = group.pairs_within(cutoff)
+        pairs += len(near)
+        lengths = (group.points[point] - group.atom_positions[near]).norm(dim=1)
+        assert (lengths < cutoff).all()
         for block in group:
             index, own_points = group.index[block.points].tolist(), group.points[block.points]
             assert 0 < len(index) <= largest
-            assert (own_points.amax(dim=0) - own_points.amin(dim=0)).max() <= LARGEST_WIDTH
+            width = (own_points.amax(dim=0) - own_points.amin(dim=0)).max()
+            assert width <= (LARGEST_WIDTH if group.dense else SPARSE_WIDTH)
             seen += index
             vectors = own_points[:, None] - group.atom_positions[block.near]  # (n_points, n_near, 3)
             for i, own in zip(index, vectors, strict=True):
@@ -36,6 +43,7 @@ def test_every_point_is_in_one_block_with_all_atom_images_it_needs(name: str, la
                 assert sorted(group.atom[block.near][near].tolist()) == sorted(edge_index[0][wanted].tolist())
                 found, reference = (v.numpy()[np.lexsort(v.numpy().round(6).T)] for v in (own[near], expected[wanted]))
                 assert found == pytest.approx(reference, abs=1e-9)
+    assert pairs == edge_index.shape[1]
     assert len(seen) == len(set(seen))
     assert set(edge_index[1].tolist()) <= set(seen)
 

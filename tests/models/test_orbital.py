@@ -216,10 +216,15 @@ def test_atoms_encoded_in_parts_are_those_encoded_at_once(monkeypatch: pytest.Mo
     torch.testing.assert_close(model.encode(atoms).coefficients, whole, rtol=0.0, atol=1e-12)
 
 
-@pytest.mark.parametrize("numbers_in_cache", [10_000, 1_000_000])
-def test_blocks_in_single_precision_are_edges_in_double(numbers_in_cache: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("numbers_in_cache", "dense"), [(10_000, 0), (1_000_000, 0), (10_000, 10**9), (1_000_000, 10**9)]
+)
+def test_blocks_in_single_precision_are_edges_in_double(
+    numbers_in_cache: int, dense: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of trained orbitals, whose narrow functions lose the most when they are moved to the middle of a block."""
     monkeypatch.setattr(deepdft.models.orbital, "NUMBERS_IN_CACHE", numbers_in_cache)
+    monkeypatch.setattr(deepdft.models.orbital, "DENSE", dense)
     encoded = Predictor.from_checkpoint(bundled.MODEL).encode(molecule("CH3CONH2"))
     model, structures = encoded.model, encoded.structures
     rng = np.random.default_rng(0)
