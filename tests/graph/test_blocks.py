@@ -111,6 +111,18 @@ def test_dense_points_make_blocks_that_are_nearly_full() -> None:
     assert np.mean(sizes) > 250
 
 
+def test_groups_of_sparse_points_are_small_as_each_of_them_has_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    structures = structures_from_atoms([STRUCTURES["skewed cell"].repeat(2)], dtype=torch.float64)
+    points = torch.rand(2000, 3, dtype=torch.float64) @ structures.cells[0]
+    sizes = {}
+    for largest in (10**9, 200):
+        monkeypatch.setattr("deepdft.graph.blocks.LARGEST_SPARSE_GROUP", largest)
+        groups = compact_blocks(structures, points, 3.1, largest=50, dense=1000)
+        sizes[largest] = [len(group.index) for group in groups]
+    assert sum(sizes[200]) == sum(sizes[10**9]) == 2000
+    assert max(sizes[200]) <= 300 < max(sizes[10**9])
+
+
 def test_images_are_found_anew_after_a_change_in_place() -> None:
     structures = structures_from_atoms([STRUCTURES["molecule"]])
     points, own = structures.positions.clone(), torch.zeros(len(structures.positions), dtype=torch.int64)
