@@ -43,11 +43,12 @@ def sigint_blocked() -> Iterator[None]:
 
 @contextmanager
 def sigint_deferred() -> Iterator[Callable[[], None]]:
-    """Ctrl-C raises KeyboardInterrupt only where what this yields is called, and at the end if it was not heeded.
+    """Ctrl-C raises KeyboardInterrupt only where what this yields is called, or at the end if nothing else is raised.
 
     Raised while `concurrent.futures` holds the locks of its futures, which it takes one by one, it would leave them
-    locked: the pool's thread waits for them, and everybody for the pool's thread. Outside the main thread, or where
-    Ctrl-C has another meaning already, everything stays as it is.
+    locked: the pool's thread waits for them, and everybody for the pool's thread. Once it is heeded, more of them do
+    nothing: what is going on is ending. Outside the main thread, or where Ctrl-C has another meaning already,
+    everything stays as it is.
     """
     asked = heeded = False
 

@@ -31,7 +31,7 @@ SMALLEST_EXTENT = 0.5
 LARGEST_GROUP = 64
 """Blocks; some tens of thousands of points."""
 LARGEST_SPARSE_GROUP = 8000
-"""Points; in a crystal a hundred edges each."""
+"""Points, where they are evenly spread; in a crystal a hundred edges each."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ Source of IRI and what it is in empty space: Lu & Chen, Chemistry–Methods 1, 2
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -52,7 +52,7 @@ IRI_OF_EMPTY_SPACE = 5.0 / BOHR**0.7
 DERIVATIVES_MEMORY = 32
 """Memory of an edge with its derivatives in float64, over that for a density in float32: PaiNN 30, SchNet 35 to 50."""
 POINTS_IN_BLOCKS = 1000
-"""At a time, for a model that decodes in blocks (measured: with 200 half as fast); some 0.1 MB each."""
+"""At a time, for a model that decodes in blocks (measured: with 200 half as fast); 0.02 to 0.4 MB each."""
 DENSE = 30
 """Points in a cube from which on blocks are faster than edges (measured: four times with 300, a third with 5)."""
 LARGEST_SLICE = 100_000
@@ -69,13 +69,14 @@ class Derivatives:
     """
 
     def __init__(self, encoded: EncodedStructure, points: NDArray[np.floating], *, dense: bool = False) -> None:
-        probes = encoded.probes(points)
-        self._positions = probes.positions.requires_grad_()
+        places = encoded.structures.positions
+        self._positions = torch.from_numpy(points).to(places, copy=True).requires_grad_()
         with torch.enable_grad():
             if dense:
                 density = encoded.model.decode_points(encoded.states, encoded.structures, self._positions)
             else:
-                density = encoded.model.decode(encoded.states, replace(probes, positions=self._positions))
+                probes = replace(encoded.probes(points), positions=self._positions)
+                density = encoded.model.decode(encoded.states, probes)
             # for models one of whose derivatives does not depend on the positions
             self._density = density + 0.0 * self._positions.square().sum(dim=-1)
         self.density = self._density.detach()
@@ -168,7 +169,7 @@ class EncodedFields:
         self._device = self.encoded.structures.positions.device
         self._has_blocks = self.encoded.model.points_at_a_time(self._device) is not None
         self.slice_size = LARGEST_SLICE if self._has_blocks else self.encoded.graph_size
-        """Points to ask for at a time, so that memory stays bounded."""
+        """Points to ask for at a time, so that memory stays bounded; it grows with the number of threads."""
 
     def at(
         self,
@@ -193,28 +194,43 @@ class EncodedFields:
         check_names(names)
         points = check_points(points)
         fields = {name: np.empty((len(points), *_FIELDS[name].shape)) for name in names}
-        for start in range(0, len(points), self.slice_size):
-            part = slice(start, min(start + self.slice_size, len(points)))
-            self._fill({name: values[part] for name, values in fields.items()}, points[part])
+        for part, close_together in self._slices(points):
+            self._fill({name: values[part] for name, values in fields.items()}, points[part], close_together)
             if progress is not None:
                 progress(part.stop, len(points))
         return fields
 
-    def _fill(self, fields: Mapping[str, NDArray[np.float64]], points: NDArray[np.floating]) -> None:
+    def _slices(self, points: NDArray[np.floating]) -> Iterator[tuple[slice, NDArray[np.int64] | None]]:
+        """Which points to take at a time, and if they are dense, an order in which neighbours follow one another."""
+        for start in range(0, len(points), self.slice_size):
+            stop = min(start + self.slice_size, len(points))
+            if self._has_blocks:
+                close_together, cubes = cut_into_cubes(points[start:stop].astype(np.float64), POINTS_IN_BLOCKS)
+                if stop - start >= DENSE * (len(cubes) - 1):
+                    yield slice(start, stop), close_together
+                    continue
+            size = self.encoded.graph_size
+            yield from ((slice(first, min(first + size, stop)), None) for first in range(start, stop, size))
+
+    def _fill(
+        self,
+        fields: Mapping[str, NDArray[np.float64]],
+        points: NDArray[np.floating],
+        close_together: NDArray[np.int64] | None,
+    ) -> None:
         """Set fields at points, of which only those with an atom within the cutoff have derivatives."""
         for name, values in fields.items():
             values[:] = _FIELDS[name].empty
-        close_together, cubes = cut_into_cubes(points.astype(np.float64), POINTS_IN_BLOCKS)
-        dense = self._has_blocks and len(points) >= DENSE * (len(cubes) - 1)
-        size = POINTS_IN_BLOCKS if dense else max(1, self.encoded.graph_size // DERIVATIVES_MEMORY)
+        dense = close_together is not None
+        if close_together is not None:  # a model with blocks has no density where nothing reaches
+            size, wanted = POINTS_IN_BLOCKS, close_together
+        else:
+            size = max(1, self.encoded.graph_size // DERIVATIVES_MEMORY)
+            wanted = self.encoded.probes(points).edge_index[1].unique().cpu().numpy()
 
         def fill(piece: NDArray[np.int64]) -> None:
-            reached = piece[self.encoded.probes(points[piece]).edge_index[1].unique().cpu().numpy()]
-            if len(reached) == 0:
-                return
-            derivatives = Derivatives(self.encoded, points[reached], dense=dense)
+            derivatives = Derivatives(self.encoded, points[piece], dense=dense)
             for name, values in fields.items():
-                values[reached] = _FIELDS[name].compute(derivatives).cpu().numpy()
+                values[piece] = _FIELDS[name].compute(derivatives).cpu().numpy()
 
-        pieces = [close_together[start : start + size] for start in range(0, len(points), size)]
-        in_parallel(fill, pieces, device=self._device)
+        in_parallel(fill, [wanted[start : start + size] for start in range(0, len(wanted), size)], device=self._device)

