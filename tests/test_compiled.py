@@ -1,9 +1,16 @@
 """Compilation is announced once, and only where there is one."""
 
+from pathlib import Path
+
+import pytest
+from numba.core import config
+
 from deepdft.compiled import announced, compiled
 
 
-def test_the_first_compilation_is_announced() -> None:
+def test_the_first_compilation_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))  # empty, also when the tests run again
+
     @compiled
     def double(number):
         return 2 * number
