@@ -34,7 +34,8 @@ def fake(**settings: Any) -> list[str]:
 
 def needs_slurm() -> None:
     needs_dask()
-    if importlib.util.find_spec("dask_jobqueue") is None:  # its import would take Ctrl-C
+    # an extra, which CI installs. Not by importorskip: its import changes what Ctrl-C does in the tests that follow
+    if importlib.util.find_spec("dask_jobqueue") is None:
         pytest.skip("dask-jobqueue is not installed: make gpaw")
 
 

@@ -12,7 +12,7 @@ from deepdft.dft.gpaw import GpawMolecule
 from deepdft.models.free_atoms import FreeAtoms
 from deepdft.models.query import EncodedStructure
 
-pytest.importorskip("gpaw")
+pytest.importorskip("gpaw", reason="GPAW is not installed: make gpaw")
 TABLE = np.load(bundled.FREE_ATOMS)
 
 
