@@ -16,6 +16,7 @@ from deepdft import Predictor, bundled
 from deepdft.graph.batch import Batch
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.models.orbital import Orbital
+from deepdft.nn.orbitals import OrbitalBasis
 from deepdft.nn.spherical import orders, solid_harmonics
 from deepdft.testing.contract import STRUCTURES, ModelContract, densities
 
@@ -257,3 +258,14 @@ def test_blocks_in_single_precision_are_edges_in_double(
 def test_sizes_that_make_no_model_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Orbital(**SMALL | options)
+
+
+@pytest.mark.parametrize(("spacing", "unused"), [(0.08, "at_edges_of_blocks"), (0.4, "in_blocks")])
+def test_points_far_apart_are_joined_to_atoms_one_by_one(
+    spacing: float, unused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where blocks would hold few of them: each way is the faster one on its side."""
+    encoded = Predictor.from_checkpoint(bundled.MODEL).encode(molecule("H2O"))
+    monkeypatch.setattr(OrbitalBasis, unused, None)
+    points = spacing * np.stack(np.meshgrid(*[np.arange(-15, 15)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    assert (encoded.density(points) > 0.0).any()
