@@ -32,6 +32,7 @@ from deepdft.cli.options import (
 from deepdft.cli.precision import matmul_precision
 from deepdft.cli.provenance import versions
 from deepdft.compiled import announced
+from deepdft.errors import warnings_as_lines
 
 __all__ = ["config_directory", "hydra_command", "one_line", "one_line_errors"]
 
@@ -85,7 +86,12 @@ def hydra_command(
                     refuse_null(cfg, file)
                     # processes that the task starts see the user's environment
                     precision = cfg.get("matmul_precision", "highest")
-                    with _full_error(asked), matmul_precision(precision), announced(_say_compiling):
+                    with (
+                        _full_error(asked),
+                        warnings_as_lines(),
+                        matmul_precision(precision),
+                        announced(_say_compiling),
+                    ):
                         return task(cfg)
                 except Exception as error:
                     if HydraConfig.get().mode == RunMode.MULTIRUN:

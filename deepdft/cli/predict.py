@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
-import ase
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
@@ -32,8 +29,6 @@ from deepdft.inference.structures import read_structures
 from deepdft.inference.writer import file_format, slice_order, write_slices
 
 __all__ = ["main", "numbered"]
-
-Encoded = TypeVar("Encoded")
 
 COARSE = 0.2
 """Å between grid points. On wider grids the sum over peaks at nuclei is off, by up to a tenth at 0.3 Å (water).
@@ -133,7 +128,7 @@ def _predict(predictor: Predictor, box: Box, output: Path, *, comment: str, n_el
     )
     began = time.monotonic()
     total = [0.0]
-    with _progress(box.n_points) as advance, _warnings_as_lines():
+    with _progress(box.n_points) as advance:
         slices = predictor.predict_slices(box, order=slice_order(output), n_electrons=n_electrons, progress=advance)
         write_slices(output, box, _summed(slices, total), comment=comment)
     seconds = time.monotonic() - began
@@ -159,7 +154,7 @@ def _summed(slices: Iterable[NDArray[np.floating]], total: list[float]) -> Itera
 
 def _derive(predictor: Predictor, box: Box, output: Path, names: list[str], *, comment: str, picture: bool) -> None:
     """Write fields derived from the density beside it, and draw the indicators among them."""
-    fields = _quietly(predictor.encode_fields, box.structure())
+    fields = predictor.encode_fields(box.structure())
     began = time.monotonic()
     with _progress(box.n_points, "deriving") as advance:
         paths = write_fields(
@@ -185,7 +180,7 @@ def _derive(predictor: Predictor, box: Box, output: Path, names: list[str], *, c
 def _draw(predictor: Predictor, box: Box, path: Path) -> None:
     """A picture of the density on the plane that shows the structure best."""
     plane = _plane(box)
-    encoded = _quietly(predictor.encode, box.structure())
+    encoded = predictor.encode(box.structure())
     _picture(plane, box, encoded.density(plane.points()), "density", path)
 
 
@@ -201,12 +196,6 @@ def _picture(plane: plotting.Plane, box: Box, values: NDArray[np.floating], name
     print(f"{path}: {'the density' if name == 'density' else name.upper()} on a plane through the atoms")
 
 
-def _quietly(encode: Callable[[ase.Atoms], Encoded], atoms: ase.Atoms) -> Encoded:
-    """Encode a structure again, without repeating the warnings."""
-    with warnings.catch_warnings(action="ignore", category=UserWarning):
-        return encode(atoms)
-
-
 @contextmanager
 def _progress(total: int, doing: str = "predicting") -> Iterator[Callable[[int, int], None]]:
     """A progress bar on the terminal."""
@@ -215,18 +204,6 @@ def _progress(total: int, doing: str = "predicting") -> Iterator[Callable[[int, 
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
         yield lambda done, _: bar.update(task, completed=done)
-
-
-@contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    """Print warnings as one line each, without the place in the source."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            yield
-        finally:
-            for warning in caught:
-                print(f"warning: {warning.message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

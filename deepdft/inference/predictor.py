@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from deepdft.checkpoint import load_checkpoint
 from deepdft.density import DensityGrid, Order, volume
+from deepdft.errors import InputWarning
 from deepdft.inference.box import MARGIN, Box, make_box, room
 from deepdft.inference.field_files import check_names
 from deepdft.inference.fields import EncodedFields
@@ -236,17 +237,20 @@ class Predictor:
                 warnings.warn(
                     f"the model has not been trained on {names}: densities there are guesses; checkpoint=free_atoms, "
                     "the sum of isolated atoms, knows 83 elements",
+                    InputWarning,
                     stacklevel=3,
                 )
         if charge := total_charge(atoms):
             warnings.warn(
                 f"{atoms.get_chemical_formula()} has the charge {charge:+d}, which models do not know of: they have "
                 "learned neutral structures",
+                InputWarning,
                 stacklevel=3,
             )
         if self.pbc is False and atoms.pbc.any() and atoms.cell.rank == 3 and room(atoms)[atoms.pbc].min() < MARGIN:
             warnings.warn(
                 f"the model was trained with periodic boundaries ignored: {atoms.get_chemical_formula()} is taken "
                 "for a molecule, and its density is wrong near the faces of the cell, for lack of the atoms beyond",
+                InputWarning,
                 stacklevel=3,
             )

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepdft.density import DensityGrid
+from deepdft.errors import DensityFormatError
 from deepdft.io.archive import Member, contents, members
 from deepdft.io.chgcar_writer import augmentation_of
-from deepdft.io.errors import DensityFormatError
 from deepdft.io.formats import serialise
 
 __all__ = ["DensityFormatError", "Member", "members", "read_density", "write_density"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from deepdft.density import DensityGrid
-from deepdft.io.errors import DensityFormatError
+from deepdft.errors import DensityFormatError
 from deepdft.io.formats import format_of, parse_density, refuse_zip, vasp_kind
 from deepdft.io.text import is_text
 

@@ -17,7 +17,7 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid, volume
-from deepdft.io.errors import DensityFormatError
+from deepdft.errors import DensityFormatError
 from deepdft.io.numbers import parse_values
 from deepdft.io.text import Lines, mark_floats, mark_pbc, quoted, split_mark
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid, volume
+from deepdft.errors import InputWarning
 from deepdft.io.chgcar import CHANNELS
 from deepdft.io.decimals import format_values
 from deepdft.io.text import join_mark, pbc_mark
@@ -114,6 +115,7 @@ def augmentation_of(template: DensityGrid, density: DensityGrid, names: str) -> 
         warnings.warn(
             f"{names}: no augmentation occupancies are written, because {problem}; VASP cannot restart from the file "
             "(ICHARG=1) and falls back to a superposition of atoms for them",
+            InputWarning,
             stacklevel=3,
         )
         return {}

@@ -6,7 +6,7 @@ import gzip
 import zlib
 from pathlib import PurePath
 
-from deepdft.io.errors import DensityFormatError
+from deepdft.errors import DensityFormatError
 
 __all__ = ["SUFFIXES", "compress", "decompress", "split_compression"]
 

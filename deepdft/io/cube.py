@@ -17,8 +17,8 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid
+from deepdft.errors import DensityFormatError
 from deepdft.io.decimals import format_values
-from deepdft.io.errors import DensityFormatError
 from deepdft.io.numbers import parse_values
 from deepdft.io.text import Lines, join_mark, mark_pbc, pbc_mark, quoted, split_mark
 from deepdft.units import BOHR, BOHR3

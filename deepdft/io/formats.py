@@ -6,11 +6,11 @@ import re
 from pathlib import PurePosixPath
 
 from deepdft.density import DensityGrid
+from deepdft.errors import DensityFormatError
 from deepdft.io.chgcar import parse_chgcar
 from deepdft.io.chgcar_writer import format_chgcar
 from deepdft.io.compression import compress, decompress, split_compression
 from deepdft.io.cube import format_cube, parse_cube
-from deepdft.io.errors import DensityFormatError
 from deepdft.io.hdf5 import format_hdf5, parse_hdf5
 
 __all__ = ["format_of", "parse_density", "refuse_zip", "serialise", "vasp_kind"]

@@ -8,7 +8,7 @@ import ase
 import numpy as np
 
 from deepdft.density import DensityGrid
-from deepdft.io.errors import DensityFormatError
+from deepdft.errors import DensityFormatError
 
 __all__ = ["format_hdf5", "parse_hdf5"]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from deepdft.errors import DensityFormatError
 from deepdft.io.compression import SUFFIXES, compress, decompress, split_compression
-from deepdft.io.errors import DensityFormatError
 
 TEXT = b"0.12345678901E+02 " * 500
 
