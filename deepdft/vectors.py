@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["rows_times"]
+__all__ = ["matmul_single_threaded"]
 
-ROWS_AT_A_TIME = 8192
-"""Few enough for OpenBLAS to multiply them on one thread (measured: up to some thirty thousand)."""
+MAX_ROWS_PER_PRODUCT = 8192
+"""Few enough rows for OpenBLAS to multiply them on one thread (measured: up to about thirty thousand)."""
 
 
-def rows_times(vectors: NDArray[Any], matrix: NDArray[np.floating]) -> NDArray[np.float64]:
-    """vectors @ matrix, on one thread.
+def matmul_single_threaded(vectors: NDArray[Any], matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+    """`vectors @ matrix`, computed on one thread.
 
-    A BLAS library shares out even this where there are many rows, and its threads then wait for a tenth of a second in
-    a loop, on the cores that the model needs next.
+    With many rows a BLAS library spreads even this product over all threads, which then spin for a tenth of a second
+    on the cores that the model needs next.
 
     Args:
         vectors: (n, 3).
         matrix: (3, 3).
     """
     result = np.empty((len(vectors), matrix.shape[1]))
-    for start in range(0, len(vectors), ROWS_AT_A_TIME):
-        part = slice(start, start + ROWS_AT_A_TIME)
-        np.matmul(vectors[part], matrix, out=result[part])
+    for start in range(0, len(vectors), MAX_ROWS_PER_PRODUCT):
+        rows = slice(start, start + MAX_ROWS_PER_PRODUCT)
+        np.matmul(vectors[rows], matrix, out=result[rows])
     return result

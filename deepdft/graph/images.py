@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deepdft.vectors import rows_times
+from deepdft.vectors import matmul_single_threaded
 
 __all__ = ["Images", "complete_cell", "periodic_images", "wrap_shifts"]
 
@@ -52,7 +52,7 @@ def complete_cell(cell: Array, pbc: NDArray[np.bool_]) -> Array:
 
 def wrap_shifts(points: Array, complete: Array, pbc: NDArray[np.bool_]) -> Array:
     """Lattice vectors (n, 3) in Å that take points (n, 3) into the cell, zero along axes that do not repeat."""
-    return -rows_times(np.floor(rows_times(points, np.linalg.inv(complete))) * pbc, complete)
+    return -matmul_single_threaded(np.floor(matmul_single_threaded(points, np.linalg.inv(complete))) * pbc, complete)
 
 
 def periodic_images(positions: Array, complete: Array, pbc: NDArray[np.bool_], cutoff: float) -> Images:
@@ -68,12 +68,12 @@ def periodic_images(positions: Array, complete: Array, pbc: NDArray[np.bool_], c
     wrap = wrap_shifts(positions, complete, pbc)
     reach = cutoff * np.linalg.norm(inverse, axis=0)  # cutoff in units of the cell's heights
     ranges = [np.arange(-n, n + 1) for n in np.where(pbc, np.ceil(reach), 0).astype(int)]
-    cells = rows_times(np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3), complete)
+    cells = matmul_single_threaded(np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3), complete)
 
     shift = (wrap[:, None, :] + cells[None, :, :]).reshape(-1, 3)
     atom = np.repeat(np.arange(len(positions)), len(cells))
     images = positions[atom] + shift
-    fractional = rows_times(images, inverse)
+    fractional = matmul_single_threaded(images, inverse)
     # the rounding of a wrapped coordinate must not lose an image at the very border
     near = ((fractional > -reach - 1e-9) & (fractional < 1 + reach + 1e-9) | ~pbc).all(axis=1)
     return Images(images[near], atom[near], shift[near])

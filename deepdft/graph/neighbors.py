@@ -22,7 +22,7 @@ from deepdft.graph.batch import AtomGraph, ProbeGraph, Structures
 from deepdft.graph.images import Array, complete_cell, periodic_images, wrap_shifts
 from deepdft.graph.on_device import dense_edges
 from deepdft.graph.pairs import pairs_within
-from deepdft.vectors import rows_times
+from deepdft.vectors import matmul_single_threaded
 
 __all__ = [
     "atom_edges",
@@ -109,7 +109,7 @@ def atom_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: fl
     receiver, sender, cells = neighbours.compute(points=positions, box=complete, periodic=pbc, quantities="ijS")
     edge_index = np.stack([sender, receiver]).astype(np.int64)
     order = np.lexsort(edge_index)
-    return edge_index[:, order], rows_times(cells, complete)[order]
+    return edge_index[:, order], matmul_single_threaded(cells, complete)[order]
 
 
 def probe_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], probes: Array, cutoff: float) -> Edges:
