@@ -110,7 +110,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: pytest.
         "torch.nn.Linear",
         "deepdft.models.schnet.torch.nn.Linear",  # leads out of the package through an import
         "deepdft.models.base.nn.Linear",
-        "deepdft.models.query.EncodedStructure",
+        "deepdft.inference.encoded.EncodedStructure",
         "deepdft.models.absent.Model",
         "deepdft.modelsx.Model",
     ],

@@ -23,8 +23,8 @@ from deepdft.data.store import DensityStore, elements_of
 from deepdft.evaluation.errors import COLUMNS, References, StructureErrors, evaluate_structure, write_csv
 from deepdft.evaluation.ranks import Ranks
 from deepdft.evaluation.report import histogram, summarise, summary_table, worst_pictures
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.inference.predictor import choose_device
-from deepdft.models.query import EncodedStructure
 
 __all__ = ["PBC", "ErrorEvaluation", "EvaluatedModel", "chosen_positions", "warn"]
 

@@ -25,8 +25,8 @@ from deepdft.inference.box import Box, make_box
 from deepdft.inference.field_files import COMPONENTS, check_names, component_path, write_fields
 from deepdft.inference.output import PREDICTED, refuse_foreign, refuse_too_large
 from deepdft.inference.predictor import Predictor, choose_device
-from deepdft.inference.structures import read_structures
 from deepdft.inference.writer import file_format, slice_order, write_slices
+from deepdft.io.structures import read_structures
 
 __all__ = ["main", "numbered"]
 

@@ -9,7 +9,7 @@ import ase
 
 from deepdft.density import DensityGrid
 from deepdft.dft.functionals import Functional
-from deepdft.inference.structures import total_charge
+from deepdft.io.structures import total_charge
 
 __all__ = ["COUNT_TOLERANCE", "Calculation", "CalculationError", "Engine", "ignored_charge"]
 

@@ -15,9 +15,9 @@ from ase.io.formats import UnknownFileTypeError, filetype
 from deepdft.data.plan import tell_apart, with_folders
 from deepdft.data.store_index import write_text
 from deepdft.dft.plan import Entry
-from deepdft.inference.smiles import atoms_from_smiles
-from deepdft.inference.structures import is_density, read_structures
 from deepdft.io.archive import files_below
+from deepdft.io.smiles import atoms_from_smiles
+from deepdft.io.structures import is_density, read_structures
 
 __all__ = ["Recipe", "entries_of_recipe", "read_entries"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from deepdft.inference.smiles import atoms_from_smiles
+from deepdft.io.smiles import atoms_from_smiles
 
 __all__ = ["LiquidBoxes", "bonds", "is_whole", "pack", "shake"]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid
 from deepdft.evaluation.parts import StructureRow, write_table
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.base import DensityModel
-from deepdft.models.query import EncodedStructure
 
 __all__ = [
     "COLUMNS",

@@ -16,8 +16,8 @@ from deepdft.density import DensityGrid
 from deepdft.evaluation.ensemble import StructureSpread, deviation_at
 from deepdft.evaluation.ensemble_sources import EnsembleStructure
 from deepdft.evaluation.errors import StructureErrors
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.base import DensityModel
-from deepdft.models.query import EncodedStructure
 
 __all__ = [
     "histogram",

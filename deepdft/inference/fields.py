@@ -37,9 +37,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepdft.graph.blocks import cut_into_cubes
+from deepdft.inference.encoded import EncodedStructure, check_points
 from deepdft.inference.field_files import check_names
 from deepdft.models.base import DensityModel
-from deepdft.models.query import EncodedStructure, check_points
 from deepdft.nn.threads import in_parallel
 from deepdft.units import BOHR, BOHR3
 

@@ -17,11 +17,11 @@ from deepdft.checkpoint import load_checkpoint
 from deepdft.density import DensityGrid, Order, volume
 from deepdft.errors import InputWarning
 from deepdft.inference.box import MARGIN, Box, make_box, room
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.inference.field_files import check_names
 from deepdft.inference.fields import EncodedFields
-from deepdft.inference.structures import total_charge
+from deepdft.io.structures import total_charge
 from deepdft.models.base import DensityModel
-from deepdft.models.query import EncodedStructure
 
 __all__ = ["Predictor", "Progress", "choose_device"]
 

@@ -25,8 +25,8 @@ from torch import Tensor
 from deepdft.graph.batch import Structures
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.inference.box import Box
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.base import DensityModel
-from deepdft.models.query import EncodedStructure
 
 __all__ = ["STRUCTURES", "ModelContract", "densities"]
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from deepdft.data.datamodule import DensityDataModule
 from deepdft.graph.batch import Batch
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.base import DensityModel
-from deepdft.models.query import EncodedStructure
 from deepdft.plotting import compare_predicted, save
 
 __all__ = ["DensityPicture", "Progress", "Throughput", "ValidateAtEnd"]

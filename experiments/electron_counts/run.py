@@ -15,7 +15,7 @@ from ase.spacegroup import crystal
 
 from deepdft.dft.functionals import FUNCTIONALS
 from deepdft.dft.gpaw import GpawMolecule, GpawPeriodic, even_smooth, valence_density
-from deepdft.inference.smiles import atoms_from_smiles
+from deepdft.io.smiles import atoms_from_smiles
 
 SPACINGS = (0.2, 0.15)  # Å
 RATIOS = (0.4, 0.5, 0.6)  # of the Gaussian's width to the spacing

@@ -10,8 +10,8 @@ import numpy as np
 
 from deepdft.dft.functionals import FUNCTIONALS
 from deepdft.dft.gpaw import GpawMolecule
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.free_atoms import FreeAtoms
-from deepdft.models.query import EncodedStructure
 
 SYMBOLS = ("He", "Ne", "Ar", "Be", "Zn")
 BOXES = ((3.5, 400.0), (3.5, 600.0), (5.0, 800.0))  # Å of vacuum, eV of plane waves

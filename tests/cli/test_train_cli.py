@@ -25,8 +25,8 @@ from deepdft.cli.train import main
 from deepdft.cli.trainer_settings import without_filling
 from deepdft.data.store import DensityStore
 from deepdft.graph.batch import Batch
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.orbital import Orbital
-from deepdft.models.query import EncodedStructure
 from deepdft.training.callbacks import DensityPicture
 from deepdft.training.module import DensityModule
 from tests.cli.processes import descendants, running, wait_until

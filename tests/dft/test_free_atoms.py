@@ -9,8 +9,8 @@ from deepdft import bundled
 from deepdft.dft.free_atoms import elements, free_atom
 from deepdft.dft.functionals import FUNCTIONALS
 from deepdft.dft.gpaw import GpawMolecule
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.free_atoms import FreeAtoms
-from deepdft.models.query import EncodedStructure
 
 pytest.importorskip("gpaw", reason="GPAW is not installed: make gpaw")
 TABLE = np.load(bundled.FREE_ATOMS)

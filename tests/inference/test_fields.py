@@ -8,12 +8,12 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.inference.field_files import UNITS
 from deepdft.inference.fields import DENSITY_FLOOR, DERIVATIVES_MEMORY, IRI_OF_EMPTY_SPACE, Derivatives, EncodedFields
 from deepdft.inference.predictor import Predictor
 from deepdft.models.orbital import Orbital
 from deepdft.models.painn import PaiNN
-from deepdft.models.query import EncodedStructure
 from deepdft.models.schnet import SchNet
 from deepdft.models.schnet_released import SchNetReleased
 from deepdft.models.superposition import Superposition
@@ -217,12 +217,12 @@ def test_slices_joined_are_the_whole_and_small(model, monkeypatch, dense):
     atoms = STRUCTURES["molecule"]
     points = np.concatenate([points_near(atoms, 500), points_near(atoms, 200) + 30.0])
     points = points[np.random.default_rng(0).permutation(len(points))]
-    monkeypatch.setattr("deepdft.models.query.EDGES_PER_GRAPH", {"cpu": 10**7})
+    monkeypatch.setattr("deepdft.inference.encoded.EDGES_PER_GRAPH", {"cpu": 10**7})
     monkeypatch.setattr("deepdft.inference.fields.DENSE", np.inf)
     whole = EncodedFields(model, atoms)
     expected = whole.at(points, ALL)
     monkeypatch.setattr("deepdft.inference.fields.DENSE", dense)
-    monkeypatch.setattr("deepdft.models.query.EDGES_PER_GRAPH", {"cpu": 1})
+    monkeypatch.setattr("deepdft.inference.encoded.EDGES_PER_GRAPH", {"cpu": 1})
     monkeypatch.setattr("deepdft.inference.fields.LARGEST_SLICE", 256)
     monkeypatch.setattr("deepdft.inference.fields.POINTS_IN_BLOCKS", 256 // DERIVATIVES_MEMORY)
     sliced, asked = EncodedFields(model, atoms), []

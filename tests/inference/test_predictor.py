@@ -9,10 +9,10 @@ import torch
 from ase.build import bulk, fcc111, molecule
 
 from deepdft.inference.box import make_box
+from deepdft.inference.encoded import _points_of_grid
 from deepdft.inference.predictor import Predictor, choose_device
 from deepdft.models.orbital import Orbital
 from deepdft.models.painn import PaiNN
-from deepdft.models.query import _points_of_grid
 from deepdft.models.schnet import SchNet
 from deepdft.models.schnet_released import SchNetReleased
 
@@ -94,7 +94,7 @@ def test_slices_joined_are_the_whole_and_atoms_are_encoded_once(
     gaussians, monkeypatch, torch_threads, n_threads, sizes
 ):
     torch_threads(n_threads)
-    monkeypatch.setattr("deepdft.models.query.EDGES_PER_PIECE", {"cpu": 1})
+    monkeypatch.setattr("deepdft.inference.encoded.EDGES_PER_PIECE", {"cpu": 1})
     predictor = Predictor(gaussians)
     box = make_box(molecule("H2O"), shape=(10, 11, 12))
     told = []
@@ -109,7 +109,7 @@ def test_slices_joined_are_the_whole_and_atoms_are_encoded_once(
 @pytest.mark.parametrize("model", [SchNet, SchNetReleased, PaiNN, Orbital])
 def test_densities_are_the_same_on_any_number_of_threads(model, monkeypatch, torch_threads):
     torch.manual_seed(0)
-    monkeypatch.setattr("deepdft.models.query.EDGES_PER_PIECE", {"cpu": 1})
+    monkeypatch.setattr("deepdft.inference.encoded.EDGES_PER_PIECE", {"cpu": 1})
     monkeypatch.setattr("deepdft.models.orbital.NUMBERS_IN_CACHE", 1)
     sizes = {"hidden_size": 8, "n_interactions": 2}
     predictor = Predictor(model(**sizes))

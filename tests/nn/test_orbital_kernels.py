@@ -11,7 +11,7 @@ SCRIPT = """
 import numpy as np, torch
 from ase.build import bulk, molecule
 from deepdft.models.orbital import Orbital
-from deepdft.models.query import EncodedStructure
+from deepdft.inference.encoded import EncodedStructure
 torch.manual_seed(0)
 model = Orbital(hidden_size=16, n_interactions=1, max_order=2).eval()
 for parameter in model.parameters():

@@ -34,8 +34,8 @@ from deepdft.data.store import DensityStore
 from deepdft.density import DensityGrid
 from deepdft.graph.batch import Batch, Structures
 from deepdft.inference.box import make_box
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.base import DensityModel
-from deepdft.models.query import EncodedStructure
 
 SIZES = (2, 8, 32, 64)  # structures of 1000 probes in a step
 PRECISIONS = ("32-true", "32-true, TF32 products", "bf16-mixed")

@@ -15,10 +15,10 @@ from deepdft.data.store import DensityStore
 from deepdft.density import DensityGrid
 from deepdft.graph.batch import Batch
 from deepdft.graph.neighbors import atom_graph, probe_graph
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.base import DensityModel
 from deepdft.models.orbital import Orbital
 from deepdft.models.painn import PaiNN
-from deepdft.models.query import EncodedStructure
 from deepdft.models.schnet import SchNet
 from deepdft.models.schnet_released import SchNetReleased
 

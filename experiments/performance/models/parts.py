@@ -13,8 +13,8 @@ from deepdft.data.datamodule import DensityDataModule
 from deepdft.density import DensityGrid
 from deepdft.graph.batch import Batch
 from deepdft.graph.neighbors import atom_graph, probe_graph
+from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.base import DensityModel
-from deepdft.models.query import EncodedStructure
 
 Clock = Callable[[], float]
 

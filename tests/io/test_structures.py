@@ -8,8 +8,8 @@ from ase.build import bulk, molecule
 from ase.io import write
 
 from deepdft.density import DensityGrid
-from deepdft.inference.structures import read_structures, total_charge
 from deepdft.io import write_density
+from deepdft.io.structures import read_structures, total_charge
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import ase.io
 import numpy as np
 from ase.utils import string2index
 
-from deepdft.inference.smiles import atoms_from_smiles
 from deepdft.io import DensityFormatError, read_density
 from deepdft.io.compression import split_compression
 from deepdft.io.formats import format_of
+from deepdft.io.smiles import atoms_from_smiles
 
 __all__ = ["is_density", "read_structures", "total_charge"]
 
