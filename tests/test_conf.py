@@ -11,8 +11,8 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
 from deepdft.checkpoint import build_model
-from deepdft.cli import resolvers
 from deepdft.cli.app import config_directory
+from deepdft.runs import resolvers
 
 CONF = config_directory()
 COMMANDS = sorted(path.stem for path in CONF.glob("*.yaml"))

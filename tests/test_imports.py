@@ -16,21 +16,22 @@ LAYERS = [  # lowest first; a module may import from its own and from lower laye
     {"graph", "nn", "metrics", "io", "plotting", "bundled"},
     {"data", "models", "checkpoint"},
     {"training", "inference", "dft"},
-    {"evaluation", "viewer", "testing"},
-    {"cli"},
+    {"evaluation", "testing"},
+    {"runs"},
+    {"cli", "viewer"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 ALLOWED = {  # third-party library → parts of the package that may import it
-    "hydra": {"cli", "checkpoint"},
-    "pytorch_lightning": {"training", "data/datamodule", "cli"},
+    "hydra": {"cli", "runs", "checkpoint"},
+    "pytorch_lightning": {"training", "data/datamodule", "runs"},
     "lightning": set(),
     "gpaw": {"dft"},
     "fastapi": {"viewer"},
     "uvicorn": {"viewer"},
     "pytest": {"testing"},
     "torch": {"graph", "nn", "metrics", "data", "models", "checkpoint", "training", "inference", "dft"}
-    | {"evaluation", "viewer", "testing", "cli"},
+    | {"evaluation", "viewer", "testing", "runs"},
 }
 
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))

@@ -20,7 +20,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import deepdft
-from deepdft.cli import resolvers
 from deepdft.cli.options import (
     explained_groups,
     explained_options,
@@ -29,10 +28,11 @@ from deepdft.cli.options import (
     refuse_null,
     refuse_unknown,
 )
-from deepdft.cli.precision import matmul_precision
-from deepdft.cli.provenance import versions
 from deepdft.compiled import announced
 from deepdft.errors import warnings_as_lines
+from deepdft.runs import resolvers
+from deepdft.runs.precision import matmul_precision
+from deepdft.runs.provenance import versions
 
 __all__ = ["config_directory", "hydra_command", "one_line", "one_line_errors"]
 

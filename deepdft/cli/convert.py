@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
-from deepdft.cli.provenance import command_line, versions
 from deepdft.data.convert import convert, store_split
 from deepdft.data.electrons import MOST, doubtful, nuclear_charge
 from deepdft.data.plan import LeftOut, Plan, make_plan
@@ -22,6 +21,7 @@ from deepdft.data.splits import read_split_file
 from deepdft.data.store import DensityStore
 from deepdft.data.store_folder import is_complete
 from deepdft.data.store_writer import Compression
+from deepdft.runs.provenance import command_line, versions
 
 __all__ = ["main"]
 

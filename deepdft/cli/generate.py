@@ -17,7 +17,6 @@ from rich.progress import Progress as Bar
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
-from deepdft.cli.provenance import command_line, versions
 from deepdft.data.convert import store_split
 from deepdft.data.splits import read_split_file
 from deepdft.data.store import DensityStore
@@ -28,6 +27,7 @@ from deepdft.dft.functionals import functionals
 from deepdft.dft.jobs import ACCOUNTS, Progress, generate
 from deepdft.dft.plan import Entry, GenerationPlan, Settings, digest
 from deepdft.dft.structures import entries_of_recipe, read_entries
+from deepdft.runs.provenance import command_line, versions
 
 __all__ = ["main"]
 

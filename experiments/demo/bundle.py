@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 
 from deepdft import bundled
-from deepdft.cli.provenance import write_json
 from deepdft.data.splits import SPLIT_FILE
 from deepdft.data.store import DensityStore
+from deepdft.runs.provenance import write_json
 
 TRAIN = {
     1: "C", 2: "N", 3: "O", 5: "C#N", 6: "C=O", 8: "CO", 11: "CC=O", 12: "NC=O", 13: "CCC", 14: "CCO", 15: "COC",

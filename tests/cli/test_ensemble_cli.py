@@ -182,7 +182,7 @@ def test_files_and_stores_of_single_functionals_give_the_same(folder, structures
 
 def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypatch):
     evaluate("output=whole", "checkpoint=tiny.ckpt")
-    import deepdft.cli.evaluation_ensemble as module
+    import deepdft.runs.evaluate_ensemble as module
 
     real, done = module.structure_spread, []
 
@@ -227,7 +227,7 @@ def test_figures_and_pictures_go_to_the_logger(folder, evaluate, monkeypatch):
         def __getattr__(self, name):
             return lambda *args, **options: calls.append((name, *args))
 
-    import deepdft.cli.evaluate as module
+    import deepdft.runs.evaluate as module
 
     monkeypatch.setattr(module, "_wandb", lambda cfg, me: contextlib.nullcontext(Recorder()))
     evaluate("output=results", "checkpoint=tiny.ckpt", "pictures=0")

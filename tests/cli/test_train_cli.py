@@ -20,13 +20,13 @@ from pytorch_lightning.plugins import MixedPrecision
 
 from deepdft.checkpoint import load_checkpoint
 from deepdft.cli.app import config_directory
-from deepdft.cli.resolvers import _run_directory
 from deepdft.cli.train import main
-from deepdft.cli.trainer_settings import without_filling
 from deepdft.data.store import DensityStore
 from deepdft.graph.batch import Batch
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.orbital import Orbital
+from deepdft.runs.resolvers import _run_directory
+from deepdft.runs.trainer_settings import without_filling
 from deepdft.training.callbacks import DensityPicture
 from deepdft.training.module import DensityModule
 from tests.cli.processes import descendants, running, wait_until

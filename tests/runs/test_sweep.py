@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from deepdft.cli.sweep import SweepResults
+from deepdft.runs.sweep import SweepResults
 
 KEPT = {"data.root": "/a/long/path/to/a/store", "trainer.max_steps": "4", "trainer.val_check_interval": "2"}
 

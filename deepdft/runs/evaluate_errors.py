@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from deepdft.checkpoint import Checkpoint, load_checkpoint, model_name
-from deepdft.cli.evaluation_rows import collect
+from deepdft.runs.rows import collect
 from deepdft.data.splits import load_split
 from deepdft.data.store import DensityStore, elements_of
 from deepdft.evaluation.errors import COLUMNS, References, StructureErrors, evaluate_structure, write_csv

@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 from rich.table import Table
 
-from deepdft.cli.evaluation_errors import EvaluatedModel, chosen_positions, warn
-from deepdft.cli.evaluation_rows import collect
+from deepdft.runs.evaluate_errors import EvaluatedModel, chosen_positions, warn
+from deepdft.runs.rows import collect
 from deepdft.data.store import DensityStore
 from deepdft.evaluation.ensemble import StructureSpread, reference_label, structure_spread, write_csv
 from deepdft.evaluation.ensemble_sources import Ensemble, FileEnsemble, StoreEnsemble, open_densities

@@ -1,0 +1,298 @@
+"""Train a model on a density store, into a run directory that tells everything about it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pytorch_lightning.callbacks import ModelCheckpoint, Timer
+
+from deepdft.checkpoint import (
+    FREE_ATOMS,
+    build_model,
+    load_checkpoint,
+    load_weights,
+    model_name,
+    read_checkpoint_file,
+)
+from deepdft.runs.provenance import command_line, git_state, versions, write_json, write_text
+from deepdft.runs.resume import (
+    checkpoint_to_resume,
+    keep_overrides,
+    refuse_changes,
+    refuse_other_data,
+    stored_config,
+    summary_if_finished,
+)
+from deepdft.runs.directory import is_first_process
+from deepdft.runs.trainer_settings import check_optimizer, check_trainer, without_filling
+from deepdft.data.datamodule import DensityDataModule
+from deepdft.models.base import DensityModel
+from deepdft.training.loggers import keep_metrics_until
+from deepdft.training.module import DensityModule
+from deepdft.training.resumable import Patience
+
+__all__ = ["train"]
+
+PREPARATION_STEPS = 100
+"""Training steps whose points a model is prepared with: 200 structures of 1000 points, as they are drawn by default."""
+
+
+def train(cfg: DictConfig) -> float:
+    """Train as the config says, into `run_dir`.
+
+    Returns:
+        The lowest validation ε_mae in %, for sweeps that search.
+
+    Raises:
+        ValueError: if the config contradicts itself, the data or the run that is resumed.
+    """
+    run_dir = Path(cfg.run_dir)
+    stored = stored_config(run_dir) if cfg.resume else None
+    _keep_wandb_run(cfg, stored)
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+    _refuse_sweep_in_one_process(config)
+    check_trainer(config)
+    if stored is not None:
+        refuse_changes(stored, config, run_dir)
+        if summary := summary_if_finished(run_dir, stored, config):
+            return _say_finished(run_dir, summary)
+    _quiet()
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+
+    data: DensityDataModule = instantiate(cfg.data)
+    data.setup("fit")
+    split = data.split.names(data.store)
+    if cfg.resume:
+        refuse_other_data(run_dir, data.store.fingerprint, split)
+    module = _module(cfg, config, data)
+    check_optimizer(module)
+    resume_from = _begin(config, run_dir, data, module.model)
+    left_out = () if cfg.trainer.enable_progress_bar else ("progress",)  # which Lightning would refuse
+    chosen = [callback for name, callback in cfg.callbacks.items() if name not in left_out]
+    callbacks = [instantiate(callback) for callback in chosen if callback is not None]
+    timer = Timer(config["trainer"]["max_time"], interval="step")  # as Trainer would make it, but always
+    callbacks.append(timer)
+    loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
+    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    if len(data.split.validation) < trainer.world_size:
+        raise ValueError(
+            f"{len(data.split.validation)} validation structures for {trainer.world_size} processes: give data.split "
+            "at least one for each, or train on fewer devices"
+        )
+    if trainer.is_global_zero:
+        _describe(config, run_dir, data, split, module, trainer)
+    for logger in loggers:
+        logger.log_hyperparams(config)
+
+    _fit(trainer, module, data, resume_from, run_dir)
+    best = _best(trainer)
+    if trainer.is_global_zero:
+        summary = {
+            "val/eps_mae": best if math.isfinite(best) else None,
+            "steps": trainer.global_step,
+            "seconds": round(timer.time_elapsed(), 1),
+            "checkpoint": str(run_dir / "checkpoints" / "best.ckpt"),
+            "ended_by": _ended_by(config, callbacks),
+        }
+        write_json(run_dir / "summary.json", summary)
+        print(f"{trainer.global_step} steps, best validation ε_mae {best:.3f} %; run directory {run_dir}")
+    return best
+
+
+def _ended_by(config: Mapping[str, Any], callbacks: Sequence[pl.Callback]) -> str:
+    """The setting that has ended a run."""
+    for callback in callbacks:
+        if isinstance(callback, Patience) and callback.has_ended_the_run:
+            return f"callbacks.early_stopping.patience={callback.patience}"
+        left = callback.time_remaining() if isinstance(callback, Timer) else None
+        if left is not None and left <= 0:
+            return f"trainer.max_time={config['trainer']['max_time']}"
+    return f"trainer.max_steps={config['trainer']['max_steps']}"
+
+
+def _say_finished(run_dir: Path, summary: Mapping[str, Any]) -> float:
+    """Say that there is nothing to do, and how there would be; returns the lowest validation error in %."""
+    best = float("inf") if summary["val/eps_mae"] is None else float(summary["val/eps_mae"])
+    print(
+        f"{run_dir} is finished, after {summary['steps']} steps with a best validation ε_mae of {best:.3f} %; to go "
+        f"on, raise what ended it, {summary.get('ended_by', 'trainer.max_steps')}"
+    )
+    return best
+
+
+def _refuse_sweep_in_one_process(config: dict[str, Any]) -> None:
+    """A sweep with in-process DDP re-enters the whole sweep in every child rank."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    launcher = str(HydraConfig.get().launcher._target_)
+    devices = config["trainer"]["devices"]
+    alone = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
+    if not alone and "submitit" not in launcher:
+        raise ValueError(
+            "-m with several devices in one process starts the sweep again on every rank: use one process per job "
+            "(hydra/launcher=submitit_slurm with tasks_per_node = devices, or torchrun for each job)"
+        )
+
+
+def _keep_wandb_run(cfg: DictConfig, stored: Mapping[str, Any] | None) -> None:
+    """Give W&B an id for the run directory: that of the run that is resumed, else a new one."""
+    wandb = (cfg.logger or {}).get("wandb")
+    if wandb is None or wandb.get("id") is not None:
+        return
+    before = ((stored or {}).get("logger") or {}).get("wandb") or {}
+    with open_dict(wandb):
+        wandb.id = before.get("id") or secrets.token_hex(4)
+
+
+def _begin(config: dict[str, Any], run_dir: Path, data: DensityDataModule, model: DensityModel) -> Path | None:
+    """The checkpoint that a run goes on from; without one the model is prepared, or has the weights of `init`."""
+    resume_from = _prepare_resume(run_dir, model) if config["resume"] else None
+    if resume_from is None and config["init"]:
+        _load_weights(model, config["model"], config["init"])
+    elif resume_from is None:
+        model.prepare(data.first_steps(PREPARATION_STEPS))
+    return resume_from
+
+
+def _prepare_resume(run_dir: Path, model: DensityModel) -> Path | None:
+    """The checkpoint to begin from, if it fits the model; what was logged after it is dropped."""
+    checkpoint = checkpoint_to_resume(run_dir)
+    step = -1
+    if checkpoint is not None:
+        content = read_checkpoint_file(checkpoint)
+        load_weights(model, content["state_dict"], checkpoint)
+        step = content["global_step"]
+    if is_first_process():
+        (run_dir / "summary.json").unlink(missing_ok=True)  # it is written anew at the end
+        keep_metrics_until(run_dir / "metrics.csv", step)
+        if HydraConfig.initialized():
+            keep_overrides(run_dir, HydraConfig.get().overrides.task)
+        where = f"after step {step}" if checkpoint else "at the beginning: it had not reached its first checkpoint"
+        print(f"resuming {run_dir} {where}")
+    return checkpoint
+
+
+def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) -> DensityModule:
+    """The model with fresh weights, wrapped for training."""
+    model_config = config["model"]
+    # what the user's own command line names is trusted, so models from outside the package can be trained
+    model = build_model(model_config, trusted=[str(model_config["_target_"]).split(".")[0]])
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            f"{model_name(model_config)} has nothing to train: evaluate it as it is, deepdft-evaluate "
+            f"checkpoint={FREE_ATOMS}, or train a model on top of it, model=schnet model.baseline=superposition"
+        )
+    return DensityModule(
+        model,
+        model_config=model_config,
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+        loss=config["loss"],
+        pbc=config["data"]["pbc"],
+        info={"data": data.store.fingerprint, "elements": data.store.elements(data.split.train)},
+    )
+
+
+def _load_weights(model: DensityModel, config: dict[str, Any], path: str) -> None:
+    """Begin from the weights of another checkpoint of the same architecture."""
+    start = load_checkpoint(path, trusted=[str(config["_target_"]).split(".")[0]])
+    try:
+        model.load_state_dict(start.model.state_dict())
+    except RuntimeError as error:
+        settings = {key: "null" if value is None else value for key, value in start.config.items()}
+        wanted = " ".join(f"model.{key}={value}" for key, value in settings.items() if key != "_target_")
+        raise ValueError(
+            f"init={path}: holds a {start.config['_target_']}, which is not the model that is configured; "
+            f"choose its model group and {wanted}"
+        ) from error
+
+
+def _describe(
+    config: dict[str, Any],
+    run_dir: Path,
+    data: DensityDataModule,
+    split: Mapping[str, Sequence[str]],
+    module: DensityModule,
+    trainer: pl.Trainer,
+) -> None:
+    """Write config.yaml, split.json and run.json, and say in a few lines what is trained on what."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+    write_json(run_dir / "split.json", split)
+    per_step = data.structures_per_step * trainer.world_size * trainer.accumulate_grad_batches
+    n_parameters = sum(parameter.numel() for parameter in module.model.parameters())
+    write_json(
+        run_dir / "run.json",
+        {
+            "command": command_line(),
+            "git": git_state(),
+            "versions": versions(),
+            "data": {"root": str(data.root.resolve()), "fingerprint": data.store.fingerprint},
+            "global_batch_size": {"structures": per_step, "probes": per_step * data.probes_per_structure},
+            "n_parameters": n_parameters,
+            "devices": trainer.world_size,
+            "accelerator": type(trainer.accelerator).__name__,
+            "torch_threads": torch.get_num_threads(),
+        },
+    )
+    print(
+        f"{model_name(config['model'])}, {n_parameters} parameters; {len(split['train'])} training and "
+        f"{len(split['validation'])} validation structures; {per_step} structures × {data.probes_per_structure} "
+        f"points a step on {trainer.world_size} × {type(trainer.accelerator).__name__}"
+    )
+
+
+def _fit(
+    trainer: pl.Trainer, module: DensityModule, data: DensityDataModule, resume_from: Path | None, run_dir: Path
+) -> None:
+    """Fit, and leave W&B with an exit code whatever happens."""
+    exit_code = 1
+    try:
+        with without_filling():
+            trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+        exit_code = 0
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        last, reached = _last_step(run_dir), trainer.global_step
+        where = f"after step {last}"
+        if last < reached:
+            where += f" of {reached}, the last validation"
+        raise KeyboardInterrupt(f"deepdft-train resume={os.path.relpath(run_dir)} ({where})") from stop
+    finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish(exit_code=exit_code)
+
+
+def _last_step(run_dir: Path) -> int:
+    """The step that a run would be resumed from."""
+    checkpoint = checkpoint_to_resume(run_dir)
+    return 0 if checkpoint is None else int(read_checkpoint_file(checkpoint)["global_step"])
+
+
+def _best(trainer: pl.Trainer) -> float:
+    """The lowest validation error of the run in %; infinite where nothing was validated."""
+    callback = trainer.checkpoint_callback
+    score = callback.best_model_score if isinstance(callback, ModelCheckpoint) else None
+    return float("inf") if score is None else score.item()
+
+
+def _quiet() -> None:
+    """What Lightning says of itself: tips, hardware, deprecated names of torch, files of the run that is resumed."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # its successor is too new
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
