@@ -9,8 +9,8 @@ import pytest
 from ase.build import molecule
 from hypothesis import settings
 
-from deepdft.data.store_index import write_index
-from deepdft.data.store_writer import ShardWriter
+from deepdft.data.index import write_index
+from deepdft.data.writer import ShardWriter
 from deepdft.density import DensityGrid, grid_points
 
 # Ctrl-C is tested, also where whoever started the tests ignores it (a shell does for what runs in the background)

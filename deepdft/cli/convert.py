@@ -15,12 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
 from deepdft.data.convert import convert, store_split
-from deepdft.data.electrons import MOST, doubtful, nuclear_charge
-from deepdft.data.plan import LeftOut, Plan, make_plan
+from deepdft.data.convert_plan import LeftOut, Plan, make_plan
+from deepdft.data.electrons import MAX_ELECTRONS_PER_PROTON, implausible_electron_counts, nuclear_charge
 from deepdft.data.splits import read_split_file
 from deepdft.data.store import DensityStore
-from deepdft.data.store_folder import is_complete
-from deepdft.data.store_writer import Compression
+from deepdft.data.unfinished import is_complete
+from deepdft.data.writer import Compression
 from deepdft.runs.provenance import command_line, versions
 
 __all__ = ["main"]
@@ -125,12 +125,12 @@ def _summarise(store: DensityStore) -> None:
     rejected = store.index["rejected"]
     if rejected:
         print(f"{len(rejected)} damaged members left out; see {store.root / 'rejected.csv'}")
-    _warn_of_doubtful(store)
+    _warn_of_implausible_counts(store)
 
 
-def _warn_of_doubtful(store: DensityStore) -> None:
+def _warn_of_implausible_counts(store: DensityStore) -> None:
     """Say in one line which densities cannot be those of their atoms, if there are any."""
-    positions = doubtful(store)
+    positions = implausible_electron_counts(store)
     if not positions.size:
         return
     found = [
@@ -138,8 +138,8 @@ def _warn_of_doubtful(store: DensityStore) -> None:
     ]
     more = ", …" if positions.size > FEW else ""
     print(
-        f"warning: {positions.size} of {len(store)} densities have no electrons, or more than {MOST:g} × the sum of "
-        f"atomic numbers: {', '.join(found)}{more}; they are in the store, but their units may be wrong (a cube is in "
+        f"warning: {positions.size} of {len(store)} densities have no electrons, or more than "
+        f"{MAX_ELECTRONS_PER_PROTON:g} × the sum of atomic numbers: {', '.join(found)}{more}; they are in the store, but their units may be wrong (a cube is in "
         "e/bohr³, a CHGCAR in e times the volume of the cell)",
         file=sys.stderr,
     )

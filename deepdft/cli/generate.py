@@ -18,11 +18,11 @@ from rich.progress import Progress as Bar
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
 from deepdft.data.convert import store_split
+from deepdft.data.index import WORK_FOLDER
 from deepdft.data.splits import read_split_file
 from deepdft.data.store import DensityStore
-from deepdft.data.store_folder import alone, begin, is_complete
-from deepdft.data.store_index import WORK_FOLDER
-from deepdft.data.store_writer import Compression
+from deepdft.data.unfinished import alone, begin, is_complete
+from deepdft.data.writer import Compression
 from deepdft.dft.functionals import functionals
 from deepdft.dft.jobs import ACCOUNTS, Progress, generate
 from deepdft.dft.plan import Entry, GenerationPlan, Settings, digest

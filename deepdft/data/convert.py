@@ -15,13 +15,13 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from deepdft.data.plan import Plan, Task
+from deepdft.data.convert_plan import Plan, Task
+from deepdft.data.index import WORK_FOLDER, Rejected, discard, read_record, write_index, write_text
 from deepdft.data.splits import SPLIT_FILE, split_names
 from deepdft.data.store import DensityStore
-from deepdft.data.store_folder import alone, begin, forgotten_if_in_vain, is_complete, write_rejected
-from deepdft.data.store_index import WORK_FOLDER, Rejected, discard, read_record, write_index, write_text
-from deepdft.data.store_writer import Compression, ShardWriter
+from deepdft.data.unfinished import alone, begin, discard_plan_on_failure, is_complete, write_rejected
 from deepdft.data.workers import end_with_parent, sigint_blocked, sigint_deferred
+from deepdft.data.writer import Compression, ShardWriter
 from deepdft.io import DensityFormatError
 
 __all__ = ["DamagedMembersError", "convert", "store_split"]
@@ -76,7 +76,7 @@ def convert(
         report = progress or (lambda count: None)
         report(done)
         job = _Job(output, plan.label, plan.compression, skip_damaged, plan.pbc)
-        with forgotten_if_in_vain(output):
+        with discard_plan_on_failure(output):
             damaged = _run(job, todo, min(workers, len(todo)), lambda count: report(done + count))
             if damaged:
                 raise DamagedMembersError(_describe_damaged(damaged))

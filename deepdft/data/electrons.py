@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from deepdft.data.store import DensityStore
 
-__all__ = ["MOST", "doubtful", "nuclear_charge"]
+__all__ = ["MAX_ELECTRONS_PER_PROTON", "implausible_electron_counts", "nuclear_charge"]
 
-MOST = 1.05
+MAX_ELECTRONS_PER_PROTON = 1.05
 """Electrons per proton. Anions have a few more than one; a cube in e/Å³ instead of e/bohr³ has 6.7 times too many."""
 
 
-def doubtful(store: DensityStore) -> NDArray[np.intp]:
-    """Positions of the structures whose density has no electrons, or more than `MOST` for each proton."""
+def implausible_electron_counts(store: DensityStore) -> NDArray[np.intp]:
+    """Indices of structures whose density has no electrons, or more than `MAX_ELECTRONS_PER_PROTON` times the protons."""
     charges = np.array([nuclear_charge(formula) for formula in store.formulas])
-    return np.flatnonzero(~((store.n_electrons > 0) & (store.n_electrons <= MOST * charges)))
+    return np.flatnonzero(~((store.n_electrons > 0) & (store.n_electrons <= MAX_ELECTRONS_PER_PROTON * charges)))
 
 
 @lru_cache(maxsize=4096)

@@ -1,6 +1,6 @@
 """`DensityStore`: reads densities and atoms from a folder of HDF5 shards with one `index.json`.
 
-Layout of a store, written by `deepdft.data.store_writer`:
+Layout of a store, written by `deepdft.data.writer`:
     index.json        format, provenance, and names, formulas, atom counts, shapes and electron counts as columns
     split.json        names of the training, validation and test structures (optional)
     shard-00000.h5    structures one after the other; arrays that differ in length are concatenated, with offsets:
@@ -28,8 +28,8 @@ import numpy as np
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
+from deepdft.data.index import INDEX, read_index, sha256_of_file
 from deepdft.data.shards import CompressedShard, MappedShard, ShardTable
-from deepdft.data.store_index import INDEX, read_index, sha256_of_file
 from deepdft.density import DensityGrid
 
 __all__ = ["DensityStore", "elements_of"]

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from deepdft.data.index import WORK_FOLDER, Rejected, read_record, sync_folder, write_index, write_text
 from deepdft.data.store import DensityStore
-from deepdft.data.store_folder import alone, begin, is_complete, write_rejected
-from deepdft.data.store_index import WORK_FOLDER, Rejected, read_record, sync_folder, write_index, write_text
-from deepdft.data.store_writer import ShardWriter
+from deepdft.data.unfinished import alone, begin, is_complete, write_rejected
+from deepdft.data.writer import ShardWriter
 from deepdft.density import DensityGrid
 from deepdft.dft.plan import Entry, GenerationPlan, Settings
 

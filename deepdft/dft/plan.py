@@ -13,7 +13,7 @@ from typing import Any
 import ase
 import numpy as np
 
-from deepdft.data.store_writer import Compression
+from deepdft.data.writer import Compression
 from deepdft.dft.calculation import CalculationError, Engine, ignored_charge
 from deepdft.dft.functionals import Functional
 

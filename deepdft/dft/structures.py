@@ -12,8 +12,8 @@ import ase.io
 import numpy as np
 from ase.io.formats import UnknownFileTypeError, filetype
 
-from deepdft.data.plan import tell_apart, with_folders
-from deepdft.data.store_index import write_text
+from deepdft.data.convert_plan import disambiguate, with_folders
+from deepdft.data.index import write_text
 from deepdft.dft.plan import Entry
 from deepdft.io.archive import files_below
 from deepdft.io.smiles import atoms_from_smiles
@@ -56,7 +56,7 @@ def read_entries(sources: str | Sequence[str], *, frames: str | int = ":") -> li
             found += [(iter([source]), source, atoms) for atoms in read_structures(source)]
     if not found:
         raise ValueError(f"structures={sources}: there are none")
-    names = tell_apart([candidates for candidates, _, _ in found])
+    names = disambiguate([candidates for candidates, _, _ in found])
     return [Entry(name, origin, atoms) for name, (_, origin, atoms) in zip(names, found, strict=True)]
 
 

@@ -14,8 +14,8 @@ import ase
 import numpy as np
 from numpy.typing import NDArray
 
+from deepdft.data.index import INDEX
 from deepdft.data.store import DensityStore
-from deepdft.data.store_index import INDEX
 from deepdft.density import DensityGrid
 from deepdft.io.archive import Member, members
 from deepdft.io.compression import split_compression

@@ -220,7 +220,7 @@ def test_null_is_refused_where_there_must_be_something(
 def test_a_constructor_that_refuses_its_arguments_speaks_for_itself(
     call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    target = {"_target_": "deepdft.data.store_writer.Compression", "name": "gzip"}
+    target = {"_target_": "deepdft.data.writer.Compression", "name": "gzip"}
     with pytest.raises(SystemExit) as failed:
         call(lambda cfg: instantiate({"outer": {"inner": target}, "_target_": "builtins.dict"}))
     assert expect_line(capsys, failed).startswith("error: compression=gzip: expected one of none, ")

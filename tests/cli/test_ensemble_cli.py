@@ -13,8 +13,8 @@ from ase.build import molecule
 import deepdft
 from deepdft.checkpoint import Checkpoint, build_model, save_checkpoint
 from deepdft.cli.evaluate import main
-from deepdft.data.store_index import write_index
-from deepdft.data.store_writer import ShardWriter
+from deepdft.data.index import write_index
+from deepdft.data.writer import ShardWriter
 from deepdft.density import DensityGrid
 from deepdft.metrics import eps_mad, eps_mae
 

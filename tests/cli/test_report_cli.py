@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from deepdft.cli import evaluate, report, train
+from deepdft.data.index import write_index
 from deepdft.data.store import DensityStore
-from deepdft.data.store_index import write_index
-from deepdft.data.store_writer import ShardWriter
+from deepdft.data.writer import ShardWriter
 from deepdft.density import DensityGrid
 
 TRAIN = [

@@ -22,11 +22,11 @@ import pytest
 import deepdft.data.convert
 from deepdft import bundled
 from deepdft.data.convert import DamagedMembersError, convert, store_split
-from deepdft.data.electrons import doubtful, nuclear_charge
-from deepdft.data.plan import LeftOut, make_plan
+from deepdft.data.convert_plan import LeftOut, make_plan
+from deepdft.data.electrons import implausible_electron_counts, nuclear_charge
 from deepdft.data.store import DensityStore
-from deepdft.data.store_folder import is_complete
-from deepdft.data.store_writer import Compression
+from deepdft.data.unfinished import is_complete
+from deepdft.data.writer import Compression
 from deepdft.io import read_density
 from deepdft.units import BOHR
 from tests.cli.processes import running
@@ -257,7 +257,7 @@ def test_densities_with_impossible_electrons_are_found(tmp_path: Path) -> None:
     for i, text in enumerate(texts):
         (tmp_path / f"{i}.cube").write_text(text)
     store = convert(make_plan([tmp_path / f"{i}.cube" for i in range(7)]), tmp_path / "store")
-    assert doubtful(store).tolist() == [2, 4, 5, 6]
+    assert implausible_electron_counts(store).tolist() == [2, 4, 5, 6]
     assert store.n_electrons[2] == pytest.approx(1 / BOHR**3)
 
 
@@ -477,7 +477,7 @@ def test_wrong_settings_are_refused(source: Path, settings: dict[str, object], m
 
 
 def test_zfp_keeps_its_accuracy_on_a_grid_of_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepdft.data.store_writer.MAX_CHUNK", 200)
+    monkeypatch.setattr("deepdft.data.writer.MAX_CHUNK", 200)
     path = tmp_path / "CHGCAR"
     path.write_text(chgcar(0, n=10))
     for accuracy in (1e-2, 1e-6):
@@ -544,7 +544,7 @@ import sys
 from pathlib import Path
 
 from deepdft.data.convert import convert
-from deepdft.data.plan import make_plan
+from deepdft.data.convert_plan import make_plan
 
 
 def enter(self):

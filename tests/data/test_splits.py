@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from deepdft.data.index import Rejected, read_record, write_index
 from deepdft.data.splits import Split, load_split, split_names
 from deepdft.data.store import DensityStore
-from deepdft.data.store_index import Rejected, read_record, write_index
-from deepdft.data.store_writer import ShardWriter
+from deepdft.data.writer import ShardWriter
 from deepdft.density import DensityGrid
 
 

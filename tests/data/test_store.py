@@ -11,10 +11,10 @@ import pytest
 
 from deepdft import bundled, metrics
 from deepdft.data import store as store_module
+from deepdft.data.index import INDEX, read_record, write_index
 from deepdft.data.splits import load_split
 from deepdft.data.store import DensityStore
-from deepdft.data.store_index import INDEX, read_record, write_index
-from deepdft.data.store_writer import Compression, ShardWriter
+from deepdft.data.writer import Compression, ShardWriter
 from deepdft.density import DensityGrid, grid_points
 
 LOSSLESS = ["none", "bitshuffle"]

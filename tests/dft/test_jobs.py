@@ -13,7 +13,7 @@ from ase.build import molecule
 
 import deepdft.dft.jobs
 from deepdft.data.store import DensityStore
-from deepdft.data.store_writer import Compression
+from deepdft.data.writer import Compression
 from deepdft.dft.functionals import FUNCTIONALS, functionals
 from deepdft.dft.jobs import Here, Progress, Task, generate
 from deepdft.dft.plan import Entry, GenerationPlan, Settings, digest

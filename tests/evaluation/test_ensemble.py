@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import deepdft
+from deepdft.data.index import write_index
 from deepdft.data.store import DensityStore
-from deepdft.data.store_index import write_index
-from deepdft.data.store_writer import Compression, ShardWriter
+from deepdft.data.writer import Compression, ShardWriter
 from deepdft.density import DensityGrid
 from deepdft.evaluation import ensemble as module
 from deepdft.evaluation.ensemble import (

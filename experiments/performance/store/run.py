@@ -20,9 +20,9 @@ import numpy as np
 
 from deepdft import metrics
 from deepdft.data.convert import convert
-from deepdft.data.plan import make_plan
+from deepdft.data.convert_plan import make_plan
 from deepdft.data.store import DensityStore
-from deepdft.data.store_writer import Compression
+from deepdft.data.writer import Compression
 
 LAYOUTS = {
     "none": Compression("none"),

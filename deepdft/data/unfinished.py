@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deepdft.data.store_index import INDEX, WORK_FOLDER, ShardRecord, read_index, write_text
+from deepdft.data.index import INDEX, WORK_FOLDER, ShardRecord, read_index, write_text
 
-__all__ = ["alone", "begin", "forgotten_if_in_vain", "is_complete", "write_rejected"]
+__all__ = ["alone", "begin", "discard_plan_on_failure", "is_complete", "write_rejected"]
 
 REJECTED_FILE = "rejected.csv"
 
@@ -82,7 +82,7 @@ def begin(output: Path, identity: str, *, what: str) -> None:
 
 
 @contextmanager
-def forgotten_if_in_vain(output: Path) -> Iterator[None]:
+def discard_plan_on_failure(output: Path) -> Iterator[None]:
     """What fails before it has made anything leaves no plan behind, so that the folder is free for another."""
     try:
         yield

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from deepdft.data.index import INDEX
 from deepdft.data.store import DensityStore
-from deepdft.data.store_index import INDEX
 from deepdft.density import DensityGrid
 
 __all__ = ["StoreMember", "check_definitions", "is_store", "store_members"]

@@ -15,7 +15,7 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
-from deepdft.data.store_index import (
+from deepdft.data.index import (
     FORMAT_VERSION,
     WORK_FOLDER,
     Rejected,

@@ -18,12 +18,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deepdft.data.store import DensityStore
-from deepdft.data.store_source import StoreMember, check_definitions, is_store, store_members
-from deepdft.data.store_writer import Compression, check_labels
+from deepdft.data.store_members import StoreMember, check_definitions, is_store, store_members
+from deepdft.data.writer import Compression, check_labels
 from deepdft.io.archive import Contents, Member, contents
 from deepdft.io.compression import split_compression
 
-__all__ = ["LeftOut", "Plan", "Task", "make_plan", "structure_names", "tell_apart", "with_folders"]
+__all__ = ["LeftOut", "Plan", "Task", "disambiguate", "make_plan", "structure_names", "with_folders"]
 
 FEWEST_SHARDS = 32
 """A source is cut into about so many shards, to keep as many workers busy, unless they would become …"""
@@ -189,7 +189,7 @@ def structure_names(found: Sequence[Member | StoreMember]) -> list[str]:
         ValueError: if two structures still have the same name, or are one and the same.
     """
     plain = [member.name if isinstance(member, StoreMember) else _stem(member.name) for member in found]
-    names = tell_apart([_longer_and_longer(member, name) for member, name in zip(found, plain, strict=True)])
+    names = disambiguate([_name_candidates(member, name) for member, name in zip(found, plain, strict=True)])
     origins = [  # of those that the name of a folder tells apart: links may lead two of these to the same one
         name if name in (own, f"{member.source.stem}/{own}") else f"{_stem(str(member.source.resolve()))}: {own}"
         for member, own, name in zip(found, plain, names, strict=True)
@@ -207,7 +207,7 @@ def structure_names(found: Sequence[Member | StoreMember]) -> list[str]:
     return names
 
 
-def tell_apart(candidates: Sequence[Iterator[str]]) -> list[str]:
+def disambiguate(candidates: Sequence[Iterator[str]]) -> list[str]:
     """A name for each of several things: its first one, or the next as long as others have the same.
 
     Args:
@@ -234,7 +234,7 @@ def _repeated(names: Sequence[str]) -> dict[str, int]:
     return {name: count for name, count in Counter(names).items() if count > 1}
 
 
-def _longer_and_longer(member: Member | StoreMember, plain: str) -> Iterator[str]:
+def _name_candidates(member: Member | StoreMember, plain: str) -> Iterator[str]:
     yield plain
     yield f"{member.source.stem}/{plain}"
     inside, source = PurePosixPath(member.name).parts, Path(os.path.abspath(member.source))
