@@ -139,8 +139,8 @@ def _warn_of_implausible_counts(store: DensityStore) -> None:
     more = ", …" if positions.size > FEW else ""
     print(
         f"warning: {positions.size} of {len(store)} densities have no electrons, or more than "
-        f"{MAX_ELECTRONS_PER_PROTON:g} × the sum of atomic numbers: {', '.join(found)}{more}; they are in the store, but their units may be wrong (a cube is in "
-        "e/bohr³, a CHGCAR in e times the volume of the cell)",
+        f"{MAX_ELECTRONS_PER_PROTON:g} × the sum of atomic numbers: {', '.join(found)}{more}; they are in the "
+        "store, but their units may be wrong (a cube is in e/bohr³, a CHGCAR in e times the volume of the cell)",
         file=sys.stderr,
     )
 

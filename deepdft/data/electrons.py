@@ -18,7 +18,7 @@ MAX_ELECTRONS_PER_PROTON = 1.05
 
 
 def implausible_electron_counts(store: DensityStore) -> NDArray[np.intp]:
-    """Indices of structures whose density has no electrons, or more than `MAX_ELECTRONS_PER_PROTON` times the protons."""
+    """Indices of structures whose density has no electrons or more than `MAX_ELECTRONS_PER_PROTON` per proton."""
     charges = np.array([nuclear_charge(formula) for formula in store.formulas])
     return np.flatnonzero(~((store.n_electrons > 0) & (store.n_electrons <= MAX_ELECTRONS_PER_PROTON * charges)))
 
