@@ -154,7 +154,7 @@ def _squared_wave_vectors(cell: NDArray[np.float64], frequencies: list[Tensor]) 
     return _squared_norm(2 * math.pi * np.linalg.inv(cell).T, frequencies)
 
 
-def _squared_norm(vectors: NDArray[np.float64], counts: list[Tensor]) -> Tensor:
+def _squared_norm(vectors: NDArray[np.floating], counts: list[Tensor]) -> Tensor:
     """|i a + j b + k c|² for all integers (i, j, k) of three lists; a, b and c are the rows of `vectors`."""
     gram = vectors @ vectors.T
     i, j, k = counts[0][:, None, None], counts[1][None, :, None], counts[2][None, None, :]
@@ -176,7 +176,7 @@ def _frequencies(shape: tuple[int, ...], like: Tensor) -> list[Tensor]:
 
 
 def _gaps(atoms: ase.Atoms, origin: ArrayLike = (0.0, 0.0, 0.0)) -> list[tuple[float | None, float]]:
-    """The widest gap between atoms along each axis: its middle, as a fraction of the axis from `origin`, and width in Å.
+    """The widest gap between atoms along each axis: its middle, a fraction of the axis from `origin`, and width in Å.
 
     The middle is None along axes that are not periodic.
     """

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
-import ase
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from deepdft.density import volume
-from deepdft.electrostatics import dipole_moment, hartree_energy, is_isolated
+from deepdft.comparison import Comparison, Number, Values
+from deepdft.electrostatics import dipole_moment, hartree_energy
 
 __all__ = [
     "EPS_MAD",
     "EPS_MAE",
     "MEASURES",
-    "Comparison",
     "Measure",
-    "PointSums",
+    "Terms",
     "absolute_deviations",
     "flatten",
     "measures_of",
@@ -34,92 +30,6 @@ __all__ = [
 
 NO_MOMENT = 1e-3
 """Structures with less than this many unpaired electrons per electron, ∫|m| / ∫ρ, have no relative error of m."""
-
-Number = Any
-"""A float, or a tensor without dimensions where the sums stay on a GPU."""
-Values = Any
-"""Densities in e/Å³ in double precision: a numpy array or a tensor."""
-
-
-class Grid(Protocol):
-    """Points of a regular grid in the cell of some atoms."""
-
-    @property
-    def atoms(self) -> ase.Atoms: ...
-    @property
-    def shape(self) -> tuple[int, int, int]: ...
-    @property
-    def origin(self) -> NDArray[np.float64]: ...
-
-
-@dataclass(frozen=True)
-class PointSums:
-    """Sums over points of a density and its prediction, in e/Å³; those of two sets of points can be added."""
-
-    n_points: int
-    """Number of points."""
-    signed: Number
-    """Σ(ρ̂ - ρ)."""
-    absolute: Number
-    """Σ|ρ̂ - ρ|."""
-    squared: Number
-    """Σ(ρ̂ - ρ)²."""
-    reference: Number
-    """Σρ."""
-    reference_absolute: Number
-    """Σ|ρ|."""
-    predicted_absolute: Number
-    """Σ|ρ̂|."""
-
-    @classmethod
-    def over(cls, predicted: Values, reference: Values) -> PointSums:
-        """Sum over points: two arrays or tensors (n_points,) in double precision."""
-        difference = predicted - reference
-        return cls(
-            n_points=len(reference),
-            signed=difference.sum(),
-            absolute=abs(difference).sum(),
-            squared=(difference * difference).sum(),
-            reference=reference.sum(),
-            reference_absolute=abs(reference).sum(),
-            predicted_absolute=abs(predicted).sum(),
-        )
-
-    def __add__(self, other: PointSums) -> PointSums:
-        return PointSums(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A predicted density beside its reference: at some points of a structure, or on its whole grid."""
-
-    sums: Mapping[str, PointSums]
-    """Channel → sums over the points."""
-    grid: Grid | None = None
-    """The grid, if the points are all of a grid."""
-    predicted: Mapping[str, NDArray[np.floating]] | None = None
-    """Channel → (n_points,) e/Å³ on the grid, z fastest."""
-    reference: Mapping[str, NDArray[np.floating]] | None = None
-    """Channel → (n_points,) e/Å³ on the grid, z fastest."""
-    device: torch.device = torch.device("cpu")
-    """Where Fourier transforms are computed."""
-
-    @cached_property
-    def voxel(self) -> float:
-        """Volume of a grid point in Å³; 1 for points without a grid."""
-        return 1.0 if self.grid is None else volume(self.grid.atoms.cell.array) / float(np.prod(self.grid.shape))
-
-    @cached_property
-    def isolated(self) -> bool:
-        """Whether the structure is a molecule rather than periodic."""
-        return self.grid is not None and is_isolated(self.grid.atoms)
-
-    @cached_property
-    def difference(self) -> NDArray[np.floating]:
-        """(nx, ny, nz) e/Å³: predicted minus reference total density."""
-        assert self.grid is not None and self.predicted is not None and self.reference is not None
-        return (self.predicted["total"] - self.reference["total"]).reshape(self.grid.shape)
-
 
 Terms = tuple[Number, Number]
 """Numerator and denominator of a measure."""
@@ -159,6 +69,11 @@ class Measure:
         """Symbol and unit for the axis of a figure."""
         return f"{self.tex or self.label} ({self.unit})"
 
+    @property
+    def pooled_only(self) -> bool:
+        """Whether a summary gives the value over all points and no statistics over structures."""
+        return self.reduce is _pooled
+
     def value(self, numerator: Number, denominator: Number) -> Number:
         """The measure of one structure, or pooled over several."""
         return self.finish(numerator / denominator)
@@ -189,7 +104,7 @@ def summarise(measure: Measure, terms: Sequence[Terms]) -> Reduced:
 
 def flatten(summary: Mapping[str, Any], measures: Sequence[Measure]) -> dict[str, float]:
     """The figures of a summary under names of one level, as loggers take them: "eps_mae_mean", "rmse", …"""
-    found = {}
+    found: dict[str, float] = {}
     for measure in measures:
         reduced = summary.get(measure.name)
         if isinstance(reduced, Mapping):
@@ -251,7 +166,6 @@ def _relative(c: Comparison) -> Terms:
 
 def _relative_scaled(c: Comparison) -> Terms:
     """Σ|f ρ̂ - ρ| with f = Σρ / Σρ̂; f = 1 where that is not above zero."""
-    assert c.predicted is not None and c.reference is not None
     sums, predicted, reference = c.sums["total"], c.predicted["total"], c.reference["total"]
     factor = sums.reference / (sums.reference + sums.signed or np.inf)
     factor = np.float64(factor if factor > 0 else 1.0)  # in float64 the product is too
@@ -262,15 +176,14 @@ def _relative_scaled(c: Comparison) -> Terms:
 
 
 def _dipole(c: Comparison) -> Terms | None:
-    if not c.isolated or c.grid is None:
+    if c.grid is None or not c.isolated:
         return None
     return float(np.linalg.norm(dipole_moment(c.difference, c.grid.atoms, c.grid.origin))), 1.0
 
 
 def _hartree(c: Comparison) -> Terms | None:
-    assert c.grid is not None
     electrons = c.voxel * c.sums["total"].reference
-    if not electrons > 0:
+    if c.grid is None or not electrons > 0:
         return None
     return 1000.0 * hartree_energy(c.difference, c.grid.atoms, c.grid.origin, device=c.device), electrons
 

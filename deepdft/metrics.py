@@ -1,4 +1,4 @@
-"""Measures of the field: ε_mae (model error) and ε_mad (spread of an ensemble of densities), both in %."""
+"""Measures of the field for arrays: ε_mae (model error) and ε_mad (spread of an ensemble of densities), both in %."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from deepdft.comparison import Comparison, PointSums
+from deepdft.measures import EPS_MAD, EPS_MAE, absolute_deviations
+
 __all__ = ["eps_mad", "eps_mae"]
 
 
 def _float64(values: ArrayLike | Tensor) -> NDArray[np.float64]:
-    """As a float64 numpy array, from numpy or torch on any device."""
+    """The values as a float64 numpy array, from numpy or torch on any device."""
     if isinstance(values, Tensor):
         values = values.detach().to("cpu", torch.float64).numpy()
     return np.asarray(values, dtype=np.float64)
@@ -32,10 +35,11 @@ def eps_mae(predicted: ArrayLike | Tensor, reference: ArrayLike | Tensor) -> flo
     a, b = _float64(predicted), _float64(reference)
     if a.shape != b.shape:
         raise ValueError(f"predicted has shape {a.shape}, reference {b.shape}")
-    norm = np.abs(b).sum()
-    if norm == 0:
+    if not b.any():
         raise ValueError("the reference density is zero everywhere: a relative error is not defined")
-    return float(100.0 * np.abs(a - b).sum() / norm)
+    terms = EPS_MAE.terms(Comparison({"total": PointSums.over(a.ravel(), b.ravel())}))
+    assert terms is not None
+    return float(EPS_MAE.value(*terms))
 
 
 def eps_mad(densities: ArrayLike | Tensor, reference: int = 0) -> float:
@@ -43,7 +47,7 @@ def eps_mad(densities: ArrayLike | Tensor, reference: int = 0) -> float:
 
     Args:
         densities: (K, …), K ≥ 2 densities of one structure on one grid, numpy or torch.
-        reference: which of them is integrated in the denominator (PBE in the paper).
+        reference: index of the density that is integrated in the denominator (PBE in the paper).
 
     Raises:
         ValueError: if K < 2, there is no such reference, or it is zero everywhere.
@@ -55,8 +59,6 @@ def eps_mad(densities: ArrayLike | Tensor, reference: int = 0) -> float:
         raise ValueError(f"a spread needs at least two densities (K, …), got shape {rho.shape}")
     if not 0 <= reference < len(rho):
         raise ValueError(f"reference {reference} is not one of the {len(rho)} densities")
-    norm = np.abs(rho[reference]).sum()
-    if norm == 0:
+    if not rho[reference].any():
         raise ValueError("the reference density is zero everywhere: a relative spread is not defined")
-    deviation = np.abs(rho - np.median(rho, axis=0)).sum() / len(rho)
-    return float(100.0 * deviation / norm)
+    return float(EPS_MAD.value(absolute_deviations(rho).sum() / len(rho), np.abs(rho[reference]).sum()))

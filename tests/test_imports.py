@@ -13,6 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "deepdft"
 LAYERS = [  # lowest first; a module may import from its own and from lower layers
     {"compiled", "errors", "files", "locks", "units", "vectors"},
     {"density"},
+    {"electrostatics"},
+    {"comparison", "measures"},
     {"graph", "nn", "metrics", "io", "plotting", "bundled"},
     {"data", "models", "checkpoint"},
     {"training", "inference", "dft"},
@@ -31,6 +33,7 @@ ALLOWED = {  # third-party library → parts of the package that may import it
     "uvicorn": {"viewer"},
     "pytest": {"testing"},
     "torch": {"graph", "nn", "metrics", "data", "models", "checkpoint", "training", "inference", "dft"}
+    | {"electrostatics", "comparison"}
     | {"evaluation", "viewer", "testing", "runs"},
 }
 

@@ -11,44 +11,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.density import volume
+from deepdft.evaluation import errors as model_errors
 from deepdft.evaluation.ensemble_sources import EnsembleStructure
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.evaluation.parts import StructureRow, write_table
+from deepdft.measures import EPS_MAD, Terms, absolute_deviations
 
-__all__ = ["COLUMNS", "StructureSpread", "deviation_at", "reference_label", "structure_spread", "write_csv"]
+__all__ = ["StructureSpread", "deviation_at", "reference_label", "structure_spread", "write_csv"]
 
 POINTS_AT_ONCE = 2**19
 """Grid points read at a time: 32 MB in float64 for eight densities."""
-
-COLUMNS = ("name", "formula", "n_atoms", "n_points", "n_electrons", "eps_mad", "electron_spread")
-"""The first columns of errors.csv; those of a model's errors and of each density's deviation follow."""
-ERROR_COLUMNS = ("eps_mae", "mae", "rmse", "electron_error")
-"""What a model adds to them."""
 
 
 @dataclass(frozen=True)
 class StructureSpread(StructureRow):
     """How far K densities of one structure are from each other, over its whole grid."""
 
-    eps_mad: float
-    """∫ (1/K) Σ_k |ρ_k - ρ_median| / ∫|ρ_reference| in %."""
     electron_spread: float
     """Largest minus smallest integral of the K densities, in electrons."""
     deviations: dict[str, float]
     """∫|ρ_k - ρ_median| / ∫|ρ_reference| in % of each density; their mean is eps_mad."""
-    absolute_deviation: float
-    """∫ (1/K) Σ_k |ρ_k - ρ_median| in electrons: the numerator of eps_mad."""
-    absolute_density: float
-    """∫|ρ_reference| in electrons: the denominator of eps_mad."""
+    terms: Terms
+    """∫(1/K) Σ_k |ρ_k - ρ_median| and ∫|ρ_reference| in electrons: numerator and denominator of eps_mad."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", tuple(self.terms))  # JSON has lists
+
+    @property
+    def eps_mad(self) -> float:
+        """∫(1/K) Σ_k |ρ_k - ρ_median| / ∫|ρ_reference| in %."""
+        return float(EPS_MAD.value(*self.terms))
 
 
-def structure_spread(structure: EnsembleStructure, reference: str, *, position: int = 0) -> StructureSpread:
+def structure_spread(structure: EnsembleStructure, reference: str, *, index: int = 0) -> StructureSpread:
     """The spread of the densities of one structure; sums are in float64, memory is bounded.
 
     Args:
         structure: with its K densities.
         reference: label of the density in the denominator.
-        position: of the structure in its ensemble.
+        index: of the structure in its ensemble.
 
     Raises:
         ValueError: if a density is not finite, or the reference is zero everywhere.
@@ -61,8 +62,7 @@ def structure_spread(structure: EnsembleStructure, reference: str, *, position: 
         rho = np.stack([structure.planes[label](planes).astype(np.float64) for label in labels])  # (K, planes, ny, nz)
         electrons += rho.sum(axis=(1, 2, 3))
         density += np.abs(rho[labels.index(reference)]).sum()
-        rho -= np.median(rho, axis=0)
-        deviations += np.abs(rho, out=rho).sum(axis=(1, 2, 3))
+        deviations += absolute_deviations(rho).sum(axis=(1, 2, 3))
     if not np.isfinite(electrons).all():
         broken = next(label for label, sum_ in zip(labels, electrons, strict=True) if not np.isfinite(sum_))
         raise ValueError(f"{structure.name}: the density of {broken} is not finite everywhere; compute it again")
@@ -73,24 +73,22 @@ def structure_spread(structure: EnsembleStructure, reference: str, *, position: 
     n_points = math.prod(structure.shape)
     voxel = volume(structure.atoms.cell.array) / n_points
     return StructureSpread(
-        position=position,
+        index=index,
         name=structure.name,
         formula=structure.atoms.get_chemical_formula(),
         n_atoms=len(structure.atoms),
         n_points=n_points,
         n_electrons=float(electrons[labels.index(reference)]) * voxel,
-        eps_mad=100.0 * float(deviations.mean()) / density,
         electron_spread=float(np.ptp(electrons)) * voxel,
         deviations=dict(zip(labels, (100.0 * deviations / density).tolist(), strict=True)),
-        absolute_deviation=float(deviations.mean()) * voxel,
-        absolute_density=float(density) * voxel,
+        terms=(float(deviations.mean()) * voxel, float(density) * voxel),
     )
 
 
 def deviation_at(structure: EnsembleStructure, indices: NDArray[np.integer]) -> NDArray[np.float64]:
     """(1/K) Σ_k |ρ_k - ρ_median| (n,) in e/Å³ at some grid points (n,), counted in C order."""
     rho = np.stack([_values_at(structure, label, indices) for label in structure.planes])  # (K, n)
-    return np.abs(rho - np.median(rho, axis=0)).mean(axis=0)
+    return absolute_deviations(rho).mean(axis=0)
 
 
 def _values_at(structure: EnsembleStructure, label: str, indices: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -137,9 +135,10 @@ def write_csv(
     Raises:
         ValueError: if there are not as many errors as spreads.
     """
-    table = {column: [getattr(row, column) for row in rows] for column in COLUMNS}
+    table = StructureRow.columns(rows)
+    table |= {name: [getattr(row, name) for row in rows] for name in ("eps_mad", "electron_spread")}
     if errors is not None:
-        table |= {column: [getattr(error, column) for error in errors] for column in ERROR_COLUMNS}
+        table |= model_errors.columns(errors)
     labels = list(rows[0].deviations) if rows else []
     table |= {f"deviation_{label}": [row.deviations[label] for row in rows] for label in labels}
     write_table(path, table)

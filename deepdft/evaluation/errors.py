@@ -8,43 +8,32 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deepdft.density import DensityGrid
+from deepdft.comparison import Comparison, PointSums
+from deepdft.density import TOTAL, DensityGrid
 from deepdft.evaluation.parts import StructureRow, write_table
 from deepdft.inference.encoded import EncodedStructure
+from deepdft.measures import EPS_MAE, MEASURES, Terms, measures_of
 from deepdft.models.base import DensityModel
 
 __all__ = [
-    "COLUMNS",
     "References",
     "StructureErrors",
+    "columns",
     "evaluate",
     "evaluate_structure",
     "structure_errors",
     "write_csv",
 ]
 
-COLUMNS = (
-    "name",
-    "formula",
-    "n_atoms",
-    "n_points",
-    "n_electrons",
-    "eps_mae",
-    "eps_mae_scaled",
-    "mae",
-    "rmse",
-    "electron_error",
-)
-"""The columns of errors.csv."""
+BY_NAME = {measure.name: measure for measure in MEASURES}
 
 
 class References(Protocol):
     """Reference densities: a density store, or an ensemble."""
 
     names: list[str]
-    """Of the structures."""
+    """Names of the structures."""
 
     def density(self, i: int, label: str | None = None) -> DensityGrid:
         """Structure `i` with one of its densities."""
@@ -54,20 +43,34 @@ class References(Protocol):
 class StructureErrors(StructureRow):
     """How far a predicted density is from its reference, over the whole grid of one structure."""
 
-    eps_mae: float
-    """∫|ρ - ρ̂| / ∫|ρ| in %."""
-    eps_mae_scaled: float
-    """The same of the prediction times a factor that makes its integral that of the reference, in %."""
-    mae: float
-    """Mean of |ρ - ρ̂| in e/Å³."""
-    rmse: float
-    """Root of the mean of (ρ - ρ̂)² in e/Å³."""
-    electron_error: float
-    """Integral of the predicted minus integral of the reference density, in electrons."""
-    absolute_error: float
-    """∫|ρ - ρ̂| in electrons: the numerator of eps_mae."""
-    absolute_density: float
-    """∫|ρ| in electrons: the denominator of eps_mae."""
+    terms: dict[str, Terms]
+    """Name of a measure → numerator and denominator, of the measures that are defined for the structure."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", {name: tuple(pair) for name, pair in self.terms.items()})  # JSON has lists
+
+    def __getitem__(self, name: str) -> float:
+        """The value of a measure.
+
+        Raises:
+            KeyError: if it is not defined for the structure.
+        """
+        return float(BY_NAME[name].value(*self.terms[name]))
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Name of a measure → value, in the order of tables."""
+        return {name: self[name] for name in BY_NAME if name in self.terms}
+
+    @property
+    def eps_mae(self) -> float:
+        """∫|ρ̂ - ρ| / ∫|ρ| in %."""
+        return self[EPS_MAE.name]
+
+    @property
+    def n_electrons_predicted(self) -> float:
+        """Integral of the predicted density."""
+        return self.n_electrons + self["electron_error"]
 
 
 def structure_errors(
@@ -75,81 +78,81 @@ def structure_errors(
     reference: DensityGrid,
     *,
     pbc: bool | None = None,
-    position: int = 0,
+    index: int = 0,
     name: str = "",
 ) -> StructureErrors:
-    """Predict a density on the grid of its reference and compare; sums are in float64.
+    """Predict a density on the grid of its reference and compare; sums are in double precision.
+
+    Channels that only the model or only the reference has are left out.
 
     Args:
         model: in evaluation mode.
         reference: density on its full grid.
         pbc: None as the structure has it, True forced on, False ignored.
-        position: of the structure in its store.
+        index: of the structure in its store.
         name: of the structure in its store.
 
     Raises:
         ValueError: if the reference is zero everywhere, or a prediction is not finite.
-
-    Source: ε_mae is Eq. 7 of Jørgensen & Bhowmik 2020.
     """
-    encoded = EncodedStructure(model, reference.atoms, pbc=pbc)
-    values = reference.values.ravel()
-    predicted = np.empty_like(values)
-    sums = np.zeros(4)  # Σ(ρ̂ - ρ), Σ|ρ̂ - ρ|, Σ(ρ̂ - ρ)², Σ|ρ|
-    parts = [slice(start, start + encoded.slice_size) for start in encoded.starts(values.size)]
-    for part in parts:
-        exact = values[part].astype(np.float64)
-        predicted[part] = encoded.density_on_grid(reference, part)
-        difference = predicted[part] - exact
-        sums += difference.sum(), np.abs(difference).sum(), (difference**2).sum(), np.abs(exact).sum()
-    if not np.isfinite(sums).all():
+    comparison = _compare(model, reference, pbc=pbc)
+    totals = comparison.sums[TOTAL]
+    if not all(np.isfinite(sums.squared) for sums in comparison.sums.values()):
         raise ValueError(f"{name}: the predicted density is not finite; the checkpoint's training has diverged")
-    if sums[3] == 0:
+    if totals.reference_absolute == 0:
         raise ValueError(f"{name}: the reference density is zero everywhere: a relative error is not defined")
-    signed, absolute, squared, density = sums.tolist()
+    terms = {measure.name: measure.terms(comparison) for measure in measures_of(tuple(comparison.sums))}
     return StructureErrors(
-        position=position,
+        index=index,
         name=name,
         formula=reference.atoms.get_chemical_formula(),
         n_atoms=len(reference.atoms),
-        n_points=values.size,
+        n_points=reference.values.size,
         n_electrons=reference.n_electrons,
-        eps_mae=100.0 * absolute / density,
-        eps_mae_scaled=100.0 * _absolute_error_scaled(predicted, values, parts) / density,
-        mae=absolute / values.size,
-        rmse=float(np.sqrt(squared / values.size)),
-        electron_error=signed * reference.voxel_volume,
-        absolute_error=absolute * reference.voxel_volume,
-        absolute_density=density * reference.voxel_volume,
+        terms={name: (float(pair[0]), float(pair[1])) for name, pair in terms.items() if pair is not None},
     )
 
 
-def _absolute_error_scaled(
-    predicted: NDArray[np.floating], exact: NDArray[np.floating], parts: Sequence[slice]
-) -> float:
-    """Σ|f ρ̂ - ρ| with f = Σρ / Σρ̂; where that is not above zero, f = 1."""
-    factor = exact.sum(dtype=np.float64) / (predicted.sum(dtype=np.float64) or np.inf)
-    factor = np.float64(factor if factor > 0 else 1.0)  # in float64 the product is too
-    return float(sum(np.abs(factor * predicted[part] - exact[part]).sum() for part in parts))
+def _compare(model: DensityModel, reference: DensityGrid, *, pbc: bool | None) -> Comparison:
+    """Predict on the whole grid of a reference, chunk by chunk, and sum up."""
+    encoded = EncodedStructure(model, reference.atoms, pbc=pbc)
+    columns = {i: name for i, name in enumerate(_channels(model)) if name in reference.channel_names}
+    exact = {name: reference.channel(name).ravel() for name in columns.values()}
+    predicted = {name: np.empty_like(values) for name, values in exact.items()}
+    sums: dict[str, PointSums] = {}
+    n_points = reference.values.size
+    for start in encoded.starts(n_points):
+        chunk = slice(start, min(start + encoded.slice_size, n_points))
+        densities = encoded.density_on_grid(reference, chunk).reshape(chunk.stop - start, -1)  # (n, n_channels)
+        for i, name in columns.items():
+            predicted[name][chunk] = densities[:, i]
+            added = PointSums.over(densities[:, i].astype(np.float64), exact[name][chunk].astype(np.float64))
+            sums[name] = sums[name] + added if name in sums else added
+    device = encoded.structures.positions.device
+    return Comparison(sums, grid=reference.grid, predicted=predicted, reference=exact, device=device)
+
+
+def _channels(model: DensityModel) -> tuple[str, ...]:
+    return tuple(getattr(model, "channels", (TOTAL,)))
 
 
 def evaluate_structure(
     model: DensityModel,
     store: References,
-    position: int,
+    index: int,
     *,
     pbc: bool | None = None,
     label: str | None = None,
 ) -> StructureErrors:
     """Errors of one structure of a store; the arguments are those of `evaluate`."""
-    reference = store.density(position, label=label)
-    return structure_errors(model, reference, pbc=pbc, position=position, name=store.names[position])
+    reference = store.density(index, label=label)
+    return structure_errors(model, reference, pbc=pbc, index=index, name=store.names[index])
 
 
 def evaluate(
     model: DensityModel,
     store: References,
-    positions: Iterable[int],
+    indices: Iterable[int],
     *,
     pbc: bool | None = None,
     label: str | None = None,
@@ -159,14 +162,21 @@ def evaluate(
     Args:
         model: in evaluation mode.
         store: the references.
-        positions: which structures.
+        indices: which structures.
         pbc: None as the structures have it, True forced on, False ignored.
         label: which density of an ensemble store; None for its first.
     """
-    for position in positions:
-        yield evaluate_structure(model, store, position, pbc=pbc, label=label)
+    for index in indices:
+        yield evaluate_structure(model, store, index, pbc=pbc, label=label)
+
+
+def columns(rows: Sequence[StructureErrors]) -> dict[str, list[float | None]]:
+    """The columns of the measures that are defined for any of the structures; None where it is not for one."""
+    values = [row.values for row in rows]
+    defined = [name for name in BY_NAME if any(name in found for found in values)]
+    return {name: [found.get(name) for found in values] for name in defined}
 
 
 def write_csv(path: str | os.PathLike[str], rows: Sequence[StructureErrors]) -> None:
-    """Write errors.csv, beside first and then renamed."""
-    write_table(path, {column: [getattr(row, column) for row in rows] for column in COLUMNS})
+    """Write errors.csv: what every evaluation reports of a structure, then the measures."""
+    write_table(path, StructureRow.columns(rows) | columns(rows))

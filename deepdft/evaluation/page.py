@@ -13,14 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from deepdft import plotting
-from deepdft.evaluation.comparison import (
+from deepdft.evaluation.runs import EvaluationRun, TrainingRun
+from deepdft.evaluation.tables import (
     Comparison,
     as_markdown,
     comparison_tables,
     distinct_ensembles,
     worst_table,
 )
-from deepdft.evaluation.runs import EvaluationRun, TrainingRun
 
 __all__ = ["write_report"]
 

@@ -1,4 +1,4 @@
-"""What an evaluation writes row by row: parts that it goes on from after an interruption, and the final table."""
+"""What an evaluation writes row by row: parts that it resumes from after an interruption, and the final table."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ __all__ = ["StructureRow", "append_part", "begin_part", "compute", "read_part", 
 
 Row = TypeVar("Row")
 
+COLUMNS = ("name", "formula", "n_atoms", "n_points", "n_electrons")
+"""The columns of errors.csv that do not depend on what is measured."""
+
 
 @dataclass(frozen=True)
 class StructureRow:
-    """What every evaluation says of a structure."""
+    """What every evaluation reports of a structure."""
 
-    position: int
-    """In the store or ensemble."""
+    index: int
+    """Index in the store or ensemble."""
     name: str
-    """Of the structure."""
+    """Name in the store or ensemble."""
     formula: str
-    """Hill order."""
+    """Chemical formula in Hill order."""
     n_atoms: int
     """Number of atoms."""
     n_points: int
@@ -32,9 +35,14 @@ class StructureRow:
     n_electrons: float
     """Integral of the reference density."""
 
+    @staticmethod
+    def columns(rows: Sequence[StructureRow]) -> dict[str, list[Any]]:
+        """The first columns of errors.csv."""
+        return {column: [getattr(row, column) for row in rows] for column in COLUMNS}
+
 
 def compute(
-    positions: Iterable[int],
+    indices: Iterable[int],
     row: Callable[[int], Row],
     *,
     part: Path,
@@ -43,20 +51,20 @@ def compute(
     """Rows of some structures; each is appended to `part` as soon as it is known.
 
     Args:
-        positions: which structures.
+        indices: which structures.
         row: computes the row, a dataclass, of a structure.
-        part: file begun by `begin_part`, that an interrupted evaluation goes on from.
+        part: file started by `begin_part`, from which an interrupted evaluation resumes.
         progress: called with each row.
     """
-    for position in positions:
-        found = row(position)
+    for index in indices:
+        found = row(index)
         append_part(part, found)
         progress(found)
         yield found
 
 
 def begin_part(part: Path, key: Mapping[str, Any]) -> None:
-    """Begin a part file for an evaluation identified by `key`, or keep one that has begun for the same."""
+    """Start a part file for an evaluation identified by `key`, or keep one that the same evaluation has started."""
     if _first_line(part) != json.dumps(dict(key), sort_keys=True):
         part.write_text(json.dumps(dict(key), sort_keys=True) + "\n")
         return

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 from rich.table import Table
 
+from deepdft.measures import EPS_MAD, MEASURES, flatten
 from deepdft.runs.evaluate_errors import EvaluatedModel, chosen_positions, warn
 from deepdft.runs.rows import collect
 from deepdft.data.store import DensityStore
@@ -16,16 +17,8 @@ from deepdft.evaluation.ensemble import StructureSpread, reference_label, struct
 from deepdft.evaluation.ensemble_sources import Ensemble, FileEnsemble, StoreEnsemble, open_densities
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.evaluation.ranks import Ranks
-from deepdft.evaluation.report import (
-    remove_worst_pictures,
-    share_below,
-    spread_histogram,
-    spread_picture,
-    summarise,
-    summarise_spread,
-    summary_table,
-    worst_pictures,
-)
+from deepdft.evaluation.pictures import remove_worst_pictures, spread_histogram, spread_picture, worst_pictures
+from deepdft.evaluation.summary import share_below, summarise, summarise_spread, summary_table
 
 __all__ = ["EnsembleEvaluation"]
 
@@ -73,7 +66,7 @@ class EnsembleEvaluation:
         )
         if self.model is not None:
             identity |= {"checkpoint": self.model.fingerprint, "pbc": self.model.pbc}
-            identity["matmul_precision"] = self.cfg.matmul_precision
+            identity |= {"matmul_precision": self.cfg.matmul_precision, "measures": [m.name for m in MEASURES]}
             row = self.model.errors_in(self.ensemble, label=self.reference)
             self.errors, n_predicted = collect(
                 StructureErrors, row, self.positions, measure="eps_mae", identity=identity, me=me, output=output
@@ -86,7 +79,7 @@ class EnsembleEvaluation:
         return n_points
 
     def _spread(self, position: int) -> StructureSpread:
-        return structure_spread(self.ensemble.structure(position), self.reference, position=position)
+        return structure_spread(self.ensemble.structure(position), self.reference, index=position)
 
     def summary(self) -> dict[str, Any]:
         """The figures with where they come from."""
@@ -121,9 +114,9 @@ class EnsembleEvaluation:
     def _draw_widest(self, path: Path) -> None:
         """The structure with the widest spread: where its densities differ, and the model from the reference."""
         widest = max(self.spreads, key=lambda row: row.eps_mad)
-        reference = self.ensemble.density(widest.position, label=self.reference)
+        reference = self.ensemble.density(widest.index, label=self.reference)
         predict = None if self.model is None else self.model.encode(reference.atoms).density
-        spread_picture(self.ensemble.structure(widest.position), reference, widest, path, predict=predict)
+        spread_picture(self.ensemble.structure(widest.index), reference, widest, path, predict=predict)
 
     def table(self, summary: dict[str, Any]) -> Table:
         """The figures for the terminal."""
@@ -132,9 +125,8 @@ class EnsembleEvaluation:
     def log(self, logger: Any, summary: dict[str, Any], output: Path) -> None:
         """The summary and the pictures, to W&B."""
         logger.log_hyperparams({key: summary[key] for key in ("functionals", "reference", "subset", "data")})
-        measures = [name for name in ("eps_mad", "eps_mae") if name in summary]
         logger.log_metrics(
-            {f"ensemble/{name}_{of}": value for name in measures for of, value in summary[name].items()}
+            {f"ensemble/{name}": value for name, value in flatten(summary, (EPS_MAD, *MEASURES)).items()}
             | {f"ensemble/{name}": summary[name] for name in ("share_below_spread",) if name in summary}
         )
         for name in ("histogram", "spread"):

@@ -20,11 +20,14 @@ from deepdft.checkpoint import Checkpoint, load_checkpoint, model_name
 from deepdft.runs.rows import collect
 from deepdft.data.splits import load_split
 from deepdft.data.store import DensityStore, elements_of
-from deepdft.evaluation.errors import COLUMNS, References, StructureErrors, evaluate_structure, write_csv
+from deepdft.evaluation.errors import References, StructureErrors, columns, evaluate_structure, write_csv
+from deepdft.evaluation.parts import StructureRow
+from deepdft.evaluation.pictures import histogram, worst_pictures
 from deepdft.evaluation.ranks import Ranks
-from deepdft.evaluation.report import histogram, summarise, summary_table, worst_pictures
+from deepdft.evaluation.summary import electron_counts_that_differ, summarise, summary_table
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.inference.predictor import choose_device
+from deepdft.measures import MEASURES, flatten
 
 __all__ = ["PBC", "ErrorEvaluation", "EvaluatedModel", "chosen_positions", "warn"]
 
@@ -81,6 +84,9 @@ class EvaluatedModel:
         if new:
             names = ", ".join(chemical_symbols[number] for number in new)
             warn(f"the model has not been trained on {names}, which these structures contain")
+        other_counts = electron_counts_that_differ(rows)
+        if other_counts is not None:
+            warn(other_counts)
 
     def _trained_on(self) -> set[str]:
         """Names of the structures that the model was trained on, where its run directory says so."""
@@ -160,6 +166,7 @@ class ErrorEvaluation:
             "label": self.cfg.data.label,
             "pbc": self.model.pbc,
             "matmul_precision": self.cfg.matmul_precision,
+            "measures": [measure.name for measure in MEASURES],
         }
         row = self.model.errors_in(self.store, label=self.cfg.data.label)
         self.rows, n_points = collect(
@@ -195,10 +202,9 @@ class ErrorEvaluation:
         """The summary, the table and the pictures, to W&B."""
         logger.log_hyperparams({key: summary[key] for key in ("checkpoint", "subset", "data", "pbc", "label")})
         logger.log_metrics(
-            {f"{self.subset}/eps_mae_{name}": value for name, value in summary["eps_mae"].items()}
-            | {f"{self.subset}/{name}": summary[name] for name in ("mae", "rmse")}
+            {f"{self.subset}/{name}": value for name, value in flatten(summary, MEASURES).items()}
         )
-        table = [[getattr(row, name) for name in COLUMNS] for row in self.rows]
-        logger.log_table("errors", columns=list(COLUMNS), data=table)
+        table = StructureRow.columns(self.rows) | columns(self.rows)
+        logger.log_table("errors", columns=list(table), data=[list(row) for row in zip(*table.values(), strict=True)])
         logger.log_image("histogram", [str(output / "histogram.png")])
         logger.log_image("worst", [str(path) for path in sorted(output.glob("worst*.png"))])

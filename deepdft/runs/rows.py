@@ -27,8 +27,8 @@ class Row(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
-    def position(self) -> int:
-        """Of the structure in the data."""
+    def index(self) -> int:
+        """Index of the structure in the data."""
 
     @property
     def n_points(self) -> int:
@@ -61,7 +61,7 @@ def collect(
     """
     identity = {**identity, "fields": [field.name for field in fields(kind)]}  # another version may have had others
     parts = sorted(output.glob(PART.format(measure, "*")))
-    done = {found.position: found for part in parts for found in read_part(part, identity, kind)}
+    done = {found.index: found for part in parts for found in read_part(part, identity, kind)}
     done = me.from_first({position: done[position] for position in positions if position in done})
     todo = [position for position in positions if position not in done]
     if done and me.rank == 0:
@@ -71,7 +71,7 @@ def collect(
     share = me.share(todo)
     with _progress(len(share), measure, quiet=me.rank > 0) as advance:
         new = me.gather(list(compute(share, row, part=part, progress=advance)))
-    by_position = done | {found.position: found for found in new}
+    by_position = done | {found.index: found for found in new}
     return [by_position[position] for position in positions], sum(found.n_points for found in new)
 
 

@@ -1,51 +1,69 @@
-"""Errors accumulated over validation points, in float64 and over all ranks."""
+"""Measures accumulated over validation points, in float64 and over all ranks."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from deepdft.comparison import Comparison, PointSums
+from deepdft.measures import measures_of
+
 __all__ = ["DensityErrors"]
+
+STATES = ("values", "numerator", "denominator", "structures")
 
 
 class DensityErrors(Metric):
-    """ε_mae (mean over structures, and pooled), MAE and RMSE of predicted densities.
+    """Every measure that points without a grid have: its mean over structures, and pooled over all points.
 
     Update once per structure. Everything is a sum of float64 numbers, so the result depends neither on batches nor
     on how structures are spread over ranks.
+
+    Args:
+        channels: names of the columns of a density.
     """
 
     full_state_update = False
-    n_structures: Tensor
-    ratio: Tensor
-    absolute: Tensor
-    reference: Tensor
-    squared: Tensor
-    n_points: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, channels: Sequence[str] = ("total",)) -> None:
         super().__init__()
-        for name in ("n_structures", "ratio", "absolute", "reference", "squared", "n_points"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.channels = tuple(channels)
+        self.measures = measures_of(self.channels, whole_grid=False)
+        for measure in self.measures:
+            for state in STATES:
+                self.add_state(f"{measure.name}_{state}", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, reference: Tensor) -> None:
-        """Add the points of one structure: predicted and reference density (n_points,) in e/Å³."""
-        predicted, reference = predicted.double(), reference.double()
-        difference = predicted - reference
-        absolute, norm = difference.abs().sum(), reference.abs().sum()
-        self.n_structures += 1
-        self.ratio += absolute / norm
-        self.absolute += absolute
-        self.reference += norm
-        self.squared += difference.square().sum()
-        self.n_points += reference.numel()
+        """Add the points of one structure: predicted and reference density (n_points, n_channels) in e/Å³."""
+        columns = zip(
+            self.channels,
+            predicted.double().reshape(len(predicted), -1).unbind(dim=1),
+            reference.double().reshape(len(reference), -1).unbind(dim=1),
+            strict=True,
+        )
+        comparison = Comparison({channel: PointSums.over(a, b) for channel, a, b in columns})
+        for measure in self.measures:
+            terms = measure.terms(comparison)
+            if terms is None:
+                continue
+            numerator, denominator = (torch.as_tensor(term, dtype=torch.float64) for term in terms)
+            defined = denominator > 0  # without asking a GPU for the answer
+            value = torch.where(defined, measure.value(numerator, denominator), 0.0)
+            for state, term in zip(STATES, (value, numerator, denominator, defined), strict=True):
+                setattr(self, f"{measure.name}_{state}", getattr(self, f"{measure.name}_{state}") + term)
 
     def compute(self) -> dict[str, Tensor]:
-        """eps_mae [%], eps_mae_pooled [%], mae [e/Å³], rmse [e/Å³]."""
-        return {
-            "eps_mae": 100.0 * self.ratio / self.n_structures,
-            "eps_mae_pooled": 100.0 * self.absolute / self.reference,
-            "mae": self.absolute / self.n_points,
-            "rmse": (self.squared / self.n_points).sqrt(),
-        }
+        """The measures by name; those with statistics over structures have the mean, and pooled as NAME_pooled."""
+        found = {}
+        for measure in self.measures:
+            values, numerator, denominator, structures = (getattr(self, f"{measure.name}_{state}") for state in STATES)
+            pooled = measure.value(numerator, denominator)
+            if measure.pooled_only:
+                found[measure.name] = pooled
+            else:
+                found[measure.name] = values / structures
+                found[f"{measure.name}_pooled"] = pooled
+        return found

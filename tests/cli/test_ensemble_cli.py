@@ -189,7 +189,7 @@ def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypa
     def failing(*args, **options):
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(options["position"])
+        done.append(options["index"])
         return real(*args, **options)
 
     monkeypatch.setattr(module, "structure_spread", failing)
@@ -198,7 +198,7 @@ def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypa
     assert stopped.value.code == 130
     done.clear()
     monkeypatch.setattr(
-        module, "structure_spread", lambda *args, **options: done.append(options["position"]) or real(*args, **options)
+        module, "structure_spread", lambda *args, **options: done.append(options["index"]) or real(*args, **options)
     )
     said = evaluate("output=cut", "checkpoint=tiny.ckpt")
     assert "2 of 4 structures are done" in said.out

@@ -14,7 +14,6 @@ from deepdft.data.writer import Compression, ShardWriter
 from deepdft.density import DensityGrid
 from deepdft.evaluation import ensemble as module
 from deepdft.evaluation.ensemble import (
-    COLUMNS,
     StructureSpread,
     deviation_at,
     reference_label,
@@ -71,7 +70,7 @@ def write_store(root, structures, labels=LABELS, **options):
 
 
 def spreads(ensemble, positions, *, reference):
-    return [structure_spread(ensemble.structure(i), reference, position=i) for i in positions]
+    return [structure_spread(ensemble.structure(i), reference, index=i) for i in positions]
 
 
 @pytest.fixture
@@ -84,16 +83,16 @@ def structures():
 def test_the_spread_is_the_sum_written_out_point_by_point(n_densities, reference):
     densities = make_densities(labels=LABELS[:n_densities])
     numerator, denominator, deviations = by_hand(densities, reference)
-    spread = structure_spread(as_structure(densities, "CH2O"), reference, position=3)
+    spread = structure_spread(as_structure(densities, "CH2O"), reference, index=3)
     assert spread.eps_mad == pytest.approx(100 * numerator / denominator, rel=1e-12)
-    assert spread.absolute_deviation == pytest.approx(numerator, rel=1e-12)
-    assert spread.absolute_density == pytest.approx(denominator, rel=1e-12)
+    assert spread.terms[0] == pytest.approx(numerator, rel=1e-12)
+    assert spread.terms[1] == pytest.approx(denominator, rel=1e-12)
     assert list(spread.deviations) == list(densities)
     assert list(spread.deviations.values()) == pytest.approx(deviations, rel=1e-12)
     electrons = [density.n_electrons for density in densities.values()]
     assert spread.n_electrons == pytest.approx(densities[reference].n_electrons, rel=1e-12)
     assert spread.electron_spread == pytest.approx(max(electrons) - min(electrons), rel=1e-9)
-    assert (spread.position, spread.name, spread.formula) == (3, "CH2O", "CH2O")
+    assert (spread.index, spread.name, spread.formula) == (3, "CH2O", "CH2O")
     assert (spread.n_atoms, spread.n_points) == (4, 504)
 
 
@@ -144,7 +143,7 @@ def test_the_densities_of_a_store(tmp_path, structures, compression):
     ensemble = StoreEnsemble.of_store(store)
     assert (ensemble.labels, ensemble.names, ensemble.incomplete) == (list(LABELS), ["s0", "s1", "s2"], [])
     rows = list(spreads(ensemble, [2, 0], reference="RPBE"))
-    assert [(row.position, row.name, row.formula) for row in rows] == [(2, "s2", "C2H2"), (0, "s0", "CH2O")]
+    assert [(row.index, row.name, row.formula) for row in rows] == [(2, "s2", "C2H2"), (0, "s0", "CH2O")]
     for row in rows:
         values = np.stack([density.values for density in structures[row.name].values()])
         assert row.eps_mad == pytest.approx(eps_mad(values, reference=1), rel=1e-9)
@@ -316,7 +315,7 @@ def test_the_reference_is_pbe_or_what_is_asked_for():
 
 def test_the_table_holds_the_spread_and_the_errors_of_a_model(tmp_path):
     row = structure_spread(as_structure(make_densities(), "a, b"), "PBE")
-    error = StructureErrors(0, "a, b", "CH2O", 4, 504, 1.0, 0.7, 0.6, 0.1, 0.2, -0.3, 1.0, 1.0)
+    error = StructureErrors(0, "a, b", "CH2O", 4, 504, 1.0, {"eps_mae": (0.7, 100.0), "electron_error": (-0.3, 1.0)})
     write_csv(tmp_path / "spread.csv", [row])
     write_csv(tmp_path / "both.csv", [row], [error])
     tables = {}
@@ -324,8 +323,9 @@ def test_the_table_holds_the_spread_and_the_errors_of_a_model(tmp_path):
         with (tmp_path / f"{name}.csv").open(newline="") as file:
             (tables[name],) = csv.DictReader(file)
     deviations = tuple(f"deviation_{label}" for label in LABELS)
-    assert tuple(tables["spread"]) == (*COLUMNS, *deviations)
-    assert tuple(tables["both"]) == (*COLUMNS, "eps_mae", "mae", "rmse", "electron_error", *deviations)
+    columns = ("name", "formula", "n_atoms", "n_points", "n_electrons", "eps_mad", "electron_spread")
+    assert tuple(tables["spread"]) == (*columns, *deviations)
+    assert tuple(tables["both"]) == (*columns, "eps_mae", "electron_error", *deviations)
     assert float(tables["both"]["eps_mad"]) == float(tables["spread"]["eps_mad"]) == row.eps_mad
     assert (float(tables["both"]["eps_mae"]), float(tables["both"]["electron_error"])) == (0.7, -0.3)
     assert float(tables["both"]["deviation_LDA"]) == row.deviations["LDA"]

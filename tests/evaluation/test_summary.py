@@ -6,33 +6,22 @@ from rich.console import Console
 
 from deepdft.evaluation.ensemble import StructureSpread
 from deepdft.evaluation.errors import StructureErrors
-from deepdft.evaluation.report import (
-    histogram,
-    share_below,
-    spread_histogram,
-    summarise,
-    summarise_spread,
-    summary_table,
-)
+from deepdft.evaluation.pictures import histogram, spread_histogram
+from deepdft.evaluation.summary import share_below, summarise, summarise_spread, summary_table
 
 
 def row(name, n_points, eps, density, squared=0.0, electron_error=0.0):
     """A structure with voxels of 1 Å³."""
     absolute = eps / 100 * density
+    terms = {
+        "eps_mae": (absolute, density),
+        "eps_mae_scaled": (absolute / 2, density),
+        "mae": (absolute, n_points),
+        "rmse": (squared, n_points),
+        "electron_error": (electron_error, 1.0),
+    }
     return StructureErrors(
-        position=0,
-        name=name,
-        formula="H2O",
-        n_atoms=3,
-        n_points=n_points,
-        n_electrons=density,
-        eps_mae=eps,
-        eps_mae_scaled=eps / 2,
-        mae=absolute / n_points,
-        rmse=float(np.sqrt(squared / n_points)),
-        electron_error=electron_error,
-        absolute_error=absolute,
-        absolute_density=density,
+        index=0, name=name, formula="H2O", n_atoms=3, n_points=n_points, n_electrons=density, terms=terms
     )
 
 
@@ -94,17 +83,15 @@ def test_the_histogram_is_written(tmp_path):
 def spread(name, n_points, eps, density, deviations):
     """A structure with an ensemble of two densities."""
     return StructureSpread(
-        position=0,
+        index=0,
         name=name,
         formula="H2O",
         n_atoms=3,
         n_points=n_points,
         n_electrons=density,
-        eps_mad=eps,
         electron_spread=0.0,
         deviations=deviations,
-        absolute_deviation=eps / 100 * density,
-        absolute_density=density,
+        terms=(eps / 100 * density, density),
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepdft.evaluation.comparison import as_markdown, comparison_tables, shares_below, worst_table
+from deepdft.evaluation.tables import as_markdown, comparison_tables, shares_below, worst_table
 
 
 def table(tables, title):
