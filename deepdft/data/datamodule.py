@@ -30,7 +30,7 @@ weights where the points are not uniform."""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Join samples into a disjoint union: float32 tensors, int64 indices."""
+    """Join samples into a disjoint union: positions in float64, values in float32, int64 indices."""
     n_atoms = torch.tensor([len(sample["numbers"]) for sample in samples])
     n_probes = torch.tensor([len(sample["targets"]) for sample in samples])
 
@@ -44,12 +44,12 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(
         structures=Structures(
             numbers=joined("numbers", torch.int64),
-            positions=joined("positions", torch.float32),
+            positions=joined("positions", torch.float64),
             structure=which.repeat_interleave(n_atoms),
-            cells=stacked("cell", torch.float32),
+            cells=stacked("cell", torch.float64),
             pbc=stacked("pbc", torch.bool),
         ),
-        probe_positions=joined("points", torch.float32),
+        probe_positions=joined("points", torch.float64),
         probe_structure=which.repeat_interleave(n_probes),
         targets=joined("targets", torch.float32),
         weights=joined("weights", torch.float32) if "weights" in samples[0] else None,

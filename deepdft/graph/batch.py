@@ -5,6 +5,10 @@ Conventions, said once:
     * `edge_shift` is added to the sender's position, so the vector of an edge from sender to receiver is
       positions[receiver] - (positions[sender] + edge_shift).
     * A probe edge goes from an atom (row 0 indexes atoms) to a probe (row 1 indexes probes).
+
+Precision: structures and points are kept in float64. A graph has them in the precision of the model, wrapped into the
+cell, and `edge_shift` holds, besides the lattice vector, what rounding took from the two positions. So edge vectors are
+float64 differences rounded once, however far from the origin, from the cell or from each other the atoms are.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ class _Tensors:
         return self._map(lambda value: value.to(device, non_blocking=non_blocking))
 
     def to_dtype(self, dtype: torch.dtype) -> Self:
-        """The same with floating-point tensors in another precision."""
+        """The same in another precision; structures stay in float64, and their graphs will be in this one."""
 
         def convert(value: Any) -> Any:
             if isinstance(value, _Tensors):
@@ -70,13 +74,19 @@ class Structures(_Tensors):
     numbers: Tensor
     """(n_atoms,) int64, atomic numbers."""
     positions: Tensor
-    """(n_atoms, 3) Å; atoms may lie outside their cell."""
+    """(n_atoms, 3) Å, float64; atoms may lie outside their cell."""
     structure: Tensor
     """(n_atoms,) int64, ascending: which structure an atom belongs to."""
     cells: Tensor
-    """(n_structures, 3, 3) Å, rows are lattice vectors; zero where there is no cell."""
+    """(n_structures, 3, 3) Å, float64, rows are lattice vectors; zero where there is no cell."""
     pbc: Tensor
     """(n_structures, 3) bool, along which lattice vectors a structure repeats."""
+    dtype: torch.dtype = torch.float32
+    """The precision of graphs of these structures, which is that of the model."""
+
+    def to_dtype(self, dtype: torch.dtype) -> Self:
+        """The same, for graphs in another precision."""
+        return replace(self, dtype=dtype)
 
     @property
     def n_structures(self) -> int:
@@ -89,21 +99,18 @@ class AtomGraph(_Tensors):
     """Atoms with the edges between them: what `encode` works on."""
 
     structures: Structures
-    """The atoms."""
+    """The atoms in float64."""
+    positions: Tensor
+    """(n_atoms, 3) Å, wrapped into the cell, in the model's precision."""
     edge_index: Tensor
     """(2, n_edges) int64, sender and receiver atom of each edge, sorted by receiver; no self edges within a cell."""
     edge_shift: Tensor
-    """(n_edges, 3) Å, lattice vector added to the sender's position."""
+    """(n_edges, 3) Å, added to the sender's position."""
 
     @property
     def numbers(self) -> Tensor:
         """(n_atoms,) int64, atomic numbers."""
         return self.structures.numbers
-
-    @property
-    def positions(self) -> Tensor:
-        """(n_atoms, 3) Å."""
-        return self.structures.positions
 
     @property
     def n_atoms(self) -> int:
@@ -113,8 +120,7 @@ class AtomGraph(_Tensors):
     def edge_vectors(self) -> Tensor:
         """(n_edges, 3) Å, from sender to receiver; differentiable with respect to the positions."""
         sender, receiver = self.edge_index
-        positions = self.structures.positions
-        return positions[receiver] - positions[sender] - self.edge_shift
+        return self.positions[receiver] - self.positions[sender] - self.edge_shift
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,13 +128,13 @@ class ProbeGraph(_Tensors):
     """Query points with the edges that reach them from atoms: what `decode` works on."""
 
     positions: Tensor
-    """(n_probes, 3) Å."""
+    """(n_probes, 3) Å, wrapped into the cell, in the model's precision."""
     structure: Tensor
     """(n_probes,) int64, which structure a probe belongs to."""
     edge_index: Tensor
     """(2, n_edges) int64, sender atom and receiver probe of each edge, sorted by receiver."""
     edge_shift: Tensor
-    """(n_edges, 3) Å, lattice vector added to the sender's position."""
+    """(n_edges, 3) Å, added to the sender's position."""
 
     @property
     def n_probes(self) -> int:
@@ -139,7 +145,7 @@ class ProbeGraph(_Tensors):
         """(n_edges, 3) Å, from atom to probe; differentiable with respect to both positions.
 
         Args:
-            atom_positions: (n_atoms, 3) Å, of the structures the probes belong to.
+            atom_positions: (n_atoms, 3) Å, of the `AtomGraph` of the same structures.
         """
         sender, receiver = self.edge_index
         return self.positions[receiver] - atom_positions[sender] - self.edge_shift
@@ -171,7 +177,7 @@ class Batch(_Tensors):
     structures: Structures
     """The atoms."""
     probe_positions: Tensor
-    """(n_probes, 3) Å."""
+    """(n_probes, 3) Å, float64."""
     probe_structure: Tensor
     """(n_probes,) int64, ascending: which structure a probe belongs to."""
     targets: Tensor

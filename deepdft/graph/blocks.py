@@ -114,7 +114,7 @@ def compact_blocks(
     for start in range(0, n_blocks, size):
         bounds = first[start : start + size + 1]
         own = torch.from_numpy(index[bounds[0] : bounds[-1]])
-        group = _group(own, inside.index_select(0, own), bounds - bounds[0], images, cutoff, points.dtype)
+        group = _group(own, inside.index_select(0, own), bounds - bounds[0], images, cutoff, structures.dtype)
         yield replace(group, dense=is_dense)
 
 

@@ -17,7 +17,7 @@ from deepdft.graph.batch import Structures
 from deepdft.graph.blocks import LARGEST_WIDTH
 from deepdft.graph.images import complete_cell, periodic_images
 
-__all__ = ["PointBlocks", "dense_edges", "point_blocks"]
+__all__ = ["PointBlocks", "dense_edges", "point_blocks", "wrap_on_device"]
 
 PAIRS_AT_A_TIME = 20_000_000
 """Points times atom images whose distances are held at once: 1.8 GB in double precision, with their indices."""
@@ -101,6 +101,14 @@ def _find_images(structures: Structures, cutoff: float) -> _Images:
         most=int(counts.max(initial=0)),
         repeats=bool(pbc.any()),
     )
+
+
+def wrap_on_device(structures: Structures, points: Tensor, point_structure: Tensor, cutoff: float) -> Tensor:
+    """Lattice vectors (n, 3) in Å that take points (n, 3), float64, into the cells of their structures.
+
+    The cutoff is that of the edges between them, whose search has found the cells already.
+    """
+    return _images(structures, cutoff).wrap_shifts(points, point_structure)
 
 
 def dense_edges(
@@ -209,9 +217,9 @@ def point_blocks(structures: Structures, points: Tensor, cutoff: float, *, size:
     )
     return PointBlocks(
         index=index,
-        points=(grouped - middle[:, None]).flatten(0, 1).to(points.dtype),
+        points=(grouped - middle[:, None]).flatten(0, 1).to(structures.dtype),
         atom=images.atom[near[candidate]],
-        atom_positions=(candidates[candidate] - middle[block]).to(points.dtype),
+        atom_positions=(candidates[candidate] - middle[block]).to(structures.dtype),
         first_near=torch.searchsorted(block, torch.arange(n_blocks + 1, device=points.device)),
     )
 

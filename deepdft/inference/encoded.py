@@ -142,15 +142,14 @@ class EncodedStructure:
             flat: which points, `slice_size` or more for speed.
             order: how they are counted: "C" for z fastest, "F" for x fastest.
         """
-        to = self.structures.positions
-        if to.device.type == "cpu":
+        device = self.structures.positions.device
+        if device.type == "cpu":
             return self.density(grid_points(grid.atoms.cell.array, grid.shape, grid.origin, flat, order=order))
         start, stop, _ = flat.indices(math.prod(grid.shape))
         parts = []
         for first in range(start, max(stop, start + 1), self.piece_size):
             piece = slice(first, min(first + self.piece_size, stop))
-            points = _points_of_grid(grid, piece, order, to.device).to(to.dtype)
-            parts.append(self.model.decode_points(self.states, self.structures, points).to(points.dtype).cpu().numpy())
+            parts.append(self._decode(_points_of_grid(grid, piece, order, device)))
         return np.concatenate(parts)
 
     def densities(self, slices: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
@@ -164,13 +163,14 @@ class EncodedStructure:
 
     def probes(self, points: NDArray[np.floating]) -> ProbeGraph:
         """Points (n, 3) in Å with the edges that reach them, in the model's precision on its device."""
-        positions = torch.as_tensor(points).to(self.structures.positions)
+        positions = torch.as_tensor(points).to(self.structures.positions.device)
         structure = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
         return probe_graph(self.structures, positions, structure, self.model.probe_cutoff)
 
-    def _decode(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
-        positions = torch.as_tensor(points).to(self.structures.positions)
-        return self.model.decode_points(self.states, self.structures, positions).to(positions.dtype).cpu().numpy()
+    def _decode(self, points: NDArray[np.floating] | Tensor) -> NDArray[np.floating]:
+        positions = torch.as_tensor(points).to(self.structures.positions.device)
+        density = self.model.decode_points(self.states, self.structures, positions)
+        return density.to(self.structures.dtype).cpu().numpy()
 
 
 def _points_of_grid(grid: Grid, flat: slice, order: Order, device: torch.device) -> Tensor:

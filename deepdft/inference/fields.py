@@ -69,14 +69,14 @@ class Derivatives:
     """
 
     def __init__(self, encoded: EncodedStructure, points: NDArray[np.floating], *, dense: bool = False) -> None:
-        places = encoded.structures.positions
-        self._positions = torch.from_numpy(points).to(places, copy=True).requires_grad_()
         with torch.enable_grad():
             if dense:
+                self._positions = torch.from_numpy(points).to(encoded.structures.positions, copy=True).requires_grad_()
                 density = encoded.model.decode_points(encoded.states, encoded.structures, self._positions)
             else:
-                probes = replace(encoded.probes(points), positions=self._positions)
-                density = encoded.model.decode(encoded.states, probes)
+                probes = encoded.probes(points)
+                self._positions = probes.positions.clone().requires_grad_()
+                density = encoded.model.decode(encoded.states, replace(probes, positions=self._positions))
             # for models one of whose derivatives does not depend on the positions
             self._density = density + 0.0 * self._positions.square().sum(dim=-1)
         self.density = self._density.detach()

@@ -168,7 +168,7 @@ class Orbital(DensityModel):
             points,
             self.probe_cutoff,
             largest=max(64, NUMBERS_IN_CACHE // states.coefficients[0, 0].numel()),
-            dense=DENSE if self.basis.has_fast_edges(points) else 0,
+            dense=DENSE if self.basis.has_fast_edges(points.to(structures.dtype)) else 0,
             least_groups=4 * torch.get_num_threads(),
         )
 
@@ -177,7 +177,7 @@ class Orbital(DensityModel):
             return group.index, self._density(values(states.coefficients, group))
 
         parts = in_parallel(decode, groups)
-        density = points.new_zeros(len(points))
+        density = points.new_zeros(len(points), dtype=structures.dtype)
         if not parts:
             return density
         index, densities = map(torch.cat, zip(*parts, strict=True))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph
-from deepdft.graph.neighbors import probe_graph
+from deepdft.graph.neighbors import atom_graph, probe_graph
 from deepdft.models.base import N_ELEMENTS, DensityModel
 from deepdft.nn.orbitals import OrbitalBasis
 
@@ -93,10 +93,11 @@ class Superposition(DensityModel):
         """Functions summed over the atoms of each element: (n_probes, n_elements × n_functions) float64."""
         structures = batch.structures
         probes = probe_graph(structures, batch.probe_positions, batch.probe_structure, self.probe_cutoff)
-        own = (structures.numbers[:, None] == elements).to(structures.positions)  # (n_atoms, n_elements)
+        positions = atom_graph(structures, self.cutoff).positions
+        own = (structures.numbers[:, None] == elements).to(positions)  # (n_atoms, n_elements)
         one_each = torch.eye(self.weights.embedding_dim).to(own)  # (n_functions, n_functions)
         columns = (own[:, None, :, None] * one_each[:, None]).flatten(2)  # (n_atoms, n_functions, all columns)
-        return self.basis(columns[:, :, None], structures.positions, probes).double()
+        return self.basis(columns[:, :, None], positions, probes).double()
 
 
 def _weights(batch: Batch) -> Tensor:

@@ -233,7 +233,7 @@ class OrbitalBasis(nn.Module):
         atoms, row = blocks.atom.unique(return_inverse=True)
         # in double precision, which neither autocast nor TF32 lowers
         near = coefficients.index_select(0, atoms).double()
-        of_monomials = torch.einsum("anik,ij->ajnk", near, self.monomials.double()).to(points.dtype)
+        of_monomials = torch.einsum("anik,ij->ajnk", near, self.monomials.double()).to(structures.dtype)
         density = density_of_blocks(
             blocks.points,
             blocks.first_near,
@@ -246,7 +246,7 @@ class OrbitalBasis(nn.Module):
             signs,
             max_order=self.max_order,
         )
-        return points.new_empty(len(points)).index_copy(0, blocks.index, density)
+        return density.new_empty(len(points)).index_copy(0, blocks.index, density)
 
     def _functions(self, radial: Tensor, vectors: Tensor) -> Tensor:
         """R_n S_lm (n, n_functions, size), from R_n (n, n_radial, size) and the vectors (n, 3, size) from the atoms."""

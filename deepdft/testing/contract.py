@@ -59,7 +59,7 @@ def densities(model: DensityModel, structures: list[ase.Atoms], points: list[Arr
     dtype = next(model.parameters()).dtype
     union = structures_from_atoms(structures, dtype=dtype)
     which = torch.arange(len(points)).repeat_interleave(torch.tensor([len(p) for p in points]))
-    return _densities(model, union, torch.from_numpy(np.concatenate(points)).to(dtype), which)
+    return _densities(model, union, torch.from_numpy(np.concatenate(points)), which)
 
 
 def _in_pieces(encoded: EncodedStructure, points: Tensor, size: int) -> Tensor:
@@ -78,8 +78,8 @@ def _by_weights(model: DensityModel, atoms: ase.Atoms, points: Array, device: st
     if not trained:
         return torch.ones(1)
     union = structures_from_atoms([atoms], dtype=trained[0].dtype).to(device)
-    positions, which = torch.from_numpy(points).to(union.positions), torch.zeros(len(points), dtype=torch.int64)
-    probes = probe_graph(union, positions, which.to(device), model.probe_cutoff)
+    which = torch.zeros(len(points), dtype=torch.int64, device=device)
+    probes = probe_graph(union, torch.from_numpy(points).to(device), which, model.probe_cutoff)
     squares = model(atom_graph(union, model.cutoff), probes).square().sum()
     found = torch.autograd.grad(squares, trained, allow_unused=True)
     return torch.cat([one.flatten() for one in found if one is not None]).double().cpu()
@@ -243,9 +243,11 @@ class ModelContract(ABC):
         def density(positions: Tensor) -> Tensor:
             return model.decode(states, replace(probes, positions=positions))
 
-        assert torch.autograd.gradcheck(density, points.requires_grad_(), eps=1e-5, atol=1e-6, rtol=1e-5)
-        on_atom = torch.from_numpy(_points(atoms, 1)).requires_grad_()
+        positions = probes.positions.clone().requires_grad_()
+        assert torch.autograd.gradcheck(density, positions, eps=1e-5, atol=1e-6, rtol=1e-5)
+        on_atom = torch.from_numpy(_points(atoms, 1))
         probes = probe_graph(union, on_atom, torch.zeros(1, dtype=torch.int64), model.probe_cutoff)
+        on_atom = probes.positions.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(density(on_atom).sum(), on_atom)
         assert torch.isfinite(gradient).all()
 
@@ -255,6 +257,21 @@ class ModelContract(ABC):
         expected = densities(model, [atoms], [points])
         in_steps = densities(model.float(), [atoms], [points]).double()
         predicted = torch.from_numpy(EncodedStructure(model, atoms).density(points)).double()
+        for found in (in_steps, predicted):
+            assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+    def test_a_structure_far_from_the_origin_has_the_density_it_has_there(
+        self, model: DensityModel, atoms: ase.Atoms
+    ) -> None:
+        """In single precision, 10⁶ Å away and 10⁵ cells apart, as near the origin: 1e-4 of the largest density."""
+        points, rng = _points(atoms, 100), np.random.default_rng(8)
+        expected = densities(model, [atoms], [points])
+        far = atoms.copy()
+        cells, offset = 100_000, np.array([1e6, -7e5, 3e5])
+        far.positions += offset + (rng.integers(-cells, cells, (len(atoms), 3)) * atoms.pbc) @ atoms.cell.array
+        moved = points + offset + (rng.integers(-cells, cells, (len(points), 3)) * atoms.pbc) @ atoms.cell.array
+        in_steps = densities(model.float(), [far], [moved]).double()
+        predicted = torch.from_numpy(EncodedStructure(model, far).density(moved)).double()
         for found in (in_steps, predicted):
             assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
@@ -277,7 +294,7 @@ class ModelContract(ABC):
     def test_networks_may_run_in_half_precision(self, model: DensityModel, atoms: ase.Atoms) -> None:
         """`trainer.precision=bf16-mixed` trains: close to single precision, with finite derivatives."""
         model.float()
-        points, structure = torch.from_numpy(_points(atoms)).float(), torch.zeros(7, dtype=torch.int64)
+        points, structure = torch.from_numpy(_points(atoms)), torch.zeros(7, dtype=torch.int64)
         union = structures_from_atoms([atoms])
         graphs = atom_graph(union, model.cutoff), probe_graph(union, points, structure, model.probe_cutoff)
         expected = model(*graphs)

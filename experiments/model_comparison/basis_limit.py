@@ -31,11 +31,12 @@ STEPS, POINTS, RATE = 1500, 2000, 1e-3
 def fitted(model: Orbital, structures: Structures, density: DensityGrid) -> np.ndarray:
     """The density (nx, ny, nz) of coefficients that are optimised on it."""
     with torch.no_grad():
-        found = model.encode(atom_graph(structures, model.cutoff)).coefficients
+        encoded = model.encode(atom_graph(structures, model.cutoff))
+    found = encoded.coefficients
     changes = torch.zeros_like(found.transpose(1, 2), memory_format=torch.contiguous_format).requires_grad_(True)
 
     def states() -> OrbitalStates:
-        return OrbitalStates(structures.positions, found + model.basis.mixed(changes))
+        return OrbitalStates(encoded.positions, found + model.basis.mixed(changes))
 
     rng = np.random.default_rng(0)
     optimizer = torch.optim.Adam([changes], lr=RATE)
@@ -47,7 +48,7 @@ def fitted(model: Orbital, structures: Structures, density: DensityGrid) -> np.n
     for _ in range(STEPS):
         chosen = rng.choice(len(exact), POINTS, p=probability / probability.sum())
         weights = torch.from_numpy(1 / (len(exact) * probability[chosen])).float()
-        probes = probe_graph(structures, torch.from_numpy(points[chosen]).float(), one_structure, model.probe_cutoff)
+        probes = probe_graph(structures, torch.from_numpy(points[chosen]), one_structure, model.probe_cutoff)
         predicted = model.decode(states(), probes)
         loss = (weights * (predicted - torch.from_numpy(exact[chosen])).abs()).mean()
         optimizer.zero_grad()
@@ -55,7 +56,7 @@ def fitted(model: Orbital, structures: Structures, density: DensityGrid) -> np.n
         optimizer.step()
         decay.step()
     with torch.no_grad():
-        fitted_density = model.decode_points(states(), structures, torch.from_numpy(points).float())
+        fitted_density = model.decode_points(states(), structures, torch.from_numpy(points))
     return fitted_density.numpy().reshape(density.shape)
 
 

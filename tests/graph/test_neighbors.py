@@ -182,11 +182,11 @@ def test_graphs_of_a_union_are_the_graphs_of_its_structures() -> None:
             1,
         ),
     )
-    assert torch.allclose(probes.edge_vectors(both.positions).norm(dim=1).max(), torch.tensor(4.0).double(), atol=1.0)
+    assert torch.allclose(probes.edge_vectors(atoms.positions).norm(dim=1).max(), torch.tensor(4.0).double(), atol=1.0)
     edge_index, edge_shift = dense_edges(both, torch.cat(points), which, CUTOFF)
     assert torch.equal(edge_index[1], probes.edge_index[1])
     assert as_set(edge_index, edge_shift, both.positions.numpy(), torch.cat(points).numpy()) == as_set(
-        probes.edge_index, probes.edge_shift, both.positions.numpy(), torch.cat(points).numpy()
+        probes.edge_index, probes.edge_shift, atoms.positions.numpy(), probes.positions.numpy()
     )
 
 
@@ -204,7 +204,7 @@ def test_edges_on_another_device_take_the_dense_path() -> None:
     there = structures_from_atoms([structure], dtype=torch.float64).to("cuda")
     here = structures_from_atoms([structure], dtype=torch.float64)
     graph, expected = atom_graph(there, CUTOFF), atom_graph(here, CUTOFF)
-    positions = structure.positions
+    positions = expected.positions.numpy()
     assert as_set(graph.edge_index.cpu(), graph.edge_shift.cpu(), positions, positions) == as_set(
         expected.edge_index, expected.edge_shift, positions, positions
     )

@@ -25,7 +25,7 @@ def loss_and_gradients(model: DensityModel, *, exact: bool) -> tuple[Tensor, lis
     which = torch.arange(len(STRUCTURES)).repeat_interleave(40)
     points = 6.0 * torch.rand(len(which), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) - 1.0
     probes = probe_graph(structures, points, which, model.probe_cutoff)
-    probes = ProbeGraph(points.requires_grad_(exact), which, probes.edge_index, probes.edge_shift)
+    probes = ProbeGraph(probes.positions.requires_grad_(exact), which, probes.edge_index, probes.edge_shift)
     density = model(atom_graph(structures, model.cutoff), probes)
     return density, list(torch.autograd.grad(density.square().sum(), list(model.parameters())))
 

@@ -239,7 +239,7 @@ def test_blocks_in_single_precision_are_edges_in_double(
     probes = probe_graph(union, torch.from_numpy(points), in_union, model.probe_cutoff)
     with torch.no_grad():
         expected = double.decode(double.encode(atom_graph(union, model.cutoff)), probes).numpy()
-    assert structures.positions.dtype == torch.float32
+    assert structures.dtype == torch.float32
     assert expected.max() > 5.0
     assert single == pytest.approx(expected, rel=0.0, abs=5e-6 * expected.max())
 

@@ -61,7 +61,7 @@ def molecule() -> Released:
 
 def density(model: DensityModel, case: Released, dtype: torch.dtype) -> torch.Tensor:
     union = structures_from_atoms([case.atoms], dtype=dtype)
-    points = torch.from_numpy(case.points).to(dtype)
+    points = torch.from_numpy(case.points)
     probes = probe_graph(union, points, torch.zeros(len(points), dtype=torch.int64), model.probe_cutoff)
     with torch.no_grad():
         return model(atom_graph(union, model.cutoff), probes)
@@ -124,7 +124,7 @@ def test_it_becomes_a_checkpoint_of_this_package(released: Released, tmp_path: P
 def test_it_can_be_trained_on(released: Released, tmp_path: Path) -> None:
     model = load_checkpoint(released.folder(tmp_path)).model.train()
     union = structures_from_atoms([released.atoms])
-    points = torch.from_numpy(released.points).float()
+    points = torch.from_numpy(released.points)
     probes = probe_graph(union, points, torch.zeros(len(points), dtype=torch.int64), model.probe_cutoff)
     model(atom_graph(union, model.cutoff), probes).square().sum().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []

@@ -1,6 +1,7 @@
 """The contract finds what is wrong with a model: each broken model fails the checks it breaks, and only those."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ LONELY = "test_one_atom_and_points_without_neighbours_have_a_density"
 PROBE_CUTOFF = "test_the_density_is_smooth_where_a_probe_crosses_the_cutoff"
 ATOM_CUTOFF = "test_the_density_is_smooth_where_an_atom_crosses_the_cutoff"
 DERIVATIVES = "test_derivatives_at_probes_are_those_of_finite_differences"
+FAR = "test_a_structure_far_from_the_origin_has_the_density_it_has_there"
 PRECISION = "test_single_precision_is_close_to_double"
 ON_GPU = "test_a_gpu_gives_what_the_cpu_gives"
 CHECKS = [name for name in dir(ModelContract) if name.startswith("test_") and name != ON_GPU]
@@ -155,6 +157,25 @@ class Intensive(Sound):
         return states
 
 
+class Imprecise(Sound):
+    """Takes differences of positions that were rounded."""
+
+    def decode(self, states, probes: ProbeGraph) -> Tensor:
+        offset = 1e6 if probes.positions.dtype == torch.float32 else 0.0
+        rounded = replace(probes, positions=(probes.positions + offset) - offset)
+        return super().decode(states, rounded)
+
+
+class Unwrapped(Sound):
+    """Looks at where atoms are given, in the cell or outside."""
+
+    def encode(self, atoms):
+        states = super().encode(atoms)
+        given = atoms.structures.positions - atoms.structures.positions.mean(dim=0)
+        states.coefficients.data *= 1 + 0.1 * given.norm(dim=1)[:, None, None, None]
+        return states
+
+
 class Unshifted(Sound):
     """Forgets the lattice vector between an atom and its image."""
 
@@ -198,18 +219,20 @@ def test_a_sound_model_fails_nothing() -> None:
     [
         (Directional, {ROTATION, PROBE_CUTOFF}),
         (Chiral, {REFLECTION}),
-        (Anchored, {ROTATION, REFLECTION, TRANSLATION, LATTICE, LONELY}),
+        (Anchored, {ROTATION, REFLECTION, TRANSLATION, SUPERCELL, LONELY, FAR}),
         (Ordered, {ORDER, SUPERCELL}),
         (Gossiping, {BATCH}),
         (Crowded, {SLICES, BATCH, LONELY}),
         (Abrupt, {PROBE_CUTOFF}),
         (AbruptAtoms, {ATOM_CUTOFF}),
-        (Careless, {ANY_POINTS, PRECISION}),
+        (Careless, {ANY_POINTS, PRECISION, FAR}),
         (Undivided, {LONELY, PROBE_CUTOFF, ANY_POINTS}),
         (Detached, {DERIVATIVES}),
-        (Coarse, {PRECISION}),
+        (Coarse, {PRECISION, FAR}),
         (Intensive, {SUPERCELL}),
-        (Unshifted, {LATTICE, SUPERCELL}),
+        (Unwrapped, {LATTICE, SUPERCELL, FAR, BATCH}),
+        (Imprecise, {FAR, PRECISION}),
+        (Unshifted, {TRANSLATION, SUPERCELL, FAR}),
     ],
 )
 def test_a_broken_model_fails_what_it_breaks(broken: type[Sound], expected: set[str]) -> None:
