@@ -19,16 +19,19 @@ from deepdft.evaluation.tables import (
     as_markdown,
     comparison_tables,
     distinct_ensembles,
+    markdown_text,
     worst_table,
 )
+from deepdft.files import write_text
+from deepdft.measures import EPS_MAD, EPS_MAE
 
 __all__ = ["write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
-MOST_SERIES = 6
-"""Of a histogram: more would hide each other."""
-MOST_CURVES = 12
-"""Of the learning curves."""
+MAX_SERIES = 6
+"""Series in one histogram: more would hide each other."""
+MAX_CURVES = 12
+"""Curves in the picture of learning curves."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,10 @@ def write_report(
         sources=[_source(run.name, run.folder, run.run) for run in trainings]
         + [_source(run.name, run.folder, run.summary) for run in evaluations],
     )
-    text = "\n".join([f"# {title}", "", subtitle, "", *map(as_markdown, [*tables, *worst_tables.values()])])
-    for name, content in (("report.html", page), ("report.md", text)):
-        beside = folder / f".{name}.part"
-        beside.write_text(content, encoding="utf-8")
-        beside.replace(folder / name)
+    heading = [f"# {markdown_text(title)}", "", markdown_text(subtitle), ""]
+    text = "\n".join([*heading, *map(as_markdown, [*tables, *worst_tables.values()])])
+    write_text(folder / "report.html", page)
+    write_text(folder / "report.md", text)
 
 
 def _distributions(evaluations: Sequence[EvaluationRun]) -> list[Section]:
@@ -100,36 +102,35 @@ def _distributions(evaluations: Sequence[EvaluationRun]) -> list[Section]:
         (run for run in evaluations if "eps_mae" in run.summary), key=lambda run: run.summary["eps_mae"]["mean"]
     )
     ensembles = distinct_ensembles(evaluations)
-    series = {f"{_plain(run.name)}, $\\varepsilon_\\mathrm{{mae}}$": run.values("eps_mae") for run in models}
-    series |= {f"{_plain(run.name)}, $\\varepsilon_\\mathrm{{mad}}$": run.values("eps_mad") for run in ensembles}
+    series = {f"{plotting.plain(run.name)}, {EPS_MAE.tex}": run.values("eps_mae") for run in models}
+    series |= {f"{plotting.plain(run.name)}, {EPS_MAD.tex}": run.values("eps_mad") for run in ensembles}
     if not series:
         return []
     caption = "Errors of models (ε_mae)" + (" and spread of DFT (ε_mad)" if ensembles else "")
     caption += " of the structures; dashed lines are means, triangles outliers."
-    if len(series) > MOST_SERIES:
-        caption += f" The {MOST_SERIES} first of {len(series)}, the models with the smallest errors before the others."
-    figure = plotting.error_distributions(dict(list(series.items())[:MOST_SERIES]))
+    if len(series) > MAX_SERIES:
+        caption += f" The {MAX_SERIES} first of {len(series)}, the models with the smallest errors before the others."
+    figure = plotting.error_distributions(dict(list(series.items())[:MAX_SERIES]))
     return [Section("Distribution of errors", pictures=[Picture(_svg(figure), caption)])]
 
 
 def _curves(trainings: Sequence[TrainingRun], evaluations: Sequence[EvaluationRun]) -> list[Section]:
     """Validation errors against steps, with the spread of DFT as a yardstick."""
-    curves = {_plain(run.name): run.curve() for run in sorted(trainings, key=lambda run: run.best) if run.curve()[0]}
+    curves = {
+        plotting.plain(run.name): run.curve() for run in sorted(trainings, key=lambda run: run.best) if run.curve()[0]
+    }
     if not curves:
         return []
     levels = {
-        f"ε_mad {_plain(run.name)}": run.summary["eps_mad"]["mean"] for run in evaluations if "eps_mad" in run.summary
+        f"ε_mad {plotting.plain(run.name)}": run.summary["eps_mad"]["mean"]
+        for run in evaluations
+        if "eps_mad" in run.summary
     }
     caption = "Validation error during training" + (", and the mean spread of DFT." if levels else ".")
-    if len(curves) > MOST_CURVES:
-        caption += f" The {MOST_CURVES} best of {len(curves)} runs."
-    figure = plotting.learning_curves(dict(list(curves.items())[:MOST_CURVES]), levels=levels)
+    if len(curves) > MAX_CURVES:
+        caption += f" The {MAX_CURVES} best of {len(curves)} runs."
+    figure = plotting.learning_curves(dict(list(curves.items())[:MAX_CURVES]), levels=levels)
     return [Section("Learning curves", pictures=[Picture(_svg(figure), caption)])]
-
-
-def _plain(name: str) -> str:
-    """A name that matplotlib takes for plain text."""
-    return name.replace("$", r"\$")
 
 
 def _pictures_of(run: EvaluationRun) -> list[Picture]:

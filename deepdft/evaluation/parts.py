@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from deepdft.files import atomic_write
+
 __all__ = ["StructureRow", "append_part", "begin_part", "compute", "read_part", "write_table"]
 
 Row = TypeVar("Row")
@@ -95,12 +97,9 @@ def _first_line(part: Path) -> str | None:
 
 
 def write_table(path: str | os.PathLike[str], columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write a CSV file of columns that are equally long, beside first and then renamed."""
-    path = Path(path)
-    beside = path.with_name(path.name + ".new")
+    """Write a CSV file of columns of equal length, whole or not at all; None is an empty field."""
     rows = list(zip(*columns.values(), strict=True))
-    with beside.open("w", newline="") as file:
+    with atomic_write(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
-    beside.replace(path)

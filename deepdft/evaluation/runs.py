@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from deepdft.evaluation.run_folders import is_training, short_names
+from deepdft.files import read_json
+from deepdft.measures import MEASURES, Measure
 from deepdft.training.loggers import read_metrics
 
-__all__ = ["EvaluationRun", "TrainingRun", "find_runs", "read_runs"]
+__all__ = ["STATISTICS", "EvaluationRun", "Runs", "TrainingRun", "read_runs"]
 
-DEEPEST = 4
-"""Levels below a given folder down to which runs are looked for: runs/sweep/DATE/JOB below the folder of a project."""
+STATISTICS = ("mean", "median", "p99", "max", "pooled")
+"""Statistics that a summary gives of ε_mae and ε_mad."""
+NUMBERS = {"n_atoms", "n_points", "n_electrons", "eps_mad", *(measure.name for measure in MEASURES)}
+"""Columns of errors.csv that hold numbers, or nothing where a measure is not defined."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +83,17 @@ class EvaluationRun:
     def data(self) -> str:
         """Name of the data set, with the subset unless it is the whole."""
         root = self.summary.get("data", {}).get("root")
-        name = Path(root).name if root else "files"
+        name = Path(str(root)).name if root else "files"
         subset = self.summary.get("subset", "all")
         return name if subset == "all" else f"{name}, {subset}"
 
     def values(self, measure: str) -> dict[str, float]:
-        """Structure → eps_mae or eps_mad in %; empty where it was not measured."""
-        return {row["name"]: float(row[measure]) for row in self.rows if measure in row}
+        """Structure → value of a measure; without structures that it is not defined for."""
+        return {row["name"]: float(row[measure]) for row in self.rows if row.get(measure)}
+
+    def has(self, measure: Measure) -> bool:
+        """Whether the evaluation has a measure."""
+        return measure.name in self.summary
 
     def worst(self, count: int) -> list[dict[str, str]]:
         """Rows of the structures with the largest error, or spread where there is no model."""
@@ -93,126 +102,115 @@ class EvaluationRun:
 
     def is_of(self, run: TrainingRun) -> bool:
         """Whether the evaluated model came out of a training run."""
-        checkpoint = self.summary.get("checkpoint_file", self.summary.get("checkpoint"))
-        return checkpoint is not None and run.folder.resolve() in (
+        checkpoint = self.summary.get("checkpoint_file") or self.summary.get("checkpoint")
+        return isinstance(checkpoint, str) and run.folder.resolve() in (
             Path(checkpoint).resolve(),
             *Path(checkpoint).resolve().parents,
         )
 
 
-def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Folders of runs and evaluations, each once, and what is wrong with the paths that lead to none.
+@dataclass(frozen=True)
+class Runs:
+    """What is compared in a report."""
 
-    Args:
-        paths: run directories, output folders of evaluations, or folders with such in them (a sweep, a study), down
-            to `DEEPEST` levels. Hidden folders, and folders within a run or an evaluation, are not looked into.
-
-    Raises:
-        FileNotFoundError: if a path does not exist.
-        ValueError: if no path leads to a run.
-    """
-    found: dict[Path, None] = {}
-    problems = []
-    for path in map(Path, paths):
-        folders, unreadable = _folders(path)
-        found |= {folder.resolve(): None for folder in folders}
-        problems += [f"{error.filename}: {error.strerror}; give yourself the right to read it" for error in unreadable]
-        if folders or unreadable:
-            continue
-        if any(path.glob("*.part")):
-            problems.append(
-                f"{path}: this evaluation is not finished; to go on, give its command again with output={path}"
-            )
-        else:
-            problems.append(
-                f"{path}: neither a training run (config.yaml, metrics.csv) nor an evaluation (errors.csv, "
-                f"summary.json), and no such folders in it, down to {DEEPEST} levels"
-            )
-    if not found:
-        raise ValueError(problems[0] if problems else "no runs are given")
-    return list(found), problems
+    trainings: list[TrainingRun]
+    """Training runs."""
+    evaluations: list[EvaluationRun]
+    """Evaluations."""
+    problems: list[str]
+    """One line about each folder that could not be read and is left out."""
 
 
-def read_runs(
-    folders: Sequence[Path], names: Sequence[str] | None = None
-) -> tuple[list[TrainingRun], list[EvaluationRun]]:
-    """Runs and evaluations.
+def read_runs(folders: Sequence[Path], names: Sequence[str] | None = None) -> Runs:
+    """Read runs and evaluations; folders with damaged files are left out and reported.
 
     Args:
         folders: found by `find_runs`.
-        names: of the runs in this order; None for the shortest ends of their paths that differ.
+        names: names of the runs in this order; None for the shortest ends of their paths that differ.
 
     Raises:
-        ValueError: if a file is damaged, or there are not as many names as runs.
+        ValueError: if there are not as many names as runs, or none of the folders can be read.
     """
     if names is None:
-        names = _short_names(folders)
+        names = short_names(folders)
     if len(names) != len(folders) or len(set(names)) < len(names):
         raise ValueError(
             f"names={list(names)}: expected {len(folders)} different ones, for {', '.join(map(str, folders))}"
         )
-    named = list(zip(names, folders, strict=True))
-    return (
-        [_training(name, folder) for name, folder in named if _is_training(folder)],
-        [_evaluation(name, folder) for name, folder in named if not _is_training(folder)],
-    )
-
-
-def _folders(path: Path) -> tuple[list[Path], list[OSError]]:
-    """The folder itself if it is a run, else all runs below it; and the folders that could not be looked into."""
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: there is no such run directory or evaluation")
-    found: list[Path] = []
-    unreadable: list[OSError] = []
-    for name, below, _ in os.walk(path, onerror=unreadable.append, followlinks=True):
-        folder = Path(name)
-        if _is_training(folder) or _is_evaluation(folder):
-            found.append(folder)
-            below.clear()
-        elif len(folder.relative_to(path).parts) == DEEPEST:
-            below.clear()
-        else:
-            below[:] = sorted(sub for sub in below if not sub.startswith("."))
-    return found, unreadable
-
-
-def _is_training(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file() and (folder / "metrics.csv").is_file()
-
-
-def _is_evaluation(folder: Path) -> bool:
-    return (folder / "errors.csv").is_file() and (folder / "summary.json").is_file()
-
-
-def _short_names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell all of them apart."""
-    longest = max((len(folder.parts) for folder in folders), default=0)
-    for length in range(1, longest):
-        names = ["/".join(folder.parts[-length:]) for folder in folders]
-        if len(set(names)) == len(names):
-            return names
-    return [str(folder) for folder in folders]
+    trainings, evaluations, problems = [], [], []
+    for name, folder in zip(names, folders, strict=True):
+        try:
+            if is_training(folder):
+                trainings.append(_training(name, folder))
+            else:
+                evaluations.append(_evaluation(name, folder))
+        except (OSError, ValueError) as error:
+            problems.append(" ".join(str(error).split()))
+    if folders and not (trainings or evaluations):
+        raise ValueError("; ".join(problems))
+    return Runs(trainings, evaluations, problems)
 
 
 def _training(name: str, folder: Path) -> TrainingRun:
-    split = _json(folder / "split.json", missing={})
+    split = _json(folder / "split.json")
+    for part, members in split.items():
+        if not isinstance(members, list):
+            raise ValueError(f"{folder / 'split.json'}: damaged: entry {part!r} is not a list of structures")
+    summary = _json(folder / "summary.json")
+    seconds = summary.get("seconds", 0.0)
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        raise ValueError(f"{folder / 'summary.json'}: damaged: seconds is {seconds!r}, expected a number")
     return TrainingRun(
         name=name,
         folder=folder,
-        config=cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))),
-        metrics=read_metrics(folder / "metrics.csv"),
-        run=_json(folder / "run.json", missing={}),
+        config=_config(folder / "config.yaml"),
+        metrics=_metrics(folder / "metrics.csv"),
+        run=_json(folder / "run.json"),
         split={part: len(members) for part, members in split.items()},
-        summary=_json(folder / "summary.json", missing={}),
+        summary=summary,
     )
 
 
+def _config(path: Path) -> dict[str, Any]:
+    """The settings of a run."""
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"{path}: damaged, not a config: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model", {}), dict):
+        raise ValueError(f"{path}: damaged, not the config of a training run: expected settings with a model")
+    return cast(dict[str, Any], config)
+
+
+def _metrics(path: Path) -> list[dict[str, str]]:
+    """Rows of metrics.csv whose numbers are numbers."""
+    try:
+        rows = read_metrics(path)
+        for row in rows:
+            int(row["step"])
+            float(row.get("val/eps_mae", "nan"))
+    except KeyError as error:
+        raise ValueError(f"{path}: damaged: a row has no step") from error
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path}: damaged: {error}") from error
+    return rows
+
+
 def _evaluation(name: str, folder: Path) -> EvaluationRun:
-    summary = _json(folder / "summary.json")
-    if not {"eps_mae", "eps_mad"} & set(summary):
-        raise ValueError(f"{folder / 'summary.json'}: neither eps_mae nor eps_mad is in it; evaluate again")
-    with (folder / "errors.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    file = folder / "summary.json"
+    summary = _json(file)
+    found = [measure for measure in ("eps_mae", "eps_mad") if measure in summary]
+    if not found:
+        raise ValueError(f"{file}: neither eps_mae nor eps_mad is in it; evaluate again")
+    for measure in found:
+        statistics = summary[measure]
+        if not isinstance(statistics, dict) or not all(_is_number(statistics.get(key)) for key in STATISTICS):
+            raise ValueError(f"{file}: damaged: {measure} lacks a number for {', '.join(STATISTICS)}")
+    if "eps_mad" in found and not isinstance(summary.get("functionals"), list):
+        raise ValueError(f"{file}: damaged: no list of functionals")
+    if not isinstance(summary.get("data"), dict):
+        raise ValueError(f"{file}: damaged: no entry 'data'")
+    rows = _errors(folder / "errors.csv", found)
     if len(rows) != summary.get("n_structures"):
         raise ValueError(
             f"{folder / 'errors.csv'}: {len(rows)} structures, but summary.json says "
@@ -221,14 +219,37 @@ def _evaluation(name: str, folder: Path) -> EvaluationRun:
     return EvaluationRun(name, folder, summary, rows)
 
 
-def _json(path: Path, missing: Any = None) -> dict[str, Any]:
-    """An object from a JSON file."""
-    if missing is not None and not path.is_file():
-        return dict(missing)
+def _errors(path: Path, measures: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of errors.csv with names, formulas and numbers."""
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); the file is damaged") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected an object, found {type(content).__name__}")
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            missing = [column for column in ("name", "formula", *measures) if row.get(column) is None]
+            if missing:
+                raise ValueError(f"a row has no {missing[0]}")
+            for column, text in row.items():
+                if column in NUMBERS and text:
+                    float(text)
+            for measure in measures:
+                float(row[measure])
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path}: damaged: {error}") from error
+    return rows
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file; an empty one where there is no file. Provenance of another shape is left out."""
+    if not path.is_file():
+        return {}
+    content = cast(dict[str, Any], read_json(path))
+    command, git = content.get("command"), content.get("git")
+    if command is not None and not (isinstance(command, list) and all(isinstance(word, str) for word in command)):
+        raise ValueError(f"{path}: damaged: command is not a list of words")
+    if git is not None and not isinstance(git, dict):
+        raise ValueError(f"{path}: damaged: git is not an object")
     return content

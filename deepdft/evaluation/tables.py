@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from deepdft.evaluation.runs import EvaluationRun, TrainingRun
+from deepdft.evaluation.runs import STATISTICS, EvaluationRun, TrainingRun
+from deepdft.measures import EPS_MAD, EPS_MAE, MEASURES, Measure
 
 __all__ = [
     "Comparison",
     "as_markdown",
     "comparison_tables",
     "distinct_ensembles",
+    "markdown_text",
     "shares_below",
     "worst_table",
 ]
 
 NOTHING = "–"
-STATISTICS = ("mean", "median", "p99", "max", "pooled")
+SIGNED = {measure.name for measure in MEASURES if measure.name.endswith(("electron_error", "moment_error"))}
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def comparison_tables(trainings: Sequence[TrainingRun], evaluations: Sequence[Ev
     """Errors, spreads, training runs, and the settings in which the runs differ; tables without rows are left out."""
     tables = [
         _errors([run for run in evaluations if "eps_mae" in run.summary], trainings),
+        _other_measures(evaluations),
         _spreads(distinct_ensembles(evaluations)),
         _below(evaluations),
         _trainings(trainings),
@@ -80,10 +84,31 @@ def _errors(evaluations: Sequence[EvaluationRun], trainings: Sequence[TrainingRu
         "Errors of models: ε_mae in %",
         ["data set", "evaluation", "model", "train", "validation", "evaluated", *STATISTICS],
         rows,
-        "ε_mae = ∫|ρ − ρ̂| / ∫|ρ| in %, over the full grid of each structure; mean, median, 99th percentile and maximum "
-        "over structures; pooled is the sum of the numerators over that of the denominators.",
+        f"ε_mae = {EPS_MAE.meaning} in %, over the full grid of each structure; mean, median, 99th percentile and "
+        "maximum over structures; pooled is the sum of the numerators over that of the denominators.",
         frozenset(best),
     )
+
+
+def _other_measures(evaluations: Sequence[EvaluationRun]) -> Comparison:
+    """The measures beside ε_mae that any of the evaluations has."""
+    measures = [m for m in MEASURES if m != EPS_MAE and any(_headline(run, m) != NOTHING for run in evaluations)]
+    rows = [[run.data, run.name, *(_headline(run, m) for m in measures)] for run in evaluations if run.has(EPS_MAE)]
+    return Comparison(
+        "Other measures of the errors",
+        ["data set", "evaluation", *(f"{m.label} ({m.unit})" for m in measures)],
+        sorted(rows) if measures else [],
+        "Means over structures (of magnitudes, where errors have a sign); MAE and RMSE over all grid points. "
+        + " ".join(f"{m.label}: {m.meaning}." for m in measures),
+    )
+
+
+def _headline(run: EvaluationRun, measure: Measure) -> str:
+    """The one number that stands for a measure."""
+    reduced = run.summary.get(measure.name)
+    if isinstance(reduced, Mapping):
+        reduced = reduced.get("mean_absolute", reduced.get("mean"))
+    return f"{reduced:.3g}" if isinstance(reduced, int | float) and math.isfinite(reduced) else NOTHING
 
 
 def _spreads(evaluations: Sequence[EvaluationRun]) -> Comparison:
@@ -102,7 +127,7 @@ def _spreads(evaluations: Sequence[EvaluationRun]) -> Comparison:
         "Spread of DFT: ε_mad in %",
         ["data set", "evaluation", "densities", "reference", "structures", *STATISTICS],
         rows,
-        "ε_mad = ∫ (1/K) Σ |ρₖ − median| / ∫|ρ_reference| in %, the median taken point by point over the K densities.",
+        f"ε_mad = {EPS_MAD.meaning} in %, with the median taken point by point.",
     )
 
 
@@ -176,29 +201,37 @@ def _settings(trainings: Sequence[TrainingRun]) -> Comparison:
 def worst_table(run: EvaluationRun, count: int) -> Comparison:
     """The structures with the largest errors of an evaluation, or the widest spreads where there is no model."""
     rows = run.worst(count)
-    columns = ["name", "formula", "n_electrons", "eps_mae", "eps_mad", "electron_error"]
-    shown = [column for column in columns if rows and column in rows[0]]
-    headings = {"n_electrons": "electrons", "eps_mae": "ε_mae (%)", "eps_mad": "ε_mad (%)"}
-    headings |= {"electron_error": "electron error"}
-    texts = [[_cell(column, row[column]) for column in shown] for row in rows]
-    what = "largest errors" if "eps_mae" in run.summary else "widest spreads"
-    return Comparison(f"{run.name}: {what}", [headings.get(column, column) for column in shown], texts)
+    measures = [m for m in (EPS_MAE, EPS_MAD, *MEASURES[1:]) if any(row.get(m.name) for row in rows)]
+    headings = {"name": "name", "formula": "formula", "n_electrons": "electrons"}
+    shown = [column for column in headings if rows and column in rows[0]] + [m.name for m in measures]
+    headings |= {m.name: f"{m.label} ({m.unit})" for m in measures}
+    texts = [[_cell(column, row.get(column)) for column in shown] for row in rows]
+    what = "largest errors" if run.has(EPS_MAE) else "widest spreads"
+    return Comparison(f"{run.name}: {what}", [headings[column] for column in shown], texts)
 
 
 def as_markdown(table: Comparison) -> str:
-    """A table of Markdown under its title; what stands out is bold."""
+    """A table of Markdown under its title; cells that stand out are bold."""
 
     def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(cells) + " |"
 
     rows = [
-        line(f"**{cell}**" if (i, j) in table.best else cell for j, cell in enumerate(row))
+        line(f"**{escaped}**" if (i, j) in table.best else escaped for j, escaped in enumerate(map(markdown_text, row)))
         for i, row in enumerate(table.rows)
     ]
-    note = ["", table.note] if table.note else []
+    note = ["", markdown_text(table.note)] if table.note else []
+    headings = line(map(markdown_text, table.columns))
     return "\n".join(
-        [f"## {table.title}", "", line(table.columns), line("---" for _ in table.columns), *rows, *note, ""]
+        [f"## {markdown_text(table.title)}", "", headings, line("---" for _ in table.columns), *rows, *note, ""]
     )
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown, and HTML within it, shows as it is: on one line, without markup."""
+    one_line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+    without_html = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*|~\[\]]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", without_html)
 
 
 def _model(run: EvaluationRun) -> str:
@@ -209,11 +242,15 @@ def _percent(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else NOTHING
 
 
-def _cell(column: str, text: str) -> str:
-    """A cell of errors.csv for people."""
+def _cell(column: str, text: str | None) -> str:
+    """A cell of errors.csv for readers."""
     if column in ("name", "formula"):
-        return text
-    return f"{float(text):+.3f}" if column == "electron_error" else f"{float(text):.3f}"
+        return text or ""
+    if not text:
+        return NOTHING
+    if column in SIGNED:
+        return f"{float(text):+.3f}"
+    return f"{float(text):.3f}" if abs(float(text)) >= 0.001 else f"{float(text):.1e}"
 
 
 def _differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:

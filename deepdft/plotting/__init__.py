@@ -6,7 +6,7 @@ and safe for colour-blind readers.
 
 from deepdft.plotting.density import compare, compare_predicted, comparison, panels, plane_picture, slices
 from deepdft.plotting.errors import error_distributions, error_histogram, learning_curves, outlier_indices
-from deepdft.plotting.figure import save
+from deepdft.plotting.figure import plain, save
 from deepdft.plotting.planes import Plane, PlaneStencil, choose_plane, plane_values
 from deepdft.plotting.scales import SCALES, Scale
 
@@ -24,6 +24,7 @@ __all__ = [
     "learning_curves",
     "outlier_indices",
     "panels",
+    "plain",
     "plane_picture",
     "plane_values",
     "save",

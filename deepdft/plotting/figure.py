@@ -8,18 +8,24 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "new_figure", "save"]
+from deepdft.files import atomic_write
+
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "new_figure", "plain", "save"]
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#666666"
 """Okabe and Ito's colours, and Tol's purple: told apart by colour-blind readers."""
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure in the format of the suffix, beside first and then renamed."""
-    path = Path(path)
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(beside, dpi=160)
-    beside.replace(path)
+    """Write a figure in the format of the suffix, whole or not at all."""
+    with atomic_write(path) as beside:
+        figure.savefig(beside, dpi=160, format=Path(path).suffix.removeprefix(".") or "png")
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib draws as it is, on one line: a name may look like its formulas ($x$)."""
+    one_line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+    return one_line.replace("$", r"\$")
 
 
 def new_figure(width: float, height: float) -> Figure:

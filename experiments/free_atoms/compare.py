@@ -20,7 +20,7 @@ def row(name: str, model: DensityModel, data: DensityDataModule, limit: int | No
     """A line of the table."""
     errors = list(evaluate(model.eval(), data.store, data.split.test[:limit], pbc=data.pbc))
     eps = np.array([error.eps_mae for error in errors])
-    electrons = np.mean([error.electron_error / error.n_electrons for error in errors])
+    electrons = np.mean([error["electron_error"] / error.n_electrons for error in errors])
     return (
         f"| {name} | {model.cutoff:g} | {eps.mean():.2f} | {np.median(eps):.2f} | {eps.max():.2f} | "
         f"{100 * electrons:+.2f} | {len(errors)} |"

@@ -110,7 +110,7 @@ def test_what_failed_is_left_out_aloud(study, run):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "which runs?"),
+        ([], "runs are required"),
         (["gone"], "gone: there is no such run directory or evaluation"),
         (["ensemble"], "ensemble: neither a training run"),
         (["run", "names=[a,b]"], "expected 1 different ones"),

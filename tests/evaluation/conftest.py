@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from deepdft.evaluation.runs import find_runs, read_runs
+from deepdft.evaluation.run_folders import find_runs
+from deepdft.evaluation.runs import read_runs
 
 
 def training_folder(
@@ -61,6 +62,8 @@ def read():
     def read_all(paths, names=None):
         folders, problems = find_runs(paths)
         assert problems == []
-        return read_runs(folders, names)
+        runs = read_runs(folders, names)
+        assert runs.problems == []
+        return runs.trainings, runs.evaluations
 
     return read_all

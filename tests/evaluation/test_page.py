@@ -1,6 +1,8 @@
 """The report's page: it is whole, says what is in the tables, and needs no other file."""
 
 import base64
+import csv
+import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
@@ -45,9 +47,9 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def report(tmp_path, read):
-    def write(*folders, **options):
+    def write(*folders, names=None, **options):
         (tmp_path / "report").mkdir(exist_ok=True)
-        write_report(tmp_path / "report", *read(folders), **options)
+        write_report(tmp_path / "report", *read(folders, names), **options)
         assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.html", "report.md"}
         html = (tmp_path / "report" / "report.html").read_text()
         page = Page(html)
@@ -121,6 +123,26 @@ def test_names_are_text_not_markup(tmp_path, report, write_evaluation):
     html, page, _ = report(tmp_path / "a<b>&$x_1$")
     assert "<i>" not in html
     assert "a<b>&$x_1$: largest errors" in page.text
+
+
+HOSTILE = "<script>alert(1)</script>|[x](y)\n# `a` *b* _c_ &amp; \x1b[31m$d$"
+
+
+def test_hostile_names_stay_text_in_html_and_markdown(tmp_path, report, write_evaluation):
+    folder = write_evaluation(tmp_path / "e", {"m": 2.0, "n": 1.0})
+    with (folder / "errors.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["name", "formula", "eps_mae"], [HOSTILE, "<b>", 2.0], ["n", "H2O", 1.0]])
+    html, page, markdown = report(folder, title=HOSTILE, subtitle=HOSTILE, names=[HOSTILE])
+    assert "<script" not in html
+    assert "alert(1)" in page.text
+    assert "<script" not in markdown
+    lines = markdown.splitlines()
+    assert lines[0].startswith("# &lt;script&gt;")
+    (row,) = [line for line in lines if line.startswith("| &lt;script&gt;")]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 4  # the bars of three cells
+    for markup in ("[x](y)", " `a`", " *b*", " _c_", "\x1b"):
+        assert markup not in row
+    assert r"\`a\` \*b\* \_c\_ &amp;amp;" in row
 
 
 def test_runs_alone_and_evaluations_alone_can_be_reported(tmp_path, report, write_training, write_evaluation):

@@ -2,10 +2,12 @@
 
 import math
 import os
+import re
 
 import pytest
 
-from deepdft.evaluation.runs import DEEPEST, find_runs
+from deepdft.evaluation.run_folders import MAX_DEPTH, find_runs
+from deepdft.evaluation.runs import read_runs
 
 
 def test_a_training_run_is_read(tmp_path, write_training, read):
@@ -85,9 +87,9 @@ def test_runs_are_found_at_whatever_levels_they_lie(tmp_path, write_training, wr
 
 
 def test_the_deepest_runs_lie_so_many_levels_below_a_folder(tmp_path, write_training):
-    run = write_training(tmp_path.joinpath(*map(str, range(DEEPEST + 1))))
+    run = write_training(tmp_path.joinpath(*map(str, range(MAX_DEPTH + 1))))
     assert find_runs([tmp_path / "0"])[0] == [run]
-    with pytest.raises(ValueError, match=f"no such folders in it, down to {DEEPEST} levels"):
+    with pytest.raises(ValueError, match=f"no such folders in it, down to {MAX_DEPTH} levels"):
         find_runs([tmp_path])
 
 
@@ -155,17 +157,59 @@ def test_what_is_no_run_among_others_is_left_out_and_told(tmp_path, write_traini
     assert problem.startswith(f"{tmp_path / 'failed'}: neither a training run")
 
 
+DAMAGED_EVALUATIONS = [
+    ("summary.json", "{", r"summary\.json: damaged, not JSON"),
+    ("summary.json", "[]", r"summary\.json: damaged: expected an object, got a list"),
+    ("summary.json", "\udcff", r"summary\.json: damaged, not JSON"),
+    ("summary.json", '{"n_structures": 1}', "neither eps_mae nor eps_mad"),
+    ("summary.json", '{"n_structures": 1, "eps_mae": 3.0}', "eps_mae lacks a number for mean"),
+    ("summary.json", '{"n_structures": 1, "eps_mae": {"mean": "low"}}', "eps_mae lacks a number for mean"),
+    ("errors.csv", "name,formula,eps_mae\n", r"errors\.csv: 0 structures, but summary\.json says 1"),
+    (
+        "errors.csv",
+        "name,formula,eps_mae\na,H2O,low\n",
+        r"errors\.csv: damaged: could not convert string to float",
+    ),
+    ("errors.csv", "name,formula\na,H2O\n", r"errors\.csv: damaged: a row has no eps_mae"),
+    ("errors.csv", "\udcff", r"errors\.csv: damaged: 'utf-8' codec"),
+]
+DAMAGED_TRAININGS = [
+    ("config.yaml", "- a", r"config\.yaml: damaged, not the config of a training run"),
+    ("config.yaml", "a: [", r"config\.yaml: damaged, not a config"),
+    ("config.yaml", "a: !!python/object/apply:os.system [echo]", r"config\.yaml: damaged, not a config"),
+    ("config.yaml", "model: 3", r"config\.yaml: damaged, not the config of a training run"),
+    ("metrics.csv", "a,b\n1,2\n", r"metrics\.csv: damaged: a row has no step"),
+    ("metrics.csv", "step,val/eps_mae\nx,2\n", r"metrics\.csv: damaged: invalid literal"),
+    ("metrics.csv", "\udcff\n", r"metrics\.csv: damaged: 'utf-8' codec"),
+    ("run.json", "[1]", r"run\.json: damaged: expected an object"),
+    ("run.json", '{"command": 7}', r"run\.json: damaged: command is not a list of words"),
+    ("split.json", '{"train": 7}', r"split\.json: damaged: entry 'train' is not a list"),
+    ("summary.json", '{"seconds": "long"}', r"summary\.json: damaged: seconds is 'long'"),
+]
+
+
+def write_damaged(file, content):
+    file.write_bytes(content.encode("utf-8", "surrogateescape"))
+
+
 @pytest.mark.parametrize(
-    ("file", "content", "expected"),
-    [
-        ("summary.json", "{", r"summary\.json: not JSON"),
-        ("summary.json", "[]", r"summary\.json: expected an object, found list"),
-        ("summary.json", '{"n_structures": 1}', "neither eps_mae nor eps_mad"),
-        ("errors.csv", "name,formula,eps_mae\n", r"errors\.csv: 0 structures, but summary\.json says 1"),
-    ],
+    ("kind", "file", "content", "expected"),
+    [("evaluation", *case) for case in DAMAGED_EVALUATIONS] + [("training", *case) for case in DAMAGED_TRAININGS],
 )
-def test_damaged_files_are_named(tmp_path, file, content, expected, write_evaluation, read):
-    folder = write_evaluation(tmp_path / "e", {"a": 1.0})
-    (folder / file).write_text(content)
+def test_a_damaged_folder_is_left_out_in_one_line_with_its_file(
+    tmp_path, kind, file, content, expected, write_training, write_evaluation
+):
+    good, damaged = write_evaluation(tmp_path / "good", {"a": 1.0}), tmp_path / "damaged"
+    if kind == "evaluation":
+        write_evaluation(damaged, {"a": 1.0})
+    else:
+        write_training(damaged)
+    write_damaged(damaged / file, content)
+    runs = read_runs([good, damaged])
+    assert [run.name for run in runs.evaluations] == ["good"]
+    (problem,) = runs.problems
+    assert re.search(expected, problem)
+    assert problem.startswith(str(damaged))
+    assert "\n" not in problem
     with pytest.raises(ValueError, match=expected):
-        read([folder])
+        read_runs([damaged])

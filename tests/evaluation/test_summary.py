@@ -7,7 +7,13 @@ from rich.console import Console
 from deepdft.evaluation.ensemble import StructureSpread
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.evaluation.pictures import histogram, spread_histogram
-from deepdft.evaluation.summary import share_below, summarise, summarise_spread, summary_table
+from deepdft.evaluation.summary import (
+    electron_counts_that_differ,
+    share_below,
+    summarise,
+    summarise_spread,
+    summary_table,
+)
 
 
 def row(name, n_points, eps, density, squared=0.0, electron_error=0.0):
@@ -143,3 +149,32 @@ def test_the_table_says_spread_and_error():
 def test_the_histogram_of_the_spread_is_written(tmp_path, errors):
     spread_histogram(SPREADS, errors, tmp_path / "histogram.png", title="three")
     assert (tmp_path / "histogram.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_of_structures_are_no_markup_of_the_terminal():
+    hostile = "[link=https://example.org]water[/link] [bold]"
+    summary = summarise([row(hostile, 100, 1.0, 8.0)])
+    console = Console(width=100, force_terminal=True)
+    with console.capture() as text:
+        console.print(summary_table(summary, title=hostile))
+    assert text.get().count(hostile) == 2
+
+
+def test_a_measure_that_only_some_structures_have_says_how_many():
+    some = row("molecule", 100, 1.0, 8.0)
+    some.terms["dipole_error"] = (0.3, 1.0)
+    summary = summarise([some, row("crystal", 100, 2.0, 8.0)])
+    assert summary["dipole_error"] == pytest.approx(
+        {"mean": 0.3, "median": 0.3, "p99": 0.3, "max": 0.3, "n_structures": 1}
+    )
+    assert "n_structures" not in summary["eps_mae"]
+    assert "hartree_error" not in summary
+
+
+def test_electron_counts_that_differ_by_more_than_a_percent_are_named():
+    """VASP's Na has one valence electron in one set of potentials and seven in another."""
+    rows = [row("right", 100, 1.0, 8.0, electron_error=0.07), row("NaCl", 100, 80.0, 8.0, electron_error=6.0)]
+    line = electron_counts_that_differ(rows)
+    assert "1 of 2 structures" in line
+    assert "NaCl (H2O): 14 predicted, 8 in the reference" in line
+    assert electron_counts_that_differ(rows[:1]) is None
