@@ -1,0 +1,33 @@
+"""Bounds on what a visitor of the page can ask for; a request beyond one is refused with the bound in the message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Limits"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one request, and all of them together, may take."""
+
+    max_upload_bytes: int = 64 * 2**20
+    """Size of an uploaded file."""
+    max_atoms: int = 1000
+    """Atoms of a structure."""
+    max_points: int = 6_000_000
+    """Points of a grid."""
+    min_spacing: float = 0.08
+    """Å between grid points."""
+    max_spacing: float = 0.5
+    """Å between grid points."""
+    max_waiting: int = 64
+    """Predictions in the queue; one is computed at a time."""
+    max_kept: int = 24
+    """Finished predictions that are kept; the oldest are dropped first."""
+    max_kept_bytes: int = 512 * 2**20
+    """Memory of all kept densities together."""
+    max_uploads: int = 32
+    """Uploaded structures that are kept; the oldest are dropped first."""
+    max_seconds: float = 300.0
+    """A prediction that takes longer is ended."""

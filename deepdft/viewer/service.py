@@ -1,0 +1,160 @@
+"""What the page can be asked for, apart from how it is asked over HTTP."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from deepdft.inference.predictor import Predictor
+from deepdft.viewer.limits import Limits
+from deepdft.viewer.prediction import FIELDS, Prediction, difference, predict
+from deepdft.viewer.sources import EXAMPLES, Source, from_text, from_upload
+from deepdft.viewer.work import Job, Jobs
+
+__all__ = ["MissingError", "Service", "UnfinishedError"]
+
+
+class MissingError(LookupError):
+    """What was asked for is not there, or not any more."""
+
+
+class UnfinishedError(RuntimeError):
+    """A density was asked for that is not there yet, or never will be."""
+
+
+class Service:
+    """A model with a queue of predictions, and what visitors uploaded.
+
+    Args:
+        predictor: the model.
+        model_name: what the page calls it.
+        limits: bounds on requests.
+    """
+
+    def __init__(self, predictor: Predictor, model_name: str, limits: Limits) -> None:
+        self.predictor, self.model_name, self.limits = predictor, model_name, limits
+        self.jobs: Jobs[Prediction] = Jobs(
+            max_waiting=limits.max_waiting,
+            max_kept=limits.max_kept,
+            max_kept_bytes=limits.max_kept_bytes,
+            max_seconds=limits.max_seconds,
+        )
+        self._uploads: OrderedDict[str, Source] = OrderedDict()
+
+    def info(self) -> dict[str, Any]:
+        """Version, model, fields, bounds, and the names of the list."""
+        known = self._elements()
+        return {
+            "version": version("deepdft"),
+            "model": self.model_name,
+            "elements": None if known is None else sorted(known),
+            "examples": list(EXAMPLES),
+            "fields": FIELDS,
+            "limits": vars(self.limits),
+        }
+
+    def upload(self, name: str, content: bytes) -> dict[str, Any]:
+        """Read and keep a file; returns its id and what is in it.
+
+        Raises:
+            ValueError: if it cannot be read, or is too large.
+        """
+        source = from_upload(name, content, self.limits)
+        identifier = secrets.token_urlsafe(9)
+        self._uploads[identifier] = source
+        while len(self._uploads) > self.limits.max_uploads:
+            self._uploads.popitem(last=False)
+        return {
+            "id": identifier,
+            "label": source.label,
+            "formula": source.atoms.get_chemical_formula(),
+            "n_atoms": len(source.atoms),
+            "has_density": source.reference is not None,
+        }
+
+    def start(
+        self, *, structure: str | None, upload: str | None, spacing: float, fields: Iterable[str]
+    ) -> Job[Prediction]:
+        """Put a prediction into the queue.
+
+        Raises:
+            ValueError: if there is no such structure, or it is nothing for the model.
+            MissingError: if the upload is not kept any more.
+            BusyError: if the queue is full.
+        """
+        low, high = self.limits.min_spacing, self.limits.max_spacing
+        if not low <= spacing <= high:
+            raise ValueError(f"spacing: expected {low} to {high} Å")
+        source = from_text(structure or "", self.limits) if upload is None else self._uploaded(upload)
+        known = self._elements()
+        new = set() if known is None else set(source.atoms.get_chemical_symbols()) - known
+        if new:
+            raise ValueError(
+                f"{source.label}: the model was not trained on {', '.join(sorted(new))}; it knows "
+                f"{', '.join(sorted(known or []))}"
+            )
+        task = predict(self.predictor, source, spacing=spacing, fields=list(fields), limits=self.limits)
+        return self.jobs.submit(task)
+
+    def compare(self, first: str, second: str) -> Job[Prediction]:
+        """Put the difference of two predictions into the queue.
+
+        Raises:
+            MissingError: if one is not kept any more.
+            UnfinishedError: if one is not done.
+            BusyError: if the queue is full.
+        """
+        return self.jobs.submit(difference(self.prediction(first), self.prediction(second)))
+
+    def job(self, identifier: str) -> Job[Prediction]:
+        """A prediction in the queue, under way or finished.
+
+        Raises:
+            MissingError: if there is none.
+        """
+        try:
+            return self.jobs.get(identifier)
+        except KeyError:
+            raise MissingError("there is no such prediction any more: ask for it again") from None
+
+    def prediction(self, identifier: str) -> Prediction:
+        """A finished prediction.
+
+        Raises:
+            MissingError: if there is none.
+            UnfinishedError: if it is not finished, or has failed.
+        """
+        job = self.job(identifier)
+        if job.result is None:
+            raise UnfinishedError(f"the prediction is {job.state}" + (f": {job.error}" if job.error else ""))
+        return job.result
+
+    def values(self, identifier: str, field: str) -> tuple[Prediction, NDArray[np.floating]]:
+        """A finished prediction and the values (nx, ny, nz) of one of its fields.
+
+        Raises:
+            MissingError: if there is no such prediction, or it has no such field.
+            UnfinishedError: if it is not finished, or has failed.
+        """
+        prediction = self.prediction(identifier)
+        try:
+            return prediction, prediction.values(field)
+        except KeyError:
+            raise MissingError(f"the prediction has no field {field}") from None
+
+    def _uploaded(self, identifier: str) -> Source:
+        try:
+            return self._uploads[identifier]
+        except KeyError:
+            raise MissingError("the upload is not kept any more: upload it again") from None
+
+    def _elements(self) -> set[str] | None:
+        numbers = self.predictor.info.get("elements")
+        return None if numbers is None else {chemical_symbols[int(number)] for number in numbers}
