@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 
 from deepdft import bundled
@@ -77,7 +78,7 @@ def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> De
 
     Raises:
         ValueError: if a `_target_` is missing, outside the trusted packages, or not a DensityModel, if there is no such
-            baseline, or if a value is an interpolation (`${…}`).
+            baseline, if a value is an interpolation (`${…}`), or the constructor refuses an argument.
     """
     target = config.get("_target_")
     if not isinstance(target, str):
@@ -87,7 +88,10 @@ def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> De
         _check_target(name, (*TRUSTED_PACKAGES, *trusted))
     arguments = dict(config)
     baseline = arguments.pop("baseline", None)
-    model = instantiate(arguments, _convert_="all")
+    try:
+        model = instantiate(arguments, _convert_="all")
+    except InstantiationException as error:  # hydra's report of whatever the constructor raised
+        raise ValueError(f"{target.rpartition('.')[2]}: {_first_line(error.__cause__ or error)}") from error
     if not isinstance(model, DensityModel):
         raise ValueError(f"{target} is a {type(model).__name__}, not a DensityModel")
     return model if baseline is None else OnBaseline(model, baseline)
@@ -140,15 +144,15 @@ def _check_target(name: str, packages: Sequence[str]) -> None:
         raise ValueError(refusal)
 
 
-def checkpoint_entries(config: Mapping[str, Any], pbc: bool | None) -> dict[str, Any]:
+def checkpoint_entries(model: DensityModel, config: Mapping[str, Any], pbc: bool | None) -> dict[str, Any]:
     """The entries that make a Lightning checkpoint (or any dict with a state_dict) ours."""
-    return {"schema": SCHEMA, "model": dict(config), "pbc": pbc}
+    return {"schema": SCHEMA, "model": dict(config), "channels": list(model.channels), "pbc": pbc}
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint for prediction, beside first and then renamed."""
     path = Path(path)
-    content = checkpoint_entries(checkpoint.config, checkpoint.pbc) | {
+    content = checkpoint_entries(checkpoint.model, checkpoint.config, checkpoint.pbc) | {
         "state_dict": {STATE_PREFIX + name: value for name, value in checkpoint.model.state_dict().items()},
         "info": checkpoint.info,
     }
@@ -298,5 +302,5 @@ def _misfits(model: DensityModel, weights: Mapping[str, object]) -> str:
     return ", ".join(f"{len(names)} {what}, such as {names[0]}" for what, names in odd.items() if names)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -26,6 +26,7 @@ from deepdft.inference.field_files import COMPONENTS, check_names, component_pat
 from deepdft.inference.output import PREDICTED, refuse_foreign, refuse_too_large
 from deepdft.inference.predictor import Predictor, choose_device
 from deepdft.inference.writer import file_format, slice_order, write_slices
+from deepdft.io import write_density
 from deepdft.io.structures import read_structures
 
 __all__ = ["main", "numbered"]
@@ -129,8 +130,13 @@ def _predict(predictor: Predictor, box: Box, output: Path, *, comment: str, n_el
     began = time.monotonic()
     total = [0.0]
     with _progress(box.n_points) as advance:
-        slices = predictor.predict_slices(box, order=slice_order(output), n_electrons=n_electrons, progress=advance)
-        write_slices(output, box, _summed(slices, total), comment=comment)
+        if len(predictor.model.channels) > 1:
+            density = predictor.predict_box(box, n_electrons=n_electrons, progress=advance)
+            write_density(output, density, comment=comment)
+            total[0] = float(density.values.sum(dtype=np.float64))
+        else:
+            slices = predictor.predict_slices(box, order=slice_order(output), n_electrons=n_electrons, progress=advance)
+            write_slices(output, box, _summed(slices, total), comment=comment)
     seconds = time.monotonic() - began
     electrons = total[0] * volume(box.atoms.cell.array) / box.n_points
     speed = box.n_points / max(seconds, 1e-9)
@@ -148,7 +154,7 @@ def _periodic(box: Box) -> str:
 def _summed(slices: Iterable[NDArray[np.floating]], total: list[float]) -> Iterator[NDArray[np.floating]]:
     """The same slices; their sum is added to `total[0]`."""
     for part in slices:
-        total[0] += float(part.sum(dtype=np.float64))
+        total[0] += float(part[:, 0].sum(dtype=np.float64))
         yield part
 
 
@@ -181,7 +187,7 @@ def _draw(predictor: Predictor, box: Box, path: Path) -> None:
     """A picture of the density on the plane that shows the structure best."""
     plane = _plane(box)
     encoded = predictor.encode(box.structure())
-    _picture(plane, box, encoded.density(plane.points()), "density", path)
+    _picture(plane, box, encoded.total(plane.points()), "density", path)
 
 
 def _plane(box: Box) -> plotting.Plane:

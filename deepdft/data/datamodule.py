@@ -51,7 +51,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         ),
         probe_positions=joined("points", torch.float64),
         probe_structure=which.repeat_interleave(n_probes),
-        targets=joined("targets", torch.float32),
+        targets=joined("targets", torch.float32).reshape(int(n_probes.sum()), -1),
         weights=joined("weights", torch.float32) if "weights" in samples[0] else None,
     )
 

@@ -80,7 +80,7 @@ def worst_pictures(
     for place, row in enumerate(worst, start=1):
         reference = references(row.index)
         encoded = EncodedStructure(model, reference.atoms, pbc=pbc)
-        figure = plotting.compare_predicted(reference, encoded.density, name=row.name, eps_mae=row.eps_mae)
+        figure = plotting.compare_predicted(reference, encoded.total, name=row.name, eps_mae=row.eps_mae)
         names.append("worst.png" if place == 1 else f"worst_{place}.png")
         plotting.save(figure, folder / names[-1])
     return names

@@ -181,7 +181,7 @@ class Batch(_Tensors):
     probe_structure: Tensor
     """(n_probes,) int64, ascending: which structure a probe belongs to."""
     targets: Tensor
-    """(n_probes,) e/Å³, the reference density."""
+    """(n_probes, n_channels) e/Å³, the reference density."""
     weights: Tensor | None = None
     """(n_probes,) in the loss, 1 on average; None for uniform points, which weigh the same."""
 

@@ -127,15 +127,19 @@ class EncodedStructure:
 
     @torch.no_grad()
     def density(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Density (n,) in e/Å³ at points (n, 3) in Å, `slice_size` or more for speed."""
+        """Density (n, n_channels) in e/Å³ at points (n, 3) in Å, `slice_size` or more for speed."""
         points = check_points(points)
         pieces = [points[start : start + self.piece_size] for start in range(0, len(points), self.piece_size)]
         parts = in_parallel(self._decode, pieces, device=self.structures.positions.device)
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+        return np.concatenate(parts) if parts else np.empty((0, len(self.model.channels)), dtype=np.float32)
+
+    def total(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
+        """The total density alone (n,) in e/Å³ at points (n, 3) in Å."""
+        return self.density(points)[:, 0]
 
     @torch.no_grad()
     def density_on_grid(self, grid: Grid, flat: slice, *, order: Order = "C") -> NDArray[np.floating]:
-        """Density (n,) in e/Å³ at points of a grid; on a GPU the points are found there, where the CPU takes longer.
+        """Density (n, n_channels) in e/Å³ at points of a grid; a GPU finds the points itself, which is faster.
 
         Args:
             grid: a `DensityGrid` or a `Box`.
@@ -170,7 +174,7 @@ class EncodedStructure:
     def _decode(self, points: NDArray[np.floating] | Tensor) -> NDArray[np.floating]:
         positions = torch.as_tensor(points).to(self.structures.positions.device)
         density = self.model.decode_points(self.states, self.structures, positions)
-        return density.to(self.structures.dtype).cpu().numpy()
+        return self.model.checked(density, len(positions)).to(self.structures.dtype).cpu().numpy()
 
 
 def _points_of_grid(grid: Grid, flat: slice, order: Order, device: torch.device) -> Tensor:

@@ -72,15 +72,15 @@ class Derivatives:
         with torch.enable_grad():
             if dense:
                 self._positions = torch.from_numpy(points).to(encoded.structures.positions, copy=True).requires_grad_()
-                density = encoded.model.decode_points(encoded.states, encoded.structures, self._positions)
+                densities = encoded.model.decode_points(encoded.states, encoded.structures, self._positions)
             else:
                 probes = encoded.probes(points)
                 self._positions = probes.positions.clone().requires_grad_()
-                density = encoded.model.decode(encoded.states, replace(probes, positions=self._positions))
+                densities = encoded.model.decode(encoded.states, replace(probes, positions=self._positions))
             # for models one of whose derivatives does not depend on the positions
-            self._density = density + 0.0 * self._positions.square().sum(dim=-1)
+            self._density = densities[:, 0] + 0.0 * self._positions.square().sum(dim=-1)
         self.density = self._density.detach()
-        """(n,) e/Å³."""
+        """(n,) e/Å³, the total."""
         self.empty = self.density < DENSITY_FLOOR
         """(n,) bool: where there is no density."""
 

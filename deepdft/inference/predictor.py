@@ -119,23 +119,31 @@ class Predictor:
             ValueError: if the grid or the structure makes no sense.
         """
         box = make_box(atoms, spacing=spacing, shape=shape, vacuum=vacuum)
-        values = np.empty(box.n_points, dtype=np.float32)
+        return self.predict_box(box, n_electrons=n_electrons, progress=progress)
+
+    def predict_box(
+        self, box: Box, *, n_electrons: float | None = None, progress: Progress | None = None
+    ) -> DensityGrid:
+        """Density on the grid of a box, with all channels of the model; the other arguments are those of `predict`."""
+        values = np.empty((box.n_points, len(self.model.channels)), dtype=np.float32)
         done = 0
         for part in self.predict_slices(box, n_electrons=n_electrons, progress=progress):
             values[done : done + len(part)] = part
             done += len(part)
-        return DensityGrid(values.reshape(box.shape), box.atoms, box.origin)
+        total, *others = (np.ascontiguousarray(column).reshape(box.shape) for column in values.T)
+        channels = dict(zip(self.model.channels[1:], others, strict=True))
+        return DensityGrid(total, box.atoms, box.origin, channels)
 
     def predict_slices(
         self, box: Box, *, order: Order = "C", n_electrons: float | None = None, progress: Progress | None = None
     ) -> Iterator[NDArray[np.floating]]:
-        """Density in e/Å³ of a box piece after piece, so that grids of any size fit into memory.
+        """Density (n, n_channels) in e/Å³ of a box piece after piece, so that grids of any size fit into memory.
 
         Args:
             box: a structure with its grid, from `make_box`.
             order: "C" for z fastest (as a cube), "F" for x fastest (as a CHGCAR).
-            n_electrons: what the density is scaled to hold on the grid, which is predicted twice then: to count, and
-                to scale; None leaves it as predicted.
+            n_electrons: what the total is scaled to hold on the grid, and all channels with it; the grid is predicted
+                twice then: to count, and to scale; None leaves it as predicted.
             progress: called with points done and points in all, from zero again for the second time.
 
         Raises:
@@ -160,19 +168,20 @@ class Predictor:
         """The factor that brings the sum over the grid to a number of electrons."""
         if not (n_electrons > 0 and np.isfinite(n_electrons)):
             raise ValueError(f"n_electrons={n_electrons}: expected a number above zero")
-        total = sum(float(part.sum(dtype=np.float64)) for part in self._slices(encoded, box, "C", progress))
+        total = sum(float(part[:, 0].sum(dtype=np.float64)) for part in self._slices(encoded, box, "C", progress))
         found = total * volume(box.atoms.cell.array) / box.n_points
         if not found > 0:
             raise ValueError(f"the predicted density holds {found:.3g} electrons: it cannot be scaled to {n_electrons}")
         return n_electrons / found
 
     def predict_points(self, atoms: ase.Atoms, points: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Density (n,) in e/Å³ at points (n, 3) in Å.
+        """Density (n,) in e/Å³ at points (n, 3) in Å; (n, n_channels) of a model with several channels.
 
         Raises:
             ValueError: if the points are of another shape, or the structure makes no sense.
         """
-        return self.encode(atoms).density(points)
+        density = self.encode(atoms).density(points)
+        return density[:, 0] if len(self.model.channels) == 1 else density
 
     def encode_fields(self, atoms: ase.Atoms) -> EncodedFields:
         """The structure with its atoms encoded, to ask for fields derived from the density at many sets of points.

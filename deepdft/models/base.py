@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
 from deepdft.graph.neighbors import probe_graph
 from deepdft.nn.threads import in_parallel
 
 __all__ = ["N_ELEMENTS", "AtomStates", "DensityModel", "check_counts"]
+
 
 N_ELEMENTS = 119
 """Rows of a table by atomic number, 0 to 118."""
@@ -40,14 +42,23 @@ class DensityModel(nn.Module, ABC):
     """Predicts the electron density at query points from the atoms around them.
 
     A new model is one file with a subclass of this and one YAML that names it (`_target_`). Training, prediction and
-    evaluation use only `cutoff`, `probe_cutoff`, `encode` and `decode`. The argument name `baseline` is taken: that
-    key of its config puts any model on top of a superposition of atoms (`deepdft.models.baseline`).
+    evaluation use only `channels`, `cutoff`, `probe_cutoff`, `encode` and `decode`. The argument name `baseline` is
+    taken: that key of its config puts any model on top of a superposition of atoms (`deepdft.models.baseline`).
+
+    Args:
+        cutoff: distance below which atoms are joined by edges, Å.
+        channels: names of the densities that the model predicts, "total" first; "difference" is spin up minus down.
+
+    Raises:
+        ValueError: if the cutoff is not above zero, or the channels do not begin with "total" or repeat a name.
     """
 
-    def __init__(self, *, cutoff: float) -> None:
+    def __init__(self, *, cutoff: float, channels: Sequence[str] = (TOTAL,)) -> None:
         super().__init__()
         if not cutoff > 0:
             raise ValueError(f"cutoff is a distance in Å above zero, got {cutoff}")
+        self.channels = _checked_channels(channels)
+        """Names of the columns of what `decode` returns."""
         self.cutoff = float(cutoff)
         """Distance in Å below which atoms are joined by edges to other atoms."""
         self.probe_cutoff = self.cutoff
@@ -61,13 +72,13 @@ class DensityModel(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, states: AtomStates, probes: ProbeGraph) -> Tensor:
-        """Predict the density (n_probes,) in e/Å³ at query points from the states of the atoms.
+        """Predict the density (n_probes, n_channels) in e/Å³ at query points from the states of the atoms.
 
         Predictions call it from several threads at once: it must not change the model.
         """
 
     def decode_points(self, states: AtomStates, structures: Structures, points: Tensor) -> Tensor:
-        """Predict the density (n_points,) in e/Å³ at any points of one structure; prediction and evaluation use this.
+        """Predict the density (n_points, n_channels) in e/Å³ at any points of one structure, as users ask for it.
 
         A model that can do without edges overrides it, and says in `points_at_a_time` how many points it takes.
 
@@ -96,5 +107,32 @@ class DensityModel(nn.Module, ABC):
         return None
 
     def forward(self, atoms: AtomGraph, probes: ProbeGraph) -> Tensor:
-        """Encode, then decode: the density (n_probes,) in e/Å³."""
-        return self.decode(self.encode(atoms), probes)
+        """Encode, then decode: the density (n_probes, n_channels) in e/Å³.
+
+        Raises:
+            ValueError: if `decode` returns another shape.
+        """
+        return self.checked(self.decode(self.encode(atoms), probes), probes.n_probes)
+
+    def checked(self, density: Tensor, n_points: int) -> Tensor:
+        """A density of this model as it is.
+
+        Raises:
+            ValueError: if it is not (n_points, n_channels): another shape would be broadcast against a reference.
+        """
+        expected = n_points, len(self.channels)
+        if density.shape != expected:
+            raise ValueError(
+                f"{type(self).__name__} predicted an array of shape {tuple(density.shape)}, expected {expected}: "
+                f"a row per point and a column per channel ({', '.join(self.channels)})"
+            )
+        return density
+
+
+def _checked_channels(channels: Sequence[str]) -> tuple[str, ...]:
+    names = (channels,) if isinstance(channels, str) else tuple(channels)
+    if not all(isinstance(name, str) and name.isidentifier() for name in names):
+        raise ValueError(f"channels are names such as total and difference, got {channels!r}")
+    if names[:1] != (TOTAL,) or len(set(names)) != len(names):
+        raise ValueError(f"channels begin with {TOTAL} and name each channel once, got {', '.join(names) or 'none'}")
+    return names

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph
 from deepdft.graph.neighbors import atom_graph, probe_graph
@@ -46,33 +48,43 @@ class OnBaseline(DensityModel):
     def __init__(self, model: DensityModel, baseline: str) -> None:
         if baseline not in BASELINES:
             raise ValueError(f"model.baseline={baseline}: expected {', '.join(BASELINES)} or null")
-        super().__init__(cutoff=model.cutoff)
+        super().__init__(cutoff=model.cutoff, channels=model.channels)
         self.cutoff_value = model.cutoff_value
         self.model = model
         self.model.begin_at_zero()
         self.baseline = BASELINES[baseline](model.cutoff).requires_grad_(False)
-        self.register_buffer("scale", torch.ones(()))  # s, e/Å³
+        self.register_buffer("scale", torch.ones(len(self.channels)))  # s of each channel, e/Å³
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        scale = state_dict.get(prefix + "scale")
+        if isinstance(scale, Tensor) and scale.ndim == 0:  # before there were channels
+            state_dict[prefix + "scale"] = scale[None]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def encode(self, atoms: AtomGraph) -> tuple[AtomStates, AtomStates]:
         """The states of the model and of the baseline."""
         return self.model.encode(atoms), self.baseline.encode(atoms)
 
     def decode(self, states: tuple[AtomStates, AtomStates], probes: ProbeGraph) -> Tensor:
-        """Density (n_probes,) in e/Å³."""
+        """Density (n_probes, n_channels) in e/Å³."""
         of_model, of_baseline = states
-        return self.baseline.decode(of_baseline, probes) + self.scale * self.model.decode(of_model, probes)
+        return self._total(self.baseline.decode(of_baseline, probes)) + self.scale * self.model.decode(of_model, probes)
+
+    def _total(self, density: Tensor) -> Tensor:
+        """The baseline's density (n_probes, 1) beside zeros for other channels: (n_probes, n_channels)."""
+        return pad(density, (0, len(self.channels) - 1))
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Fit the baseline and s; the model is prepared with what is left, in units of s."""
         batches = list(batches)
-        self.baseline.prepare(batches)
+        self.baseline.prepare(replace(batch, targets=batch.targets[:, :1]) for batch in batches)
         rests = [self._rest(batch) for batch in batches]
-        self.scale.copy_(torch.cat(rests).square().mean().sqrt().clamp(min=LEAST_SCALE))
+        self.scale.copy_(torch.cat(rests).square().mean(dim=0).sqrt().clamp(min=LEAST_SCALE))
         left = zip(batches, rests, strict=True)
         self.model.prepare(replace(batch, targets=rest / self.scale) for batch, rest in left)
 
     @torch.no_grad()
     def _rest(self, batch: Batch) -> Tensor:
-        """What the baseline leaves of the targets: (n_probes,) e/Å³."""
+        """What the baseline leaves of the targets: (n_probes, n_channels) e/Å³."""
         probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.probe_cutoff)
-        return batch.targets - self.baseline(atom_graph(batch.structures, self.cutoff), probes)
+        return batch.targets - self._total(self.baseline(atom_graph(batch.structures, self.cutoff), probes))

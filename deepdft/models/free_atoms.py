@@ -82,11 +82,11 @@ class FreeAtoms(DensityModel):
         return _Atoms(atoms.positions, rows)
 
     def decode(self, states: _Atoms, probes: ProbeGraph) -> Tensor:
-        """Sum the densities of the atoms around each probe: (n_probes,) e/Å³."""
+        """Sum the densities of the atoms around each probe: (n_probes, 1) e/Å³, the total alone."""
         sender, receiver = probes.edge_index
         distances = safe_norm(probes.edge_vectors(states.positions))
         densities = self._density(states.rows.index_select(0, sender), distances)  # (n_edges,)
-        return sum_over_neighbours(densities, receiver, probes.n_probes)
+        return sum_over_neighbours(densities, receiver, probes.n_probes)[:, None]
 
     def _density(self, rows: Tensor, distances: Tensor) -> Tensor:
         """Density (n,) of atoms of rows (n,) at distances (n,) in Å below the cutoff."""

@@ -6,18 +6,21 @@
 ρ_atoms is a fitted superposition of spherical atoms, S_lm are solid harmonics r^l Y_lm, R_n Gaussians. The signs w are
 fixed, half of them negative: with φ_k of a pair of opposite signs, w φ² + w' φ'² = (φ - φ') (φ + φ') is any product of
 two orbitals. The coefficients c come from a network on the atoms alone, so a query point costs matrix products only.
+Each channel of the density has orbitals of its own; ρ_atoms belongs to the total.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
 from deepdft.graph.blocks import Blocks, compact_blocks
 from deepdft.models.base import DensityModel, check_counts
@@ -48,7 +51,7 @@ class OrbitalStates:
     positions: Tensor
     """(n_atoms, 3) Å."""
     coefficients: Tensor
-    """(n_atoms, n_radial, (L + 1)², n_orbitals), c; those of φ_0 include the superposition of atoms."""
+    """(n_atoms, n_radial, (L + 1)², n_orbitals), c of all channels; φ_0 of the total includes ρ_atoms."""
 
 
 class Orbital(DensityModel):
@@ -64,7 +67,8 @@ class Orbital(DensityModel):
         n_interactions: rounds of messages between atoms.
         n_basis: functions that expand distances between atoms.
         cutoff: length below which atoms are joined, and probes to atoms whose functions reach so far, Å.
-        residual: False leaves out ρ_atoms and φ_0 and makes all w_k positive, and with them the density.
+        residual: False leaves out ρ_atoms and φ_0 of the total and makes all its w_k positive, and with them it.
+        channels: names of the densities that are predicted, "total" first.
 
     Raises:
         ValueError: if the number of orbitals is odd, or a size or an exponent is out of range.
@@ -85,8 +89,9 @@ class Orbital(DensityModel):
         n_basis: int = 20,
         cutoff: float = 5.0,
         residual: bool = True,
+        channels: Sequence[str] = (TOTAL,),
     ) -> None:
-        super().__init__(cutoff=cutoff)
+        super().__init__(cutoff=cutoff, channels=channels)
         check_counts(n_radial=n_radial, hidden_size=hidden_size, n_interactions=n_interactions, n_basis=n_basis)
         if not 1 <= max_order <= MAX_ORDER:
             raise ValueError(f"max_order must be 1 to {MAX_ORDER}, got {max_order}")
@@ -97,7 +102,7 @@ class Orbital(DensityModel):
             )
         if n_orbitals % 2:
             raise ValueError(f"n_orbitals must be even, half of them have a negative sign; got {n_orbitals}")
-        radial = {
+        radial: dict[str, Any] = {
             "smallest_exponent": smallest_exponent,
             "largest_exponent": largest_exponent,
             "cutoff": cutoff,
@@ -112,31 +117,31 @@ class Orbital(DensityModel):
             cutoff=cutoff,
             n_basis=n_basis,
         )
-        self.n_linear = 1 if residual else 0
-        signs = torch.ones(n_orbitals)
-        if residual:
-            signs[n_orbitals // 2 :] = -1.0
-        self.register_buffer("signs", signs, persistent=False)
-        self.n_radial = n_radial
-        n_columns = n_radial * (self.n_linear + n_orbitals)
+        self.register_buffer("signs", torch.ones(2, n_orbitals // 2), persistent=False)
+        self.signs[1] = -1.0
+        self.n_radial, self.n_orbitals = n_radial, n_orbitals
+        self.n_linear = [int(residual or name != TOTAL) for name in self.channels]
+        self.n_columns = [n_linear + n_orbitals for n_linear in self.n_linear]
+        n_columns = n_radial * sum(self.n_columns)
         self.scalar_readout = two_layers(hidden_size, hidden_size, n_columns, SiLU)
         self.order_readout = PerOrder(max_order, hidden_size, n_columns)
-        if residual:
-            self._begin_at_the_baseline()
+        self._begin_at_the_baseline()
 
     @torch.no_grad()
     def _begin_at_the_baseline(self) -> None:
         """φ_0 is zero and squares of opposite signs are equal: zero altogether, yet each has a gradient."""
-        half = len(self.signs) // 2
+        half = self.n_orbitals // 2
         for parameter in (*self.scalar_readout[-1].parameters(), *self.order_readout.parameters()):
-            columns = parameter.unflatten(0, (self.n_radial, -1))
-            columns[:, 0] = 0.0
-            columns[:, 1 + half :] = columns[:, 1 : 1 + half]
+            by_channel = parameter.unflatten(0, (self.n_radial, -1)).split(self.n_columns, dim=1)
+            for n_linear, columns in zip(self.n_linear, by_channel, strict=True):
+                if n_linear:
+                    columns[:, 0] = 0.0
+                    columns[:, 1 + half :] = columns[:, 1 : 1 + half]
 
     def prepare(self, batches: Iterable[Batch]) -> None:
-        """Fit the superposition of atoms; it stays as it is from then on."""
+        """Fit the superposition of atoms to the total; it stays as it is from then on."""
         if self.baseline is not None:
-            self.baseline.fit(batches)
+            self.baseline.fit(replace(batch, targets=batch.targets[:, :1]) for batch in batches)
 
     def encode(self, atoms: AtomGraph) -> OrbitalStates:
         """Compute the coefficients of all orbitals."""
@@ -150,13 +155,13 @@ class Orbital(DensityModel):
         coefficients = self.basis.mixed(amplitudes.unflatten(-1, (self.n_radial, -1)))
         if self.baseline is not None:
             # the superposition of atoms is made of the same functions of order 0: it rides on φ_0
-            atoms_alone = self.baseline.weights(numbers)[:, :, None, None]
+            atoms_alone = self.baseline.coefficients(numbers)
             n_orders, n_orbitals = coefficients.shape[-2:]
             coefficients = coefficients + pad(atoms_alone, (0, n_orbitals - 1, 0, n_orders - 1))
         return coefficients
 
     def decode(self, states: OrbitalStates, probes: ProbeGraph) -> Tensor:
-        """Density (n_probes,) in e/Å³."""
+        """Density (n_probes, n_channels) in e/Å³."""
         return self._density(self.basis(states.coefficients, states.positions, probes))
 
     def decode_points(self, states: OrbitalStates, structures: Structures, points: Tensor) -> Tensor:
@@ -177,7 +182,7 @@ class Orbital(DensityModel):
             return group.index, self._density(values(states.coefficients, group))
 
         parts = in_parallel(decode, groups)
-        density = points.new_zeros(len(points), dtype=structures.dtype)
+        density = points.new_zeros(len(points), len(self.channels), dtype=structures.dtype)
         if not parts:
             return density
         index, densities = map(torch.cat, zip(*parts, strict=True))
@@ -187,10 +192,19 @@ class Orbital(DensityModel):
         derivatives = torch.is_grad_enabled() and (states.coefficients.requires_grad or points.requires_grad)
         if derivatives or len(points) == 0 or not self._has_kernel(points.device):
             return super().decode_points(states, structures, points)
-        linear = torch.zeros(self.n_linear + len(self.signs), device=points.device)
-        linear[: self.n_linear] = 1.0
-        signs = pad(self.signs, (self.n_linear, 0))
-        return self.basis.squares_on_gpu(states.coefficients, structures, points, linear, signs)
+        return self.basis.squares_on_gpu(states.coefficients, structures, points, *self._weights())
+
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        """What φ_k and φ_k² of all channels count in each channel: both (n_channels, n_orbitals)."""
+        linear = self.signs.new_zeros(len(self.channels), sum(self.n_columns))
+        signs = torch.zeros_like(linear)
+        first = 0
+        for channel, n_linear in enumerate(self.n_linear):
+            linear[channel, first : first + n_linear] = 1.0
+            first += n_linear
+            signs[channel, first : first + self.n_orbitals] = self.signs.flatten() if n_linear else 1.0
+            first += self.n_orbitals
+        return linear, signs
 
     def points_at_a_time(self, device: torch.device) -> int | None:
         """Points in blocks: hardly any memory each, but where a GPU has to go back to edges."""
@@ -207,7 +221,11 @@ class Orbital(DensityModel):
         return works_on(device)
 
     def _density(self, orbitals: Tensor) -> Tensor:
-        """Values of all orbitals (n_points, n_orbitals) → (n_points,) e/Å³."""
-        if self.baseline is None:
+        """Values of all orbitals (n_points, n_orbitals) → (n_points, n_channels) e/Å³."""
+        return torch.stack([self._of_channel(own) for own in orbitals.split(self.n_columns, dim=-1)], dim=-1)
+
+    def _of_channel(self, orbitals: Tensor) -> Tensor:
+        """Values of a channel's orbitals (n_points, K) if it is positive, else with φ_0 before them → (n_points,)."""
+        if orbitals.shape[-1] == self.n_orbitals:
             return orbitals.square().sum(dim=-1)
-        return orbitals[:, 0] + orbitals[:, 1:].square() @ self.signs
+        return orbitals[:, 0] + orbitals[:, 1:].square() @ self.signs.flatten()

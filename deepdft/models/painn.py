@@ -6,6 +6,7 @@ after each step. What a message takes from its sender is computed once per atom;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel, check_counts
 from deepdft.nn.activations import SiLU
@@ -141,6 +143,7 @@ class PaiNN(DensityModel):
         n_interactions: number of interaction steps.
         cutoff: length below which atoms and probes are joined to atoms, Å.
         n_basis: number of radial functions sin(nπ d / d_cut) / d.
+        channels: names of the densities that are predicted, "total" first.
 
     Source: Jørgensen & Bhowmik 2022 (npj Comput. Mater. 8, 183; arXiv 2112.00652); Schütt et al. 2021 (arXiv
     2102.03150).
@@ -153,8 +156,9 @@ class PaiNN(DensityModel):
         n_interactions: int = 3,
         cutoff: float = 4.0,
         n_basis: int = 30,
+        channels: Sequence[str] = (TOTAL,),
     ) -> None:
-        super().__init__(cutoff=cutoff)
+        super().__init__(cutoff=cutoff, channels=channels)
         check_counts(hidden_size=hidden_size, n_interactions=n_interactions, n_basis=n_basis)
         self.hidden_size = hidden_size
         self.basis = SincBasis(cutoff, size=n_basis)
@@ -163,7 +167,7 @@ class PaiNN(DensityModel):
         self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
         self.atom_steps: Stack[AtomStep] = Stack(AtomStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, n_basis) for _ in range(n_interactions))
-        self.readout = two_layers(hidden_size, hidden_size, 1, SiLU)
+        self.readout = two_layers(hidden_size, hidden_size, len(self.channels), SiLU)
 
     def begin_at_zero(self) -> None:
         """Begin with a read-out of zero."""
@@ -184,7 +188,7 @@ class PaiNN(DensityModel):
         return PaiNNStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
     def decode(self, states: PaiNNStates, probes: ProbeGraph) -> Tensor:
-        """Density (n_probes,) in e/Å³."""
+        """Density (n_probes, n_channels) in e/Å³."""
         distances, direction = _lengths_and_directions(probes.edge_vectors(states.positions))
         sender = probes.edge_index[0]
 
@@ -199,7 +203,7 @@ class PaiNN(DensityModel):
                     scalar = step.scalars(scalar, vector, message)  # nothing reads its vectors
                 else:
                     scalar, vector = step(scalar, vector, message)
-            return self.readout(scalar).squeeze(-1)
+            return self.readout(scalar)
 
         return with_shared_lonely_probe(density, probes)
 

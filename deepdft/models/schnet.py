@@ -8,11 +8,13 @@ atoms. No probe ever reads what the last step would make of the atoms, so that s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel, check_counts
 from deepdft.nn.activations import Activation, ShiftedSoftplus, Softplus
@@ -91,6 +93,7 @@ class SchNet(DensityModel):
         cutoff: length below which atoms and probes are joined to atoms, Å.
         gaussian_width: Δ, distance and width of the Gaussians that expand distances, Å.
         shifted: whether g is soft-plus minus ln 2, as in the released code, instead of the paper's soft-plus.
+        channels: names of the densities that are predicted, "total" first.
 
     Source: Jørgensen & Bhowmik 2020 (arXiv 2011.03346), Eq. 1 to 6.
     """
@@ -103,8 +106,9 @@ class SchNet(DensityModel):
         cutoff: float = 4.0,
         gaussian_width: float = 0.1,
         shifted: bool = False,
+        channels: Sequence[str] = (TOTAL,),
     ) -> None:
-        super().__init__(cutoff=cutoff)
+        super().__init__(cutoff=cutoff, channels=channels)
         check_counts(hidden_size=hidden_size, n_interactions=n_interactions)
         self.hidden_size = hidden_size
         basis, soft_cutoff = GaussianBasis(cutoff, width=gaussian_width), SoftCutoff(cutoff)
@@ -115,7 +119,7 @@ class SchNet(DensityModel):
         sizes = hidden_size, basis.size
         self.atom_steps: Stack[AtomStep] = Stack(AtomStep(*sizes, g) for _ in range(n_interactions - 1))
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(*sizes, g) for _ in range(n_interactions))
-        self.readout = two_layers(hidden_size, hidden_size, 1, g)
+        self.readout = two_layers(hidden_size, hidden_size, len(self.channels), g)
         with torch.no_grad():  # begin near the density of empty space, where most points lie
             for parameter in self.readout[-1].parameters():
                 parameter.mul_(0.1)
@@ -138,7 +142,7 @@ class SchNet(DensityModel):
         return SchNetStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
     def decode(self, states: SchNetStates, probes: ProbeGraph) -> Tensor:
-        """Density (n_probes,) in e/Å³."""
+        """Density (n_probes, n_channels) in e/Å³."""
         distances = safe_norm(probes.edge_vectors(states.positions))
         sender = probes.edge_index[0]
 
@@ -147,6 +151,6 @@ class SchNet(DensityModel):
             all_filters = self.radial.filters(distances, filter_networks(self.probe_steps), states.filters)
             for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
                 state = step(state, step.message(sent, filters, sender, receiver, n_probes))
-            return self.readout(state).squeeze(-1)
+            return self.readout(state)
 
         return with_shared_lonely_probe(density, probes)

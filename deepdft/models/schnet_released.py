@@ -7,11 +7,13 @@ gate of a probe looks at the probe's state; probes read the atom states after ea
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel, check_counts
 from deepdft.models.schnet import SchNetStates
@@ -98,6 +100,7 @@ class SchNetReleased(DensityModel):
         n_interactions: number of interaction steps.
         cutoff: length below which atoms and probes are joined to atoms, Å.
         gaussian_width: distance and width of the Gaussians that expand distances, Å.
+        channels: names of the densities that are predicted, "total" first.
 
     Source: the public code of Jørgensen & Bhowmik (github.com/peterbjorgensen/DeepDFT).
     """
@@ -109,8 +112,9 @@ class SchNetReleased(DensityModel):
         n_interactions: int = 6,
         cutoff: float = 4.0,
         gaussian_width: float = 0.1,
+        channels: Sequence[str] = (TOTAL,),
     ) -> None:
-        super().__init__(cutoff=cutoff)
+        super().__init__(cutoff=cutoff, channels=channels)
         check_counts(hidden_size=hidden_size, n_interactions=n_interactions)
         self.hidden_size = hidden_size
         basis, soft_cutoff = GaussianBasis(cutoff, width=gaussian_width), SoftCutoff(cutoff)
@@ -120,7 +124,7 @@ class SchNetReleased(DensityModel):
         n_basis = basis.size
         self.atom_steps: Stack[AtomStep] = Stack(AtomStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, n_basis) for _ in range(n_interactions))
-        self.readout = two_layers(hidden_size, hidden_size, 1, ShiftedSoftplus)
+        self.readout = two_layers(hidden_size, hidden_size, len(self.channels), ShiftedSoftplus)
 
     def begin_at_zero(self) -> None:
         """Begin with a read-out of zero."""
@@ -139,7 +143,7 @@ class SchNetReleased(DensityModel):
         return SchNetStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
     def decode(self, states: SchNetStates, probes: ProbeGraph) -> Tensor:
-        """Density (n_probes,) in e/Å³."""
+        """Density (n_probes, n_channels) in e/Å³."""
         distances = safe_norm(probes.edge_vectors(states.positions))
         sender = probes.edge_index[0]
 
@@ -149,6 +153,6 @@ class SchNetReleased(DensityModel):
             all_filters = self.radial.filters(distances, filter_networks(self.probe_steps), states.filters)
             for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
                 state = step(state, step.message(sent, state, filters, edge_index, n_probes))
-            return self.readout(state).squeeze(-1)
+            return self.readout(state)
 
         return with_shared_lonely_probe(density, probes)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph
 from deepdft.graph.neighbors import atom_graph, probe_graph
 from deepdft.models.base import N_ELEMENTS, DensityModel
@@ -23,7 +24,7 @@ class _Atoms:
 
     positions: Tensor
     coefficients: Tensor
-    """(n_atoms, n_functions, 1, 1) e/Å³, the weights of each atom's element."""
+    """(n_atoms, n_functions, 1, n_channels) e/Å³, the weights of each atom's element."""
 
 
 class Superposition(DensityModel):
@@ -36,6 +37,7 @@ class Superposition(DensityModel):
         n_functions: Gaussians per element, their exponents a geometric series.
         smallest_exponent: of the widest Gaussian, Å⁻².
         largest_exponent: of the narrowest Gaussian, Å⁻²; narrower than the grid's spacing cannot be seen.
+        channels: names of the densities that are predicted, "total" first; each has weights of its own.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class Superposition(DensityModel):
         n_functions: int = 14,
         smallest_exponent: float = 0.3,
         largest_exponent: float = 80.0,
+        channels: Sequence[str] = (TOTAL,),
     ) -> None:
-        super().__init__(cutoff=cutoff)
+        super().__init__(cutoff=cutoff, channels=channels)
         self.basis = OrbitalBasis(
             n_functions,
             max_order=0,
@@ -55,16 +58,21 @@ class Superposition(DensityModel):
             cutoff=cutoff,
         )
         self.probe_cutoff = self.basis.reach
-        self.weights = nn.Embedding(N_ELEMENTS, n_functions)
+        self.n_functions = n_functions
+        self.weights = nn.Embedding(N_ELEMENTS, n_functions * len(self.channels))
         nn.init.zeros_(self.weights.weight)
 
     def encode(self, atoms: AtomGraph) -> _Atoms:
         """Look up the weights of each atom's element."""
-        return _Atoms(atoms.positions, self.weights(atoms.numbers)[:, :, None, None])
+        return _Atoms(atoms.positions, self.coefficients(atoms.numbers))
+
+    def coefficients(self, numbers: Tensor) -> Tensor:
+        """Coefficients of the radial functions (n_atoms, n_functions, 1, n_channels) in e/Å³ of atoms by number."""
+        return self.weights(numbers).unflatten(-1, (self.n_functions, 1, -1))
 
     def decode(self, states: _Atoms, probes: ProbeGraph) -> Tensor:
-        """Sum the radial functions of the atoms around each probe: (n_probes,) e/Å³."""
-        return self.basis(states.coefficients, states.positions, probes).squeeze(-1)
+        """Sum the radial functions of the atoms around each probe: (n_probes, n_channels) e/Å³."""
+        return self.basis(states.coefficients, states.positions, probes)
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Begin to train from the fitted weights."""
@@ -83,10 +91,11 @@ class Superposition(DensityModel):
         batches = list(batches)
         elements = torch.cat([batch.structures.numbers for batch in batches]).unique()
         matrix = torch.cat([self._matrix(batch, elements) for batch in batches])
-        targets = torch.cat([batch.targets for batch in batches]).double()
+        targets = torch.cat([batch.targets for batch in batches]).double()  # (n_probes, n_channels)
         importance = torch.cat([_weights(batch) for batch in batches])
-        solution = _least_absolute(matrix, targets, importance, iterations)
-        self.weights.weight[elements] = solution.reshape(len(elements), -1).to(self.weights.weight)
+        solutions = [_least_absolute(matrix, of_one, importance, iterations) for of_one in targets.unbind(dim=1)]
+        weights = torch.stack(solutions, dim=1)  # (n_elements × n_functions, n_channels)
+        self.weights.weight[elements] = weights.reshape(len(elements), -1).to(self.weights.weight)
         return self
 
     def _matrix(self, batch: Batch, elements: Tensor) -> Tensor:
@@ -95,13 +104,13 @@ class Superposition(DensityModel):
         probes = probe_graph(structures, batch.probe_positions, batch.probe_structure, self.probe_cutoff)
         positions = atom_graph(structures, self.cutoff).positions
         own = (structures.numbers[:, None] == elements).to(positions)  # (n_atoms, n_elements)
-        one_each = torch.eye(self.weights.embedding_dim).to(own)  # (n_functions, n_functions)
+        one_each = torch.eye(self.n_functions).to(own)  # (n_functions, n_functions)
         columns = (own[:, None, :, None] * one_each[:, None]).flatten(2)  # (n_atoms, n_functions, all columns)
         return self.basis(columns[:, :, None], positions, probes).double()
 
 
 def _weights(batch: Batch) -> Tensor:
-    return torch.ones_like(batch.targets).double() if batch.weights is None else batch.weights.double()
+    return torch.ones(batch.n_probes).to(batch.targets).double() if batch.weights is None else batch.weights.double()
 
 
 def _least_absolute(matrix: Tensor, targets: Tensor, importance: Tensor, iterations: int) -> Tensor:

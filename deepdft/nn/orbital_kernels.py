@@ -38,7 +38,8 @@ def works_on(device: torch.device) -> bool:
             torch.zeros(1, dtype=torch.int64, device=device),
             torch.zeros(1, 3, device=device),
             torch.zeros(1, 1, SMALLEST_SIDE, SMALLEST_SIDE, device=device),
-            *[ones] * 4,
+            *[ones] * 2,
+            *[ones[None]] * 2,
             max_order=0,
         )
     except Exception as error:  # whatever a compiler may say
@@ -60,7 +61,7 @@ def density_of_blocks(
     *,
     max_order: int,
 ) -> Tensor:
-    """Σ_k linear_k φ_k + signs_k φ_k² at points (n_blocks × BLOCK,), single precision.
+    """Σ_k linear_ck φ_k + signs_ck φ_k² at points (n_blocks × BLOCK, n_channels), single precision.
 
     Args:
         points: (n_blocks × BLOCK, 3) Å.
@@ -70,12 +71,12 @@ def density_of_blocks(
         coefficients: (n_atoms, n_monomials, n_radial, n_orbitals), of the monomials in the order of `monomials`.
         exponents: (n_radial,) Å⁻².
         reaches: (n_radial,) Å.
-        linear: (n_orbitals,).
-        signs: (n_orbitals,).
+        linear: (n_channels, n_orbitals).
+        signs: (n_channels, n_orbitals).
         max_order: L.
     """
     n_radial, n_orbitals = coefficients.shape[2:]
-    density = points.new_empty(len(points))
+    density = points.new_empty(len(points), len(linear))
     padded = [max(SMALLEST_SIDE, triton.next_power_of_2(n)) for n in (n_radial, n_orbitals)]
     with torch.cuda.device_of(points):  # Triton takes the current GPU
         _density[(len(first_near) - 1,)](
@@ -85,6 +86,7 @@ def density_of_blocks(
             n_radial,
             n_orbitals,
             coefficients.shape[1],
+            len(linear),
             L=max_order,
             POINTS=BLOCK,
             N=padded[0],
@@ -108,6 +110,7 @@ def _density(
     n_radial,
     n_orbitals,
     n_monomials,
+    n_channels,
     L: tl.constexpr,
     POINTS: tl.constexpr,
     N: tl.constexpr,
@@ -143,6 +146,7 @@ def _density(
                     function *= dz[:, None]
                 of_xy *= dy[:, None]
             of_x *= dx[:, None]
-    weight = tl.load(linear + k, mask=k < n_orbitals, other=0.0)[None, :]
-    sign = tl.load(signs + k, mask=k < n_orbitals, other=0.0)[None, :]
-    tl.store(density + own, tl.sum(orbitals * (weight + sign * orbitals), axis=1))
+    for channel in range(n_channels):
+        weight = tl.load(linear + channel * n_orbitals + k, mask=k < n_orbitals, other=0.0)[None, :]
+        sign = tl.load(signs + channel * n_orbitals + k, mask=k < n_orbitals, other=0.0)[None, :]
+        tl.store(density + own * n_channels + channel, tl.sum(orbitals * (weight + sign * orbitals), axis=1))

@@ -215,17 +215,17 @@ class OrbitalBasis(nn.Module):
     def squares_on_gpu(
         self, coefficients: Tensor, structures: Structures, points: Tensor, linear: Tensor, signs: Tensor
     ) -> Tensor:
-        """Σ_k linear_k φ_k + signs_k φ_k² at points of one structure, without edges and without derivatives.
+        """Σ_k linear_ck φ_k + signs_ck φ_k² at points of one structure, without edges and without derivatives.
 
         Args:
             coefficients: (n_atoms, n_radial, (L + 1)², n_orbitals), single precision on a GPU.
             structures: the one structure.
             points: (n_points, 3) Å, at least one.
-            linear: (n_orbitals,).
-            signs: (n_orbitals,).
+            linear: (n_channels, n_orbitals).
+            signs: (n_channels, n_orbitals).
 
         Returns:
-            (n_points,).
+            (n_points, n_channels).
         """
         from deepdft.nn.orbital_kernels import BLOCK, density_of_blocks  # needs Triton, which is not everywhere
 
@@ -246,7 +246,7 @@ class OrbitalBasis(nn.Module):
             signs,
             max_order=self.max_order,
         )
-        return density.new_empty(len(points)).index_copy(0, blocks.index, density)
+        return density.new_empty(len(points), len(linear)).index_copy(0, blocks.index, density)
 
     def _functions(self, radial: Tensor, vectors: Tensor) -> Tensor:
         """R_n S_lm (n, n_functions, size), from R_n (n, n_radial, size) and the vectors (n, 3, size) from the atoms."""

@@ -123,11 +123,11 @@ def with_shared_lonely_probe(decode: Callable[[Tensor, int], Tensor], probes: Pr
     About half the grid points of a molecule's box have no atom within 4 Å.
 
     Args:
-        decode: maps receiver indices (n_edges,) and a number of receivers n to their densities (n,).
+        decode: maps receiver indices (n_edges,) and a number of receivers n to their densities (n, n_channels).
         probes: the query points.
 
     Returns:
-        (n_probes,) densities.
+        (n_probes, n_channels) densities.
     """
     receiver = probes.edge_index[1]
     # edges are sorted by receiver, so that each reached probe is one run of equal indices
@@ -135,4 +135,4 @@ def with_shared_lonely_probe(decode: Callable[[Tensor, int], Tensor], probes: Pr
     if len(reached) == probes.n_probes:
         return decode(receiver, probes.n_probes)
     density = decode(compact, len(reached) + 1)  # the last one is the lonely probe
-    return density[-1].expand(probes.n_probes).index_copy(0, reached, density[:-1])
+    return density[-1].expand(probes.n_probes, -1).index_copy(0, reached, density[:-1])

@@ -114,7 +114,7 @@ class DensityPicture(pl.Callback):
         position = data.split.validation[0]
         reference = data.store.density(position, label=data.label)
         structure = EncodedStructure(cast(DensityModel, pl_module.model), reference.atoms, pbc=data.pbc)
-        figure = compare_predicted(reference, structure.density, name=data.store.names[position])
+        figure = compare_predicted(reference, structure.total, name=data.store.names[position])
         save(figure, self.file)
         return True
 

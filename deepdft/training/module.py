@@ -24,7 +24,7 @@ from deepdft.training.metrics import DensityErrors
 __all__ = ["LOSSES", "DensityModule"]
 
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"mse": torch.square, "l1": torch.abs}
-"""Of errors in e/Å³, averaged over the drawn points with their weights; "mse" is the paper's."""
+"""Of errors in e/Å³, averaged over channels and over the drawn points with their weights; "mse" is the paper's."""
 
 
 class DensityModule(pl.LightningModule):
@@ -62,20 +62,20 @@ class DensityModule(pl.LightningModule):
         self.loss = loss
         self.pbc = pbc
         self.info = dict(info or {})
-        self.errors = DensityErrors()
+        self.errors = DensityErrors(model.channels)
         self._optimizer = optimizer
         self._scheduler = scheduler
 
     def forward(self, batch: Batch) -> Tensor:
-        """Density (n_probes,) in e/Å³ at the probes of a batch; edges are built on the batch's device."""
+        """Density (n_probes, n_channels) in e/Å³ at the probes of a batch; edges are built on the batch's device."""
         atoms = atom_graph(batch.structures, self.model.cutoff)
         probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.model.probe_cutoff)
         return self.model(atoms, probes)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one step."""
-        errors = LOSSES[self.loss](self(batch) - batch.targets)
-        loss = (errors if batch.weights is None else batch.weights * errors).mean()
+        errors = LOSSES[self.loss](self(batch) - batch.targets)  # (n_probes, n_channels)
+        loss = (errors if batch.weights is None else batch.weights[:, None] * errors).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -125,4 +125,4 @@ class DensityModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make Lightning's file one of ours."""
-        checkpoint.update(checkpoint_entries(self.model_config, self.pbc), info=self.info)
+        checkpoint.update(checkpoint_entries(self.model, self.model_config, self.pbc), info=self.info)

@@ -27,7 +27,7 @@ def main() -> None:
         framed = dft.frame(ase.Atoms(symbol, [[0.03, 0.05, 0.0]]))
         found = dft.calculate(framed, FUNCTIONALS["PBE"]).density
         values = found.values.reshape(-1)
-        free = EncodedStructure(FreeAtoms(cutoff=8.0), framed).density(found.points())
+        free = EncodedStructure(FreeAtoms(cutoff=8.0), framed).total(found.points())
         error = 100 * np.abs(free - values).sum() / values.sum()
         print(f"| {symbol} | {vacuum} | {cutoff:g} | {error:.3f} | {values.max():.3f} | {free[values.argmax()]:.3f} |")
 

@@ -70,7 +70,7 @@ def main(folder: Path, run: Path, count: int) -> None:
     for position in load_split(None, store).test[:count]:
         density = store.density(position)
         encoded = predictor.encode(density.atoms)
-        network = encoded.density(density.points()).reshape(density.shape)
+        network = encoded.total(density.points()).reshape(density.shape)
         best = fitted(predictor.model, encoded.structures, density)
         rows[store.names[position]] = {
             "formula": store.formulas[position],

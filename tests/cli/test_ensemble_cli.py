@@ -142,7 +142,7 @@ def test_a_model_of_zero_error_is_below_the_spread_everywhere(folder, structures
             formula = self.structures.numbers.tolist()
             (match,) = [d["PBE"] for d in structures.values() if d["PBE"].atoms.numbers.tolist() == formula]
             values = {tuple(np.round(p, 6)): v for p, v in zip(match.points(), match.values.ravel(), strict=True)}
-            return np.array([values[tuple(np.round(point, 6))] for point in points])
+            return np.array([[values[tuple(np.round(point, 6))]] for point in points])
 
     monkeypatch.setattr(module, "EncodedStructure", Perfect)
     evaluate("output=results", "checkpoint=tiny.ckpt", "pictures=0")

@@ -102,7 +102,7 @@ def test_a_run_directory_tells_everything_and_its_checkpoint_predicts(train, tin
     assert loaded.pbc is False
     reference = DensityStore(tiny_store).density(9)
     density = EncodedStructure(loaded.model, reference.atoms).density(reference.points(slice(0, 5)))
-    assert density.shape == (5,)
+    assert density.shape == (5, 1)
 
 
 def test_training_learns(train) -> None:

@@ -44,7 +44,7 @@ def test_a_batch_holds_values_of_the_store_at_its_points(tiny_store: Path) -> No
         probes = batch.probe_positions[batch.probe_structure == which].numpy()
         indices = np.round(np.linalg.solve(density.atoms.cell.array.T, probes.T).T * density.shape).astype(int)
         expected = density.values[tuple(indices.T)]
-        assert np.array_equal(batch.targets[batch.probe_structure == which].numpy(), expected)
+        assert np.array_equal(batch.targets[batch.probe_structure == which].numpy(), expected[:, None])
 
 
 def test_workers_change_nothing(tiny_store: Path) -> None:
@@ -62,11 +62,11 @@ def test_points_may_prefer_the_density_and_are_weighted_for_it(tiny_store: Path)
     uniform, preferred = (data_module(tiny_store, density_share=s, probes_per_structure=500) for s in (0.0, 0.8))
     plain, dense = (list(module.first_steps(40)) for module in (uniform, preferred))
     assert all(batch.weights is None for batch in plain)
-    assert all(batch.weights.shape == batch.targets.shape for batch in dense)
+    assert all(batch.weights.shape == (batch.n_probes,) for batch in dense)
     mean = torch.cat([batch.targets for batch in plain]).mean().item()
     targets, weights = (torch.cat([getattr(batch, name) for batch in dense]) for name in ("targets", "weights"))
     assert targets.mean() > 3 * mean
-    assert (weights * targets).mean().item() == pytest.approx(mean, rel=0.1)
+    assert (weights[:, None] * targets).mean().item() == pytest.approx(mean, rel=0.1)
     module = data_module(tiny_store, density_share=0.8, probes_per_structure=500, num_workers=2)
     assert all(same(a, b) for a, b in zip(dense[:4], first_batches(module, 4), strict=True))
 

@@ -48,6 +48,6 @@ def test_a_calculation_of_a_closed_shell_atom_finds_the_free_atom(symbol: str, l
     )
     framed = dft.frame(ase.Atoms(symbol, [[0.03, 0.05, 0.0]]))
     found = dft.calculate(framed, FUNCTIONALS["PBE"]).density
-    free = EncodedStructure(FreeAtoms(), framed).density(found.points())
+    free = EncodedStructure(FreeAtoms(), framed).total(found.points())
     off = np.abs(free - found.values.reshape(-1)).sum() / found.values.sum()
     assert 100 * off < largest_error, f"ε_mae {100 * off:.3f} %"

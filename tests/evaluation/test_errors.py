@@ -26,7 +26,7 @@ class Constant(DensityModel):
 
     def decode(self, states, probes):
         self.largest = max(self.largest, probes.n_probes)
-        return self.value.expand(probes.n_probes)
+        return self.value.expand(probes.n_probes, 1)
 
 
 class Listed:

@@ -22,7 +22,8 @@ class Gaussians(DensityModel):
         sender, receiver = probes.edge_index
         distance2 = probes.edge_vectors(states.positions).square().sum(dim=1)
         density = torch.zeros(probes.n_probes, dtype=distance2.dtype, device=distance2.device)
-        return density.index_add(0, receiver, states.numbers[sender] * torch.exp(-distance2 / self.width**2))
+        density = density.index_add(0, receiver, states.numbers[sender] * torch.exp(-distance2 / self.width**2))
+        return density[:, None]
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_derivatives_of_a_network_are_those_of_finite_differences(model, structu
     def density(at):
         return Derivatives(fields.encoded, at).density.numpy()
 
-    predicted = EncodedStructure(model, atoms).density(points)  # in float32, and where a model has a shortcut with it
+    predicted = EncodedStructure(model, atoms).total(points)  # in float32, and where a model has a shortcut with it
     np.testing.assert_allclose(density(points), predicted, rtol=1e-4, atol=1e-4 * np.abs(predicted).max())
     gradient = difference(density, points, 1e-5)
     np.testing.assert_allclose(found["gradient"], gradient, rtol=1e-6, atol=1e-6 * np.abs(gradient).max())
@@ -205,7 +205,7 @@ def test_a_point_with_no_atom_within_the_cutoff_is_empty_whatever_the_model_says
 def test_a_density_that_does_not_depend_on_the_place_has_zero_derivatives(gaussians):
     class Flat(type(gaussians)):
         def decode(self, states, probes):
-            return self.width.expand(probes.n_probes)
+            return self.width.expand(probes.n_probes, 1)
 
     found = EncodedFields(Flat(), molecule("H2O")).at(np.zeros((2, 3)), ALL)
     assert not any(found[name].any() for name in ("gradient", "hessian", "laplacian", "iri"))

@@ -29,7 +29,7 @@ class TestShortFreeAtoms(ModelContract):
 
 def radial(model: FreeAtoms, symbol: str, distances: np.ndarray) -> np.ndarray:
     points = np.stack([distances, *np.zeros((2, len(distances)))], axis=1)
-    return densities(model, [ase.Atoms(symbol, [[0.0, 0.0, 0.0]])], [points]).numpy()
+    return densities(model, [ase.Atoms(symbol, [[0.0, 0.0, 0.0]])], [points]).squeeze(-1).numpy()
 
 
 @pytest.mark.parametrize("cutoff", [3.0, 6.0, 10.0])

@@ -105,7 +105,7 @@ def test_it_computes_its_formula() -> None:
                 radial = np.exp(-exponents[n] * r2) * max(0.0, 1 - r2 / reaches[n] ** 2) ** 3
                 orbital += radial * (np.array(harmonics) @ coefficients[a, n])
         expected[i] += orbital[0] + (orbital[1:4] ** 2).sum() - (orbital[4:] ** 2).sum()
-    assert densities(model, [atoms], [points]).numpy() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert densities(model, [atoms], [points]).squeeze(-1).numpy() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def training_batch(n: int = 300) -> Batch:
@@ -119,7 +119,7 @@ def training_batch(n: int = 300) -> Batch:
         structures_from_atoms([atoms]),
         torch.from_numpy(points).float(),
         torch.zeros(n, dtype=torch.long),
-        torch.from_numpy(targets).float(),
+        torch.from_numpy(targets).float()[:, None],
     )
 
 

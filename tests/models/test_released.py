@@ -64,7 +64,7 @@ def density(model: DensityModel, case: Released, dtype: torch.dtype) -> torch.Te
     points = torch.from_numpy(case.points)
     probes = probe_graph(union, points, torch.zeros(len(points), dtype=torch.int64), model.probe_cutoff)
     with torch.no_grad():
-        return model(atom_graph(union, model.cutoff), probes)
+        return model(atom_graph(union, model.cutoff), probes).squeeze(-1)
 
 
 def test_there_are_fixtures() -> None:

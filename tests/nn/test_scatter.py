@@ -23,11 +23,11 @@ def test_lonely_probes_share_one_answer_that_is_computed_once() -> None:
 
     def decode(receiver: torch.Tensor, n: int) -> torch.Tensor:
         calls.append(n)
-        return weight * (1.0 + torch.bincount(receiver, minlength=n))
+        return weight * (1.0 + torch.bincount(receiver, minlength=n))[:, None]
 
     receiver = [1, 1, 4]
     density = with_shared_lonely_probe(decode, probe_graph(receiver, 6))
-    assert density.tolist() == [3.0, 9.0, 3.0, 3.0, 6.0, 3.0]
+    assert density.squeeze(-1).tolist() == [3.0, 9.0, 3.0, 3.0, 6.0, 3.0]
     assert calls == [3]  # two reached probes and one for all others
     density.sum().backward()
     assert weight.grad == 1 + 3 + 1 + 1 + 2 + 1  # each lonely probe counts in the gradient
@@ -35,8 +35,8 @@ def test_lonely_probes_share_one_answer_that_is_computed_once() -> None:
 
 def test_without_lonely_probes_or_without_edges_nothing_is_different() -> None:
     def decode(receiver: torch.Tensor, n: int) -> torch.Tensor:
-        return 1.0 + torch.bincount(receiver, minlength=n)
+        return 1.0 + torch.bincount(receiver, minlength=n)[:, None]
 
-    assert with_shared_lonely_probe(decode, probe_graph([0, 1, 1], 2)).tolist() == [2.0, 3.0]
-    assert with_shared_lonely_probe(decode, probe_graph([], 3)).tolist() == [1.0, 1.0, 1.0]
+    assert with_shared_lonely_probe(decode, probe_graph([0, 1, 1], 2)).tolist() == [[2.0], [3.0]]
+    assert with_shared_lonely_probe(decode, probe_graph([], 3)).tolist() == [[1.0], [1.0], [1.0]]
     assert with_shared_lonely_probe(decode, probe_graph([], 0)).tolist() == []

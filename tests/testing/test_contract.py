@@ -47,7 +47,7 @@ class Directional(Sound):
 
     def decode(self, states, probes: ProbeGraph) -> Tensor:
         x = self.vectors(states, probes)[:, 0].square() * torch.exp(-safe_norm(self.vectors(states, probes)).square())
-        return super().decode(states, probes) + sum_over_neighbours(x, probes.edge_index[1], probes.n_probes)
+        return super().decode(states, probes) + sum_over_neighbours(x[:, None], probes.edge_index[1], probes.n_probes)
 
 
 class Chiral(Sound):
@@ -63,14 +63,16 @@ class Chiral(Sound):
             )
             for k in range(3)
         ]
-        return super().decode(states, probes) + torch.linalg.det(torch.stack(sums, dim=-1))
+        return super().decode(states, probes) + torch.linalg.det(torch.stack(sums, dim=-1))[:, None]
 
 
 class Anchored(Sound):
     """Looks at absolute positions of probes."""
 
     def decode(self, states, probes: ProbeGraph) -> Tensor:
-        return super().decode(states, probes) + 0.1 * probes.positions @ probes.positions.new_tensor([1.0, 2.0, 3.0])
+        return super().decode(states, probes) + 0.1 * probes.positions @ probes.positions.new_tensor(
+            [[1.0], [2.0], [3.0]]
+        )
 
 
 class Ordered(Sound):
@@ -103,7 +105,9 @@ class Abrupt(Sound):
 
     def decode(self, states, probes: ProbeGraph) -> Tensor:
         wide = torch.exp(-0.1 * self.vectors(states, probes).square().sum(-1))
-        return super().decode(states, probes) + sum_over_neighbours(wide, probes.edge_index[1], probes.n_probes)
+        return super().decode(states, probes) + sum_over_neighbours(
+            wide[:, None], probes.edge_index[1], probes.n_probes
+        )
 
 
 class Careless(Sound):
@@ -128,7 +132,7 @@ class Undivided(Sound):
 
     def decode(self, states, probes: ProbeGraph) -> Tensor:
         count = torch.bincount(probes.edge_index[1], minlength=probes.n_probes)
-        return super().decode(states, probes) / count.clamp(max=1)
+        return super().decode(states, probes) / count.clamp(max=1)[:, None]
 
 
 class Detached(Sound):
@@ -185,7 +189,9 @@ class Unshifted(Sound):
 
     def decode(self, states, probes: ProbeGraph) -> Tensor:
         short = torch.exp(-self.vectors(states, probes).square().sum(-1))
-        return super().decode(states, probes) + sum_over_neighbours(short, probes.edge_index[1], probes.n_probes)
+        return super().decode(states, probes) + sum_over_neighbours(
+            short[:, None], probes.edge_index[1], probes.n_probes
+        )
 
 
 def failures(make: Callable[[], Superposition]) -> set[str]:

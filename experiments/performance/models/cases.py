@@ -87,7 +87,7 @@ def prediction(model: DensityModel, density: DensityGrid, points: np.ndarray, fo
     @torch.no_grad()
     def predict() -> torch.Tensor:
         if form is None:
-            return torch.from_numpy(EncodedStructure(model, density.atoms, pbc=False).density(points))
+            return torch.from_numpy(EncodedStructure(model, density.atoms, pbc=False).total(points))
         parts = []  # atoms are encoded anew for each slice; the released script does it once (README)
         for start in range(0, len(points), 5000):
             graph = released_form.graph(density.atoms, points[start : start + 5000], model.cutoff)
