@@ -8,7 +8,7 @@ GPAW_PACKAGES := g++ libxc-dev libopenblas-dev
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gpaw triton demo bench test lint format wheel clean
+.PHONY: help setup gpaw triton browser demo bench test lint format wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -31,6 +31,9 @@ gpaw: $(GPAW_READY) ## Install GPAW for deepdft-generate: system packages by apt
 
 triton: $(READY) ## Install Triton where torch has not brought it: its interpreter tests the GPU kernel on the CPU (0.2 GB)
 	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'triton==3.7.1'
+
+browser: ## Install Chromium by apt-get (sudo), in which the tests open the page of deepdft-view
+	dpkg -s chromium >/dev/null 2>&1 || ($(SUDO) apt-get update -qq && $(SUDO) apt-get install -qq -y chromium)
 
 demo: $(READY) ## Train on bundled densities, evaluate, predict; pictures in runs/demo (some 3 minutes on 2 cores)
 	$(BIN)/python experiments/demo/run.py

@@ -1,0 +1,244 @@
+"""The page in a real browser: Debian's Chromium, which `make browser` installs."""
+
+import io
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from matplotlib.image import imread
+
+import deepdft
+from deepdft.density import DensityGrid
+
+pytest.importorskip("fastapi", reason="needs the extra `view`")
+pytest.importorskip("rdkit", reason="needs the extra `view`")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `view`")
+expect = sync_api.expect
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: make browser")
+FLAGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox", "--disable-background-networking"]
+SECONDS = 60_000  # ms; pages of a busy machine
+
+
+@pytest.fixture(scope="module")
+def address(predictor, limits) -> Iterator[str]:
+    from deepdft.viewer.app import create_app
+
+    app = create_app(predictor, model_name="model under test", hosts=["127.0.0.1"], limits=limits)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """An open page; whatever it writes to the console, loads from elsewhere, or throws fails the test."""
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.set_default_timeout(SECONDS)
+    problems = []
+
+    def written(message):
+        harmless = (
+            "GPU stall" in message.text or "Failed to load resource" in message.text
+        )  # refusals are told in place
+        if message.type in ("error", "warning") and not harmless:
+            problems.append(message.text)
+
+    def loaded(request):
+        if not request.url.startswith((address, "blob:", "data:")):
+            problems.append(request.url)
+
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", written)
+    page.on("request", loaded)
+    page.goto(address)
+    page.wait_for_selector("body[data-ready=true]")
+    yield page
+    assert problems == []
+    page.close()
+
+
+def show(page, text):
+    page.fill("#structure", text)
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_have_text(re.compile(f"^{text}: ready"), timeout=SECONDS)
+
+
+def triangles(page):
+    return int(page.get_attribute("#view", "data-triangles"))
+
+
+def picture(page):
+    """The pixels (height, width, 3) of the three-dimensional view."""
+    return imread(io.BytesIO(page.locator("#view").screenshot()))[..., :3]
+
+
+def upload(page, name, content):
+    page.set_input_files("#file", {"name": name, "mimeType": "application/octet-stream", "buffer": content})
+
+
+def test_a_name_becomes_a_surface_that_can_be_seen(page):
+    show(page, "water")
+    assert triangles(page) > 100
+    image = picture(page)
+    background = image[2, 2]
+    drawn = np.abs(image - background).max(axis=-1) > 0.05
+    assert 0.02 < drawn.mean() < 0.9
+    red = (image[..., 0] > image[..., 1] + 0.2) & (image[..., 0] > image[..., 2] + 0.2)  # the oxygen
+    teal = (image[..., 1] > image[..., 0] + 0.1) & (image[..., 2] > image[..., 0] + 0.1)  # the surface
+    assert red.sum() > 50
+    assert teal.sum() > 1000
+    numbers = page.inner_text("#numbers")
+    assert "of 8" in numbers
+    assert re.search(r"Dipole moment\s+1\.\d\d D", numbers)
+
+
+def test_the_slider_moves_the_surface(page):
+    show(page, "water")
+    before, pixels = triangles(page), picture(page)
+    page.locator("#level").fill("150")
+    expect(page.locator("#view")).not_to_have_attribute("data-triangles", str(before), timeout=SECONDS)
+    assert triangles(page) > before  # a smaller value encloses more
+    assert not np.array_equal(pixels, picture(page))
+    assert "e/Å³" in page.inner_text("#level-text")
+
+
+def test_a_slice_is_drawn_and_turns(page):
+    show(page, "ethanol")
+    page.check("#slice")
+    canvas = page.locator("#cut-canvas")
+    canvas.wait_for(state="visible")
+    expect(page.locator("#offset-text")).to_have_text("0.00 Å", timeout=SECONDS)
+    before = canvas.screenshot()
+    page.locator("#tilt").fill("60")
+    expect(page.locator("#tilt-text")).to_have_text("60°", timeout=SECONDS)
+    page.wait_for_timeout(1000)
+    assert canvas.screenshot() != before
+
+
+def test_an_uploaded_density_is_compared_and_downloaded_again(page, predictor, tmp_path):
+    density = predictor.predict(molecule("NH3", vacuum=3.0), shape=(20, 20, 20))
+    reference = DensityGrid(density.values * np.float32(1.05), density.atoms, density.origin)
+    deepdft.write_density(tmp_path / "x.cube", reference)
+    upload(page, "ammonia.cube", (tmp_path / "x.cube").read_bytes())
+    expect(page.locator("#status")).to_contain_text("ammonia.cube: ready", timeout=SECONDS)
+    assert "4.76 % of all electrons" in page.inner_text("#numbers")
+    assert page.input_value("#field") == "difference"
+    page.locator("summary", has_text="Download").click()
+    with page.expect_download() as download:
+        page.click("#get-cube")
+    download.value.save_as(tmp_path / "y.cube")
+    difference = deepdft.read_density(tmp_path / "y.cube")
+    np.testing.assert_allclose(difference.values, density.values - reference.values, atol=2e-5)
+
+
+def test_two_structures_are_compared(page):
+    show(page, "water")
+    page.locator("summary", has_text="Compare").click()
+    page.click("#keep")
+    show(page, "ammonia")
+    page.click("#compare")
+    expect(page.locator("#title")).to_contain_text("water minus ammonia", timeout=SECONDS)
+    expect(page.locator("#status")).to_contain_text("water minus ammonia: ready", timeout=SECONDS)
+    assert page.input_value("#field") == "difference"
+    assert triangles(page) > 100
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.cube", b"nonsense", "x.cube: it cannot be read"),
+        ("x.pkl", b"cos", "this kind of file is not read"),
+        ("x.xyz", b"0" * (2**20 + 1), "at most 1 MB"),
+    ],
+)
+def test_files_that_are_none_are_told_in_place(page, name, content, said):
+    upload(page, name, content)
+    expect(page.locator("#error")).to_contain_text(said, timeout=SECONDS)
+    show(page, "water")  # and the page goes on
+    assert page.locator("#error").is_hidden()
+
+
+def test_an_element_the_model_does_not_know_is_told(page):
+    page.fill("#structure", "[Au]")
+    page.click("#show")
+    expect(page.locator("#error")).to_contain_text("not trained on Au", timeout=SECONDS)
+
+
+def test_a_prediction_is_cancelled_in_place(page):
+    page.select_option("#spacing", "0.3")
+    show(page, "caffeine")
+    page.click("#derive")
+    page.click("#cancel")
+    expect(page.locator("#status")).to_have_text("Cancelled.", timeout=SECONDS)
+    show(page, "water")
+
+
+def test_the_address_holds_what_is_shown(page, browser):
+    show(page, "water")
+    page.check("#slice")
+    page.select_option("#field", "deformation")
+    page.wait_for_url("**deformation**")
+    other = browser.new_page()
+    other.goto(page.url)
+    other.wait_for_selector("body[data-ready=true]", timeout=SECONDS)
+    assert other.input_value("#field") == "deformation"
+    assert other.locator("#slice").is_checked()
+    assert "water" in other.inner_text("#title")
+    other.close()
+
+
+def test_the_keyboard_is_enough(page):
+    page.keyboard.press("Tab")  # the link to the picture
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "structure"
+    page.keyboard.type("water")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("water: ready", timeout=SECONDS)
+    page.focus("#level")
+    before = page.inner_text("#level-text")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#level-text")).not_to_have_text(before, timeout=SECONDS)
+
+
+def test_a_phone_shows_all_without_scrolling_sideways(browser, address):
+    phone = browser.new_page(viewport={"width": 360, "height": 740}, device_scale_factor=2)
+    phone.goto(f"{address}/#structure=water")
+    phone.wait_for_selector("body[data-ready=true]", timeout=SECONDS)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 360
+    assert phone.locator("#view canvas").bounding_box()["width"] >= 300
+    phone.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_for_people_who_do_not_see_well(page, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    show(page, "water")
+    page.check("#slice")
+    for summary in page.locator("summary").all():
+        summary.click()
+    found = axe.Axe().run(page).response["violations"]
+    serious = [
+        f"{one['id']}: {one['nodes'][0]['html'][:100]}" for one in found if one["impact"] in ("serious", "critical")
+    ]
+    assert [f"{one['id']}: {one['nodes'][0]['html'][:100]}" for one in serious] == []
