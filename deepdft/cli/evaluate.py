@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_list, quote_texts
-from deepdft.cli.options import refuse_other_kinds
 from deepdft.runs.directory import named_folder, refuse_training_run, with_run_dir
-from deepdft.runs.evaluate import EVALUATIONS, evaluate
-from deepdft.runs.evaluate_errors import PBC
+from deepdft.runs.evaluate import run_evaluation
+from deepdft.runs.evaluation_settings import EvaluationSettings
 
 __all__ = ["main"]
-
-SUBSETS = ("train", "validation", "test", "all")
 
 
 @one_line_errors
@@ -29,30 +33,8 @@ def main() -> None:
     _run()
 
 
-@hydra_command("evaluate", interrupted="give the same command with output=<the folder it wrote into>")
+@hydra_command("evaluate", interrupted="the same command with output=<the folder it wrote into>")
 def _run(cfg: DictConfig) -> None:
-    _check(cfg)
-    evaluate(cfg)
-
-
-def _check(cfg: DictConfig) -> None:
-    """Refuse what makes no sense before anything is loaded."""
-    if cfg.evaluation not in EVALUATIONS:
-        raise ValueError(
-            f"evaluation={cfg.evaluation}: there is no such evaluation; expected {' or '.join(EVALUATIONS)}"
-        )
-    refuse_other_kinds(cfg, counts=["limit", "pictures"], lists=["trusted"])
-    if cfg.evaluation == "errors" and cfg.densities is not None:
-        raise ValueError(
-            "densities= is of evaluation=xc_ensemble; for the errors of a model make a store of the files first: "
-            "deepdft-convert source=FILES output=STORE, then data.root=STORE subset=all"
-        )
-    if cfg.subset not in (None, *SUBSETS):
-        raise ValueError(f"subset={cfg.subset}: expected one of {', '.join(SUBSETS)}")
-    if cfg.limit is not None and cfg.limit < 1:
-        raise ValueError(f"limit={cfg.limit}: a number of structures, at least 1, or null")
-    if cfg.pbc not in PBC:
-        raise ValueError(f"pbc={cfg.pbc}: expected null (as the model was trained), true or false")
     if any(override.lstrip("+").startswith("data.pbc=") for override in HydraConfig.get().overrides.task):
         raise ValueError(
             "data.pbc is a setting of training; a model is evaluated with the periodic boundaries it was trained with, "
@@ -60,6 +42,31 @@ def _check(cfg: DictConfig) -> None:
         )
     if cfg.output is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("several processes need one folder: give output=<folder>")
+    wandb = (cfg.get("logger") or {}).get("wandb")  # logger=null leaves the group out
+    result = run_evaluation(_settings(cfg), Path(cfg.run_dir), wandb and partial(_wandb, wandb))
+    if result is not None:
+        Console().print(result.table)
+        print(f"{', '.join(result.files)} are in {result.directory}")
+
+
+def _settings(cfg: DictConfig) -> EvaluationSettings:
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    data = config.get("data") or {}
+    given = {**config, "root": None if data.get("root") == "???" else data.get("root")}
+    given |= {key: data.get(key) for key in ("split", "label")}
+    return EvaluationSettings(**{key: given[key] for key in EvaluationSettings.__dataclass_fields__ if key in given})
+
+
+@contextmanager
+def _wandb(config: DictConfig) -> Iterator[Any]:
+    """The W&B logger; its run ends with an exit code whatever happens."""
+    logger = instantiate(config, job_type="evaluate")
+    exit_code = 1
+    try:
+        yield logger
+        exit_code = 0
+    finally:
+        logger.experiment.finish(exit_code=exit_code)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def refuse_null(cfg: DictConfig, config: Path) -> None:
     """
     content = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config)))
     required = [key for key, value in content.items() if value == "???"]
-    for key in [*required, "data.root"]:
+    for key in required:
         if _is_null(cfg, key):
             raise ValueError(f"{key}=null: it is required; --help shows what it means")
     for key, value in content.items():

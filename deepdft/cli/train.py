@@ -39,7 +39,7 @@ def main() -> None:
 
 @hydra_command("train")
 def _run(cfg: DictConfig) -> float:
-    return train(cfg)
+    return train(cfg).best
 
 
 if __name__ == "__main__":

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["is_first_process", "named_folder", "refuse_training_run", "with_run_dir"]
+__all__ = [
+    "is_first_process",
+    "named_folder",
+    "new_directory",
+    "refuse_training_run",
+    "run_directory_of",
+    "with_run_dir",
+]
 
 OF_A_TRAINING = ("config.yaml", "metrics.csv", "checkpoints")
 """Files and folders that only deepdft-train makes."""
@@ -35,6 +43,29 @@ def refuse_training_run(folder: Path | None, advice: str) -> None:
     """
     if folder is not None and is_first_process() and any((folder / name).exists() for name in OF_A_TRAINING):
         raise ValueError(f"{folder}: holds a training run; {advice}")
+
+
+def run_directory_of(checkpoint: Path) -> Path | None:
+    """The run directory that a checkpoint is, or lies in; None if it was moved out of one."""
+    for folder in (checkpoint, checkpoint.resolve().parent.parent):
+        if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+            return folder
+    return None
+
+
+def new_directory(base: str | os.PathLike[str]) -> Path:
+    """Make a folder below `base`, named by the time; runs that start in the same second have one each."""
+    stem = Path(base) / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    directory, count = stem, 0
+    while True:
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            count += 1
+            directory = stem.with_name(f"{stem.name}-{count}")
+        else:
+            return directory
 
 
 def is_first_process() -> bool:

@@ -1,35 +1,47 @@
-"""Errors of a model over the full grids of a density store, and the spread of densities."""
+"""Errors of a model over the full grids of a density store, and the spread of densities, as a library."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
+from deepdft.data.store import DensityStore
+from deepdft.evaluation.ensemble import StructureSpread
+from deepdft.evaluation.errors import StructureErrors
+from deepdft.evaluation.ranks import Ranks, ranks
+from deepdft.runs.directory import new_directory
 from deepdft.runs.evaluate_ensemble import EnsembleEvaluation
 from deepdft.runs.evaluate_errors import ErrorEvaluation
-from deepdft.runs.rows import remove_parts
+from deepdft.runs.evaluation_settings import EvaluationSettings, with_data
+from deepdft.runs.precision import matmul_precision
 from deepdft.runs.provenance import command_line, git_state, versions, write_json
-from deepdft.evaluation.ranks import Ranks, ranks
+from deepdft.runs.rows import remove_parts
 
-__all__ = ["EVALUATIONS", "Evaluation", "evaluate"]
+__all__ = ["EVALUATIONS", "Evaluation", "EvaluationKind", "evaluate", "run_evaluation"]
 
 
-class Evaluation(Protocol):
-    """One kind of evaluation; it is made from the config and this process among all."""
+class EvaluationKind(Protocol):
+    """One kind of evaluation; it is made from the settings and this process among all."""
 
-    def __init__(self, cfg: DictConfig, me: Ranks) -> None:
-        """Check the config and open model and data."""
+    def __init__(self, settings: EvaluationSettings, process_group: Ranks) -> None:
+        """Open model and data."""
 
-    def run(self, me: Ranks, output: Path) -> int:
+    @property
+    def title(self) -> str:
+        """What is evaluated, in words."""
+
+    def run(self, process_group: Ranks, output: Path) -> int:
         """Do the work; returns the number of grid points dealt with."""
+
+    def rows(self) -> tuple[list[StructureErrors], list[StructureSpread]]:
+        """The errors and the spread of each structure; a list is empty where that is not evaluated."""
 
     def summary(self) -> dict[str, Any]:
         """The figures with where they come from."""
@@ -44,57 +56,136 @@ class Evaluation(Protocol):
         """Figures and pictures for W&B."""
 
 
-EVALUATIONS: dict[str, type[Evaluation]] = {"errors": ErrorEvaluation, "xc_ensemble": EnsembleEvaluation}
+EVALUATIONS: dict[str, type[EvaluationKind]] = {"errors": ErrorEvaluation, "xc_ensemble": EnsembleEvaluation}
 
 
-def evaluate(cfg: DictConfig) -> None:
-    """Evaluate as the config says, into `run_dir`.
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of an evaluation and the folder that holds it."""
+
+    directory: Path
+    """Folder of errors.csv, summary.json and the pictures."""
+    summary: dict[str, Any]
+    """The content of summary.json: figures over all structures (errors in %) and where they come from."""
+    errors: list[StructureErrors]
+    """The model's errors for each structure; empty without a model."""
+    spreads: list[StructureSpread]
+    """The spread of the densities of each structure; empty unless evaluation="xc_ensemble"."""
+    table: Table
+    """The figures for a terminal or a notebook."""
+    files: list[str]
+    """Names of the files in `directory`."""
+
+    @property
+    def eps_mae(self) -> float:
+        """Mean over structures of ∫|ρ - ρ̂| / ∫|ρ|, in %.
+
+        Raises:
+            KeyError: if no model was evaluated.
+        """
+        return float(self.summary["eps_mae"]["mean"])
+
+    @property
+    def eps_mad(self) -> float:
+        """Mean over structures of the spread of their densities, in %.
+
+        Raises:
+            KeyError: if no ensemble was evaluated.
+        """
+        return float(self.summary["eps_mad"]["mean"])
+
+
+def evaluate(
+    checkpoint: str | os.PathLike[str] | None = None,
+    store: str | os.PathLike[str] | DensityStore | None = None,
+    *,
+    subset: str | None = None,
+    split: str | Mapping[str, int] | None = None,
+    limit: int | None = None,
+    evaluation: str = "errors",
+    densities: Sequence[str] | None = None,
+    device: str = "auto",
+    trusted: Sequence[str] = (),
+    output: str | os.PathLike[str] | None = None,
+) -> Evaluation:
+    """Evaluate a model on full grids of reference densities; writes errors.csv, summary.json and pictures.
+
+    Args:
+        checkpoint: checkpoint file, run directory, released model folder, "bundled" or "free_atoms".
+        store: the reference densities; None for the data of the evaluated run, with its split.
+        subset: "train", "validation", "test" or "all"; None for the test structures.
+        split: split file, or numbers to draw; None for the split of the run, or the one stored with the data.
+        limit: only the first structures of the subset.
+        evaluation: "errors", or "xc_ensemble": the spread of several densities of each structure.
+        densities: for "xc_ensemble", LABEL=SOURCE of each density in place of a store.
+        device: "cpu", "cuda", "cuda:N" or "auto".
+        trusted: packages outside deepdft whose model classes may be built.
+        output: folder for the results; None for a new one below runs/evaluate.
 
     Raises:
-        ValueError: if the config contradicts itself, the model or the data.
+        FileNotFoundError: if there is no such checkpoint or store.
+        ValueError: if the arguments contradict each other, the model or the data.
     """
-    with ranks() as me, _wandb(cfg, me) as logger:
-        evaluation = EVALUATIONS[cfg.evaluation](cfg, me)
-        output = Path(cfg.run_dir)
-        output.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
-        n_points = evaluation.run(me, output)
-        if me.rank > 0:
-            return
-        summary = evaluation.summary() | _provenance(cfg, me, n_points, time.monotonic() - began)
-        files = evaluation.write(output)
-        write_json(output / "summary.json", summary)
-        remove_parts(output)
-        if logger is not None:
-            evaluation.log(logger, summary, output)
-        Console().print(evaluation.table(summary))
-        print(f"{', '.join(files)} and summary.json are in {output}")
+    settings = EvaluationSettings(
+        evaluation=evaluation,
+        checkpoint=None if checkpoint is None else os.fspath(checkpoint),
+        root=None if store is None else os.fspath(store.root if isinstance(store, DensityStore) else store),
+        split=split,
+        densities=densities,
+        subset=subset,
+        limit=limit,
+        device=device,
+        trusted=trusted,
+    )
+    result = run_evaluation(settings, new_directory("runs/evaluate") if output is None else Path(output))
+    assert result is not None  # the first process has it
+    return result
 
 
-def _provenance(cfg: DictConfig, me: Ranks, n_points: int, seconds: float) -> dict[str, Any]:
+def run_evaluation(settings: EvaluationSettings, output: Path, logger: Any = None) -> Evaluation | None:
+    """Evaluate into a folder; several processes, started by torchrun, share the structures.
+
+    Args:
+        settings: what is evaluated.
+        output: folder of the results, in which an interrupted evaluation continues.
+        logger: makes a W&B logger in a context, on the first process.
+
+    Returns:
+        The result on the first process, None on the others.
+    """
+    if settings.evaluation not in EVALUATIONS:
+        raise ValueError(f"evaluation={settings.evaluation}: expected {' or '.join(EVALUATIONS)}")
+    settings, said = with_data(settings)
+    with ranks() as process_group, matmul_precision(settings.matmul_precision):
+        is_first = process_group.rank == 0
+        if said is not None and is_first:
+            print(said)
+        with logger() if logger is not None and is_first else nullcontext() as log:
+            kind = EVALUATIONS[settings.evaluation](settings, process_group)
+            output.mkdir(parents=True, exist_ok=True)
+            start = time.monotonic()
+            n_points = kind.run(process_group, output)
+            if not is_first:
+                return None
+            seconds = time.monotonic() - start
+            summary = kind.summary() | _provenance(settings, process_group, n_points, seconds)
+            files = kind.write(output)
+            write_json(output / "summary.json", summary)
+            remove_parts(output)
+            if log is not None:
+                kind.log(log, summary, output)
+    errors, spreads = kind.rows()
+    return Evaluation(output, summary, errors, spreads, kind.table(summary), [*files, "summary.json"])
+
+
+def _provenance(settings: EvaluationSettings, process_group: Ranks, n_points: int, seconds: float) -> dict[str, Any]:
     """How the figures came to be, and how long it took."""
     return {
-        "evaluation": cfg.evaluation,
-        "processes": me.world_size,
+        "evaluation": settings.evaluation,
+        "processes": process_group.world_size,
         "command": command_line(),
         "git": git_state(),
         "versions": versions(),
         "seconds": round(seconds, 3),
         "points_per_second": round(n_points / seconds, 1),
     }
-
-
-@contextmanager
-def _wandb(cfg: DictConfig, me: Ranks) -> Iterator[Any]:
-    """The W&B logger on the first process where it is on; the run ends with an exit code whatever happens."""
-    loggers = cfg.get("logger") or {}  # logger=null leaves the group out
-    if loggers.get("wandb") is None or me.rank > 0:
-        yield None
-        return
-    logger = instantiate(loggers["wandb"], job_type="evaluate")
-    exit_code = 1
-    try:
-        yield logger
-        exit_code = 0
-    finally:
-        logger.experiment.finish(exit_code=exit_code)

@@ -6,19 +6,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
 from rich.table import Table
 
-from deepdft.measures import EPS_MAD, MEASURES, flatten
-from deepdft.runs.evaluate_errors import EvaluatedModel, chosen_positions, warn
-from deepdft.runs.rows import collect
 from deepdft.data.store import DensityStore
 from deepdft.evaluation.ensemble import StructureSpread, reference_label, structure_spread, write_csv
 from deepdft.evaluation.ensemble_sources import Ensemble, FileEnsemble, StoreEnsemble, open_densities
 from deepdft.evaluation.errors import StructureErrors
-from deepdft.evaluation.ranks import Ranks
 from deepdft.evaluation.pictures import remove_worst_pictures, spread_histogram, spread_picture, worst_pictures
+from deepdft.evaluation.ranks import Ranks
 from deepdft.evaluation.summary import share_below, summarise, summarise_spread, summary_table
+from deepdft.measures import EPS_MAD, MEASURES, flatten
+from deepdft.runs.evaluate_errors import EvaluatedModel, chosen_indices, warn
+from deepdft.runs.evaluation_settings import EvaluationSettings
+from deepdft.runs.rows import collect
 
 __all__ = ["EnsembleEvaluation"]
 
@@ -30,22 +30,20 @@ class EnsembleEvaluation:
     """The spread of K densities of each structure and, with a checkpoint, the model's errors for the same structures.
 
     Args:
-        cfg: of the command.
-        me: this process among all.
+        settings: with `root` or `densities` given.
+        process_group: this process among all.
     """
 
-    def __init__(self, cfg: DictConfig, me: Ranks) -> None:
-        self.cfg = cfg
-        self.subset = cfg.subset or "all"
-        self.ensemble = _ensemble(cfg)
-        if cfg.data.label is not None:
-            raise ValueError(f"data.label={cfg.data.label}: the densities of an ensemble are told apart by reference=")
-        self.reference = reference_label(self.ensemble.labels, cfg.reference)
-        self.positions = _positions(cfg, self.ensemble, self.reference, self.subset)[: cfg.limit]
-        self.model = EvaluatedModel.load(cfg, me) if cfg.checkpoint is not None else None
+    def __init__(self, settings: EvaluationSettings, process_group: Ranks) -> None:
+        self.settings = settings
+        self.subset = settings.subset or "all"
+        self.ensemble = _ensemble(settings)
+        self.reference = reference_label(self.ensemble.labels, settings.reference)
+        self.positions = _positions(settings, self.ensemble, self.reference, self.subset)[: settings.limit]
+        self.model = EvaluatedModel.load(settings, process_group) if settings.checkpoint is not None else None
         self.spreads: list[StructureSpread] = []
         self.errors: list[StructureErrors] | None = None
-        if me.rank == 0 and self.ensemble.incomplete:
+        if process_group.rank == 0 and self.ensemble.incomplete:
             warn(
                 f"{len(self.ensemble.incomplete)} structures lack some of the densities and are left out, "
                 f"e.g. {self.ensemble.incomplete[0]}"
@@ -55,43 +53,59 @@ class EnsembleEvaluation:
     def title(self) -> str:
         """What is evaluated, in words."""
         subset = "" if self.subset == "all" else f"{self.subset} "
-        of = "" if self.cfg.densities is not None else f" of {Path(self.cfg.data.root).name}"
+        of = "" if self.settings.densities is not None else f" of {Path(str(self.settings.root)).name}"
         return f"{subset}structures{of}, {len(self.ensemble.labels)} densities each"
 
-    def run(self, me: Ranks, output: Path) -> int:
+    def run(self, process_group: Ranks, output: Path) -> int:
         """Measure the spread, then predict; returns the number of grid points dealt with."""
         identity: dict[str, Any] = {"data": self.ensemble.fingerprint, "reference": self.reference}
         self.spreads, n_points = collect(
-            StructureSpread, self._spread, self.positions, measure="eps_mad", identity=identity, me=me, output=output
+            StructureSpread,
+            self._spread,
+            self.positions,
+            measure="eps_mad",
+            identity=identity,
+            process_group=process_group,
+            output=output,
         )
         if self.model is not None:
             identity |= {"checkpoint": self.model.fingerprint, "pbc": self.model.pbc}
-            identity |= {"matmul_precision": self.cfg.matmul_precision, "measures": [m.name for m in MEASURES]}
+            identity |= {"matmul_precision": self.settings.matmul_precision, "measures": [m.name for m in MEASURES]}
             row = self.model.errors_in(self.ensemble, label=self.reference)
             self.errors, n_predicted = collect(
-                StructureErrors, row, self.positions, measure="eps_mae", identity=identity, me=me, output=output
+                StructureErrors,
+                row,
+                self.positions,
+                measure="eps_mae",
+                identity=identity,
+                process_group=process_group,
+                output=output,
             )
             n_points += n_predicted
-            if me.rank == 0:
+            if process_group.rank == 0:
                 self.model.warn(self.errors, subset=self.subset)
-        if me.rank == 0:
+        if process_group.rank == 0:
             _warn_of_electrons(self.spreads)
         return n_points
 
     def _spread(self, position: int) -> StructureSpread:
         return structure_spread(self.ensemble.structure(position), self.reference, index=position)
 
+    def rows(self) -> tuple[list[StructureErrors], list[StructureSpread]]:
+        """The model's errors and the spread of each structure."""
+        return self.errors or [], self.spreads
+
     def summary(self) -> dict[str, Any]:
         """The figures with where they come from."""
         data: dict[str, Any] = {"fingerprint": self.ensemble.fingerprint}
-        if self.cfg.densities is None:
-            data["root"] = str(Path(self.cfg.data.root).resolve())
+        if self.settings.densities is None:
+            data["root"] = str(Path(str(self.settings.root)).resolve())
         else:
-            data["densities"] = list(self.cfg.densities)
-        summary = {"subset": self.subset, "data": data, "incomplete": self.ensemble.incomplete}
+            data["densities"] = list(self.settings.densities)
+        summary: dict[str, Any] = {"subset": self.subset, "data": data, "incomplete": self.ensemble.incomplete}
         if self.model is not None and self.errors is not None:
             summary |= {"share_below_spread": share_below(self.errors, self.spreads)}
-            summary |= summarise(self.errors) | self.model.summary(self.cfg)
+            summary |= summarise(self.errors) | self.model.summary(self.settings)
         return summarise_spread(self.spreads, reference=self.reference) | summary
 
     def write(self, output: Path) -> list[str]:
@@ -107,7 +121,7 @@ class EnsembleEvaluation:
             model = self.model.checkpoint.model
             references = partial(self.ensemble.density, label=self.reference)
             written += worst_pictures(
-                model, references, self.errors, output, pbc=self.model.pbc, at_most=self.cfg.pictures
+                model, references, self.errors, output, pbc=self.model.pbc, at_most=self.settings.pictures
             )
         return written
 
@@ -133,23 +147,21 @@ class EnsembleEvaluation:
             logger.log_image(name, [str(output / f"{name}.png")])
 
 
-def _ensemble(cfg: DictConfig) -> Ensemble:
+def _ensemble(settings: EvaluationSettings) -> Ensemble:
     """Of `densities`, or of the store with several labels that the data group names."""
-    if cfg.densities is None:
-        return StoreEnsemble.of_store(DensityStore(Path(cfg.data.root)))
-    if not isinstance(cfg.densities, ListConfig):
-        raise ValueError(f"densities={cfg.densities}: expected a list, as densities=[PBE=a/CHGCAR,RPBE=b/CHGCAR]")
-    return open_densities([str(spec) for spec in cfg.densities])
+    if settings.densities is None:
+        return StoreEnsemble.of_store(DensityStore(str(settings.root)))
+    return open_densities(list(settings.densities))
 
 
-def _positions(cfg: DictConfig, ensemble: Ensemble, reference: str, subset: str) -> list[int]:
+def _positions(settings: EvaluationSettings, ensemble: Ensemble, reference: str, subset: str) -> list[int]:
     """The structures of a subset of an ensemble; the split is that of the reference's store."""
     if subset == "all":
         return list(range(len(ensemble.names)))
     if isinstance(ensemble, FileEnsemble):
         raise ValueError(f"subset={subset}: files have no split; subset=all, or stores made by deepdft-convert split=")
     store, _ = ensemble.sources[reference]
-    wanted = {store.names[i] for i in chosen_positions(cfg, store, subset)}
+    wanted = {store.names[i] for i in chosen_indices(settings, store, subset)}
     positions = [i for i, name in enumerate(ensemble.names) if name in wanted]
     if not positions:
         raise ValueError(f"subset={subset}: none of its {len(wanted)} structures has all of the densities")

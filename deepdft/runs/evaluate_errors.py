@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +13,13 @@ from typing import Any
 
 import ase
 from ase.data import chemical_symbols
-from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from deepdft.checkpoint import Checkpoint, load_checkpoint, model_name
-from deepdft.runs.rows import collect
 from deepdft.data.splits import load_split
 from deepdft.data.store import DensityStore, elements_of
+from deepdft.errors import InputWarning
+from deepdft.evaluation.ensemble import StructureSpread
 from deepdft.evaluation.errors import References, StructureErrors, columns, evaluate_structure, write_csv
 from deepdft.evaluation.parts import StructureRow
 from deepdft.evaluation.pictures import histogram, worst_pictures
@@ -28,10 +28,11 @@ from deepdft.evaluation.summary import electron_counts_that_differ, summarise, s
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.inference.predictor import choose_device
 from deepdft.measures import MEASURES, flatten
+from deepdft.runs.data_checks import warn_of_free_atom_valences
+from deepdft.runs.evaluation_settings import PBC, EvaluationSettings
+from deepdft.runs.rows import collect
 
-__all__ = ["PBC", "ErrorEvaluation", "EvaluatedModel", "chosen_positions", "warn"]
-
-PBC = {None: "as stored", True: "forced on", False: "ignored"}
+__all__ = ["ErrorEvaluation", "EvaluatedModel", "chosen_indices", "warn"]
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ class EvaluatedModel:
     """Periodic boundaries: None as stored, True forced on, False ignored."""
 
     @classmethod
-    def load(cls, cfg: DictConfig, me: Ranks) -> EvaluatedModel:
+    def load(cls, settings: EvaluationSettings, process_group: Ranks) -> EvaluatedModel:
         """The model that `checkpoint` names, on the device of this process."""
-        device = choose_device(cfg.device)
-        if device.type == "cuda" and me.world_size > 1:
-            device = choose_device(f"cuda:{me.local_rank}")
-        checkpoint = load_checkpoint(cfg.checkpoint, device=device, trusted=tuple(cfg.trusted))
-        pbc = checkpoint.pbc if cfg.pbc is None else cfg.pbc
-        if me.rank == 0:
+        device = choose_device(settings.device)
+        if device.type == "cuda" and process_group.world_size > 1:
+            device = choose_device(f"cuda:{process_group.local_rank}")
+        checkpoint = load_checkpoint(str(settings.checkpoint), device=device, trusted=tuple(settings.trusted))
+        pbc = checkpoint.pbc if settings.pbc is None else settings.pbc
+        if process_group.rank == 0:
             trained = "as" if pbc == checkpoint.pbc else f"{PBC[checkpoint.pbc]} when"
             print(f"periodic boundaries {PBC[pbc]} ({trained} the model was trained)")
         return cls(checkpoint, pbc)
@@ -95,11 +96,11 @@ class EvaluatedModel:
         in_run = folder.name == "checkpoints" and file.is_file()
         return set(json.loads(file.read_text())["train"]) if in_run else set()
 
-    def summary(self, cfg: DictConfig) -> dict[str, Any]:
+    def summary(self, settings: EvaluationSettings) -> dict[str, Any]:
         """Which model it is."""
-        path = Path(cfg.checkpoint)  # there is no such file if it is the word for free atoms
+        path = Path(str(settings.checkpoint))  # there is no such file if it is the word for free atoms
         return {
-            "checkpoint": str(cfg.checkpoint),
+            "checkpoint": str(settings.checkpoint),
             "checkpoint_file": str(path.resolve()) if path.exists() else None,
             "checkpoint_sha256": self.fingerprint,
             "model": model_name(self.checkpoint.config),
@@ -109,47 +110,43 @@ class EvaluatedModel:
         }
 
 
-def chosen_positions(cfg: DictConfig, store: DensityStore, subset: str) -> list[int]:
+def chosen_indices(settings: EvaluationSettings, store: DensityStore, subset: str) -> list[int]:
     """The structures of a subset of a store.
 
     Raises:
         ValueError: if there are none.
     """
     if subset == "all":
-        positions = list(range(len(store)))
-    else:
-        positions = list(getattr(load_split(_plain(cfg.data.split), store), subset))
-    if not positions:
+        return list(range(len(store)))
+    indices = list(getattr(load_split(settings.split, store), subset))
+    if not indices:
         raise ValueError(f"{store.root}: the split has no {subset} structures; expected data.split or subset=all")
-    return positions
+    return indices
 
 
 def warn(text: str) -> None:
-    """One line on stderr."""
-    print(f"warning: {text}", file=sys.stderr)
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    """Warn of what makes the figures doubtful."""
+    warnings.warn(text, InputWarning, stacklevel=3)
 
 
 class ErrorEvaluation:
     """Errors of a model against the densities of a store.
 
     Args:
-        cfg: of the command.
-        me: this process among all.
+        settings: with `root` given.
+        process_group: this process among all.
     """
 
-    def __init__(self, cfg: DictConfig, me: Ranks) -> None:
-        if cfg.checkpoint is None:
-            raise ValueError("which model? give checkpoint=<checkpoint file, run directory or released model folder>")
-        self.cfg = cfg
-        self.subset = cfg.subset or "test"
-        self.model = EvaluatedModel.load(cfg, me)
-        self.store = DensityStore(Path(cfg.data.root))
-        self.positions = chosen_positions(cfg, self.store, self.subset)[: cfg.limit]
-        self.rows: list[StructureErrors] = []
+    def __init__(self, settings: EvaluationSettings, process_group: Ranks) -> None:
+        self.settings = settings
+        self.subset = settings.subset or "test"
+        self.model = EvaluatedModel.load(settings, process_group)
+        self.store = DensityStore(str(settings.root))
+        self.positions = chosen_indices(settings, self.store, self.subset)[: settings.limit]
+        if process_group.rank == 0:
+            model = self.model.checkpoint.model
+            warn_of_free_atom_valences(model, self.store, self.positions, settings.label)
+        self.errors: list[StructureErrors] = []
 
     @property
     def title(self) -> str:
@@ -157,41 +154,53 @@ class ErrorEvaluation:
         subset = "" if self.subset == "all" else f"{self.subset} "
         return f"{subset}structures of {self.store.root.name}"
 
-    def run(self, me: Ranks, output: Path) -> int:
+    def run(self, process_group: Ranks, output: Path) -> int:
         """Predict and compare; returns the number of grid points predicted."""
         identity = {
             "checkpoint": self.model.fingerprint,
             "data": self.store.fingerprint,
             "subset": self.subset,
-            "label": self.cfg.data.label,
+            "label": self.settings.label,
             "pbc": self.model.pbc,
-            "matmul_precision": self.cfg.matmul_precision,
+            "matmul_precision": self.settings.matmul_precision,
             "measures": [measure.name for measure in MEASURES],
         }
-        row = self.model.errors_in(self.store, label=self.cfg.data.label)
-        self.rows, n_points = collect(
-            StructureErrors, row, self.positions, measure="eps_mae", identity=identity, me=me, output=output
+        row = self.model.errors_in(self.store, label=self.settings.label)
+        self.errors, n_points = collect(
+            StructureErrors,
+            row,
+            self.positions,
+            measure="eps_mae",
+            identity=identity,
+            process_group=process_group,
+            output=output,
         )
-        if me.rank == 0:
-            self.model.warn(self.rows, subset=self.subset)
+        if process_group.rank == 0:
+            self.model.warn(self.errors, subset=self.subset)
         return n_points
+
+    def rows(self) -> tuple[list[StructureErrors], list[StructureSpread]]:
+        """The model's errors and the spread of each structure."""
+        return self.errors, []
 
     def summary(self) -> dict[str, Any]:
         """The figures with where they come from."""
         return (
-            summarise(self.rows)
-            | {"subset": self.subset, "label": self.cfg.data.label}
+            summarise(self.errors)
+            | {"subset": self.subset, "label": self.settings.label}
             | {"data": {"root": str(self.store.root.resolve()), "fingerprint": self.store.fingerprint}}
-            | self.model.summary(self.cfg)
+            | self.model.summary(self.settings)
         )
 
     def write(self, output: Path) -> list[str]:
         """errors.csv and the pictures; returns the names of the files."""
-        write_csv(output / "errors.csv", self.rows)
-        histogram(self.rows, output / "histogram.png", title=f"{len(self.rows)} {self.title}")
+        write_csv(output / "errors.csv", self.errors)
+        histogram(self.errors, output / "histogram.png", title=f"{len(self.errors)} {self.title}")
         model = self.model.checkpoint.model
-        references = partial(self.store.density, label=self.cfg.data.label)
-        pictures = worst_pictures(model, references, self.rows, output, pbc=self.model.pbc, at_most=self.cfg.pictures)
+        references = partial(self.store.density, label=self.settings.label)
+        pictures = worst_pictures(
+            model, references, self.errors, output, pbc=self.model.pbc, at_most=self.settings.pictures
+        )
         return ["errors.csv", "histogram.png", *pictures]
 
     def table(self, summary: dict[str, Any]) -> Table:
@@ -201,10 +210,8 @@ class ErrorEvaluation:
     def log(self, logger: Any, summary: dict[str, Any], output: Path) -> None:
         """The summary, the table and the pictures, to W&B."""
         logger.log_hyperparams({key: summary[key] for key in ("checkpoint", "subset", "data", "pbc", "label")})
-        logger.log_metrics(
-            {f"{self.subset}/{name}": value for name, value in flatten(summary, MEASURES).items()}
-        )
-        table = StructureRow.columns(self.rows) | columns(self.rows)
+        logger.log_metrics({f"{self.subset}/{name}": value for name, value in flatten(summary, MEASURES).items()})
+        table = StructureRow.columns(self.errors) | columns(self.errors)
         logger.log_table("errors", columns=list(table), data=[list(row) for row in zip(*table.values(), strict=True)])
         logger.log_image("histogram", [str(output / "histogram.png")])
         logger.log_image("worst", [str(path) for path in sorted(output.glob("worst*.png"))])

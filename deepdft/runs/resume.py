@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from deepdft.runs.provenance import write_text
 from deepdft.runs.directory import named_folder
+from deepdft.runs.provenance import write_text
 from deepdft.training.resumable import moved
 
 __all__ = [

@@ -45,7 +45,7 @@ def collect(
     *,
     measure: str,
     identity: Mapping[str, Any],
-    me: Ranks,
+    process_group: Ranks,
     output: Path,
 ) -> tuple[list[R], int]:
     """Rows of all structures in the order of `positions`, and the number of grid points dealt with now.
@@ -56,21 +56,21 @@ def collect(
         positions: which structures.
         measure: field of a row whose mean the progress bar shows; it also names the part files.
         identity: two evaluations with the same identity have the same rows for the same structure.
-        me: this process among all.
+        process_group: this process among all.
         output: folder of the part files.
     """
     identity = {**identity, "fields": [field.name for field in fields(kind)]}  # another version may have had others
     parts = sorted(output.glob(PART.format(measure, "*")))
     done = {found.index: found for part in parts for found in read_part(part, identity, kind)}
-    done = me.from_first({position: done[position] for position in positions if position in done})
+    done = process_group.from_first({position: done[position] for position in positions if position in done})
     todo = [position for position in positions if position not in done]
-    if done and me.rank == 0:
+    if done and process_group.rank == 0:
         print(f"going on: {len(done)} of {len(positions)} structures are done")
-    part = output / PART.format(measure, me.rank)
+    part = output / PART.format(measure, process_group.rank)
     begin_part(part, identity)
-    share = me.share(todo)
-    with _progress(len(share), measure, quiet=me.rank > 0) as advance:
-        new = me.gather(list(compute(share, row, part=part, progress=advance)))
+    share = process_group.share(todo)
+    with _progress(len(share), measure, quiet=process_group.rank > 0) as advance:
+        new = process_group.gather(list(compute(share, row, part=part, progress=advance)))
     by_position = done | {found.index: found for found in new}
     return [by_position[position] for position in positions], sum(found.n_points for found in new)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import secrets
 import sys
@@ -28,6 +27,12 @@ from deepdft.checkpoint import (
     model_name,
     read_checkpoint_file,
 )
+from deepdft.data.datamodule import DensityDataModule
+from deepdft.models.base import DensityModel
+from deepdft.runs.compose import from_settings
+from deepdft.runs.data_checks import warn_of_free_atom_valences, warn_of_new_elements
+from deepdft.runs.directory import is_first_process, new_directory, refuse_training_run
+from deepdft.runs.precision import matmul_precision
 from deepdft.runs.provenance import command_line, git_state, versions, write_json, write_text
 from deepdft.runs.resume import (
     checkpoint_to_resume,
@@ -37,10 +42,8 @@ from deepdft.runs.resume import (
     stored_config,
     summary_if_finished,
 )
-from deepdft.runs.directory import is_first_process
+from deepdft.runs.run import Run
 from deepdft.runs.trainer_settings import check_optimizer, check_trainer, without_filling
-from deepdft.data.datamodule import DensityDataModule
-from deepdft.models.base import DensityModel
 from deepdft.training.loggers import keep_metrics_until
 from deepdft.training.module import DensityModule
 from deepdft.training.resumable import Patience
@@ -51,39 +54,68 @@ PREPARATION_STEPS = 100
 """Training steps whose points a model is prepared with: 200 structures of 1000 points, as they are drawn by default."""
 
 
-def train(cfg: DictConfig) -> float:
-    """Train as the config says, into `run_dir`.
+def train(config: Mapping[str, Any] | DictConfig) -> Run:
+    """Train a model, into a run directory that tells everything about it.
+
+    Args:
+        config: from `deepdft.compose("train", [...])`, or a dictionary of what differs from the defaults, such as
+            `{"data": {"root": "data/mine"}, "model": "painn", "trainer": {"max_steps": 2000}}`. The run directory is
+            `run_dir`, by default a new folder below runs/train.
 
     Returns:
-        The lowest validation ε_mae in %, for sweeps that search.
+        The run, wherever a checkpoint is expected too: `deepdft.evaluate(run)`.
 
     Raises:
         ValueError: if the config contradicts itself, the data or the run that is resumed.
     """
+    cfg = _complete(config)
     run_dir = Path(cfg.run_dir)
     stored = stored_config(run_dir) if cfg.resume else None
     _keep_wandb_run(cfg, stored)
-    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
-    _refuse_sweep_in_one_process(config)
-    check_trainer(config)
+    plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+    _refuse_sweep_in_one_process(plain)
+    check_trainer(plain)
     if stored is not None:
-        refuse_changes(stored, config, run_dir)
-        if summary := summary_if_finished(run_dir, stored, config):
+        refuse_changes(stored, plain, run_dir)
+        if summary := summary_if_finished(run_dir, stored, plain):
             return _say_finished(run_dir, summary)
     _quiet()
-    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    pl.seed_everything(plain["seed"], workers=True, verbose=False)
+    with matmul_precision(plain["matmul_precision"]):
+        return _run(cfg, plain, run_dir)
 
+
+def _complete(config: Mapping[str, Any] | DictConfig) -> DictConfig:
+    """The whole config, of which only the run directory may have been left open."""
+    if isinstance(config, DictConfig):
+        cfg = config.copy()
+    elif isinstance(config.get("trainer"), Mapping) and "_target_" in config["trainer"]:
+        cfg = OmegaConf.create(dict(config))
+    else:
+        cfg = from_settings(config)
+    if OmegaConf.is_missing(cfg.data, "root") or cfg.data.root is None:
+        raise ValueError("data.root= is required: give the folder of a store made by deepdft-convert")
+    if cfg.run_dir is None:
+        cfg.run_dir = str(new_directory("runs/train"))
+    elif not (cfg.resume or HydraConfig.initialized()):
+        refuse_training_run(Path(cfg.run_dir), f"resume it by resume={cfg.run_dir}, or give another run_dir")
+    return cfg
+
+
+def _run(cfg: DictConfig, config: dict[str, Any], run_dir: Path) -> Run:
+    """Train with a config that has been checked; `config` is `cfg` as plain values."""
     data: DensityDataModule = instantiate(cfg.data)
     data.setup("fit")
     split = data.split.names(data.store)
     if cfg.resume:
         refuse_other_data(run_dir, data.store.fingerprint, split)
     module = _module(cfg, config, data)
+    if is_first_process():
+        warn_of_new_elements(data.store, data.split)
+        warn_of_free_atom_valences(module.model, data.store, data.split.train, data.label)
     check_optimizer(module)
     resume_from = _begin(config, run_dir, data, module.model)
-    left_out = () if cfg.trainer.enable_progress_bar else ("progress",)  # which Lightning would refuse
-    chosen = [callback for name, callback in cfg.callbacks.items() if name not in left_out]
-    callbacks = [instantiate(callback) for callback in chosen if callback is not None]
+    callbacks = _callbacks(cfg)
     timer = Timer(config["trainer"]["max_time"], interval="step")  # as Trainer would make it, but always
     callbacks.append(timer)
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
@@ -99,18 +131,18 @@ def train(cfg: DictConfig) -> float:
         logger.log_hyperparams(config)
 
     _fit(trainer, module, data, resume_from, run_dir)
-    best = _best(trainer)
+    run = Run(run_dir, _best(trainer), trainer.global_step, timer.time_elapsed(), _ended_by(config, callbacks))
     if trainer.is_global_zero:
-        summary = {
-            "val/eps_mae": best if math.isfinite(best) else None,
-            "steps": trainer.global_step,
-            "seconds": round(timer.time_elapsed(), 1),
-            "checkpoint": str(run_dir / "checkpoints" / "best.ckpt"),
-            "ended_by": _ended_by(config, callbacks),
-        }
-        write_json(run_dir / "summary.json", summary)
-        print(f"{trainer.global_step} steps, best validation ε_mae {best:.3f} %; run directory {run_dir}")
-    return best
+        write_json(run_dir / "summary.json", run.summary())
+        print(f"{run.steps} steps, best validation ε_mae {run.best:.3f} %; run directory {run_dir}")
+    return run
+
+
+def _callbacks(cfg: DictConfig) -> list[pl.Callback]:
+    """The callbacks of the config, without the progress bar where the trainer shows none."""
+    left_out = () if cfg.trainer.enable_progress_bar else ("progress",)  # which Lightning would refuse
+    chosen = [callback for name, callback in cfg.callbacks.items() if name not in left_out]
+    return [instantiate(callback) for callback in chosen if callback is not None]
 
 
 def _ended_by(config: Mapping[str, Any], callbacks: Sequence[pl.Callback]) -> str:
@@ -124,14 +156,14 @@ def _ended_by(config: Mapping[str, Any], callbacks: Sequence[pl.Callback]) -> st
     return f"trainer.max_steps={config['trainer']['max_steps']}"
 
 
-def _say_finished(run_dir: Path, summary: Mapping[str, Any]) -> float:
-    """Say that there is nothing to do, and how there would be; returns the lowest validation error in %."""
-    best = float("inf") if summary["val/eps_mae"] is None else float(summary["val/eps_mae"])
+def _say_finished(run_dir: Path, summary: Mapping[str, Any]) -> Run:
+    """Say that there is nothing to do, and how there would be."""
+    run = Run.of_summary(run_dir, summary)
     print(
-        f"{run_dir} is finished, after {summary['steps']} steps with a best validation ε_mae of {best:.3f} %; to go "
-        f"on, raise what ended it, {summary.get('ended_by', 'trainer.max_steps')}"
+        f"{run_dir} is finished, after {run.steps} steps with a best validation ε_mae of {run.best:.3f} %; to extend "
+        f"it, raise what ended it, {run.ended_by}"
     )
-    return best
+    return run
 
 
 def _refuse_sweep_in_one_process(config: dict[str, Any]) -> None:

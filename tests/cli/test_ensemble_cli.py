@@ -227,10 +227,10 @@ def test_figures_and_pictures_go_to_the_logger(folder, evaluate, monkeypatch):
         def __getattr__(self, name):
             return lambda *args, **options: calls.append((name, *args))
 
-    import deepdft.runs.evaluate as module
+    import deepdft.cli.evaluate as module
 
-    monkeypatch.setattr(module, "_wandb", lambda cfg, me: contextlib.nullcontext(Recorder()))
-    evaluate("output=results", "checkpoint=tiny.ckpt", "pictures=0")
+    monkeypatch.setattr(module, "_wandb", lambda config: contextlib.nullcontext(Recorder()))
+    evaluate("output=results", "checkpoint=tiny.ckpt", "pictures=0", "logger=wandb")
     summary = json.loads((folder / "results" / "summary.json").read_text())
     (logged,) = [call[1] for call in calls if call[0] == "log_metrics"]
     assert logged["ensemble/eps_mad_mean"] == summary["eps_mad"]["mean"]

@@ -185,10 +185,13 @@ def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypa
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["evaluation=spread"], "evaluation=spread: there is no such evaluation; expected errors or xc_ensemble"),
+        (["evaluation=spread"], "evaluation=spread: expected errors or xc_ensemble"),
         (["subset=tests"], "subset=tests: expected one of train, validation, test, all"),
         (["limit=0"], "limit=0"),
-        (["densities=[PBE=x.cube]"], "densities= is of evaluation=xc_ensemble; for the errors of a model make a store"),
+        (
+            ["densities=[PBE=x.cube]"],
+            "densities= belongs to evaluation=xc_ensemble; for the errors of a model",
+        ),
         (["limit=abc"], "limit=abc: expected a whole number"),
         (["pictures=1.5"], "pictures=1.5: expected a whole number"),
         (["checkpoint=null"], "checkpoint="),

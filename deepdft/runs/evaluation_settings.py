@@ -1,0 +1,150 @@
+"""What an evaluation is asked for, checked before anything is loaded, and the data that a run brings with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from deepdft import bundled
+from deepdft.checkpoint import BUNDLED, FREE_ATOMS
+from deepdft.data.store import DensityStore
+from deepdft.runs.directory import run_directory_of
+from deepdft.runs.resume import stored_config
+
+__all__ = ["PBC", "EvaluationSettings", "with_data"]
+
+SUBSETS = ("train", "validation", "test", "all")
+PBC = {None: "as stored", True: "forced on", False: "ignored"}
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is evaluated against which data.
+
+    Raises:
+        ValueError: if a value is none of those that are expected.
+    """
+
+    evaluation: str = "errors"
+    """errors of a model against the store's densities | xc_ensemble: spread of several densities of each structure"""
+    checkpoint: str | None = None
+    """Checkpoint file, run directory, released model folder, `bundled` or `free_atoms`."""
+    root: str | None = None
+    """Folder of the store; None for the data of the evaluated run."""
+    split: str | Mapping[str, int] | None = None
+    """Split file or numbers to draw; None for the split of the run, or that stored with the data."""
+    label: str | None = None
+    """Which density of a store with several; None for its first."""
+    densities: Sequence[str] | None = None
+    """For xc_ensemble: LABEL=SOURCE of each density; None for the labels of the store."""
+    reference: str | None = None
+    """For xc_ensemble: label of the density that the others are compared with; None for PBE."""
+    subset: str | None = None
+    """train, validation, test or all; None for test (errors) or all (xc_ensemble)."""
+    pbc: bool | None = None
+    """Periodic boundaries: None as the model was trained, True forced on, False ignored."""
+    limit: int | None = None
+    """Only the first structures of the subset."""
+    pictures: int = 3
+    """How many of the structures with the largest errors are drawn."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N or auto."""
+    matmul_precision: str = "highest"
+    """Rounding of float32 matrix products: highest, high or medium."""
+    trusted: Sequence[str] = ()
+    """Packages outside deepdft whose model classes a checkpoint may name."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("limit", 1), ("pictures", 0)):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise ValueError(f"{name}={value}: expected a whole number, at least {least}")
+        for name in ("trusted", "densities"):
+            if isinstance(value := getattr(self, name), str):
+                example = "[PBE=a/CHGCAR,RPBE=b/CHGCAR]" if name == "densities" else f"[{value}]"
+                raise ValueError(f"{name}={value}: expected a list, as {name}={example}")
+        if self.subset not in (None, *SUBSETS):
+            raise ValueError(f"subset={self.subset}: expected one of {', '.join(SUBSETS)}")
+        if self.pbc not in PBC or (isinstance(self.pbc, int) and not isinstance(self.pbc, bool)):
+            raise ValueError(f"pbc={self.pbc}: expected null (as the model was trained), true or false")
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        """Refuse what belongs to the other kind of evaluation."""
+        if self.evaluation == "xc_ensemble" and self.label is not None:
+            raise ValueError(f"data.label={self.label}: the densities of an ensemble are told apart by reference=")
+        if self.evaluation == "errors" and self.densities is not None:
+            raise ValueError(
+                "densities= belongs to evaluation=xc_ensemble; for the errors of a model make a store of the files "
+                "first: deepdft-convert source=FILES output=STORE, then data.root=STORE subset=all"
+            )
+        if self.evaluation == "errors" and self.checkpoint is None:
+            raise ValueError(
+                "checkpoint= is required: give a checkpoint file, a run directory or a released model folder"
+            )
+
+
+def with_data(settings: EvaluationSettings) -> tuple[EvaluationSettings, str | None]:
+    """Settings whose `root` is given, and whose split is the evaluated run's where its own data are evaluated.
+
+    Returns:
+        The settings, and a sentence about data that the user has not named.
+
+    Raises:
+        FileNotFoundError: if the data of the run are no longer there.
+        ValueError: if no data are given and the checkpoint brings none.
+    """
+    if settings.densities is not None:
+        return settings, None
+    run = None if settings.checkpoint is None else run_directory_of(Path(settings.checkpoint))
+    if settings.root is None:
+        root, whose = _own_root(settings, run)
+        settings = replace(settings, root=str(root))
+        said = f"data: {root}, {whose}"
+    else:
+        said = None
+    if run is None:
+        return settings, said
+    return _with_own_split(settings, run, said)
+
+
+def _own_root(settings: EvaluationSettings, run: Path | None) -> tuple[Path, str]:
+    """The store that a checkpoint brings with it, and whose it is."""
+    if run is not None:
+        root = Path(_data_of(run)["root"])
+        if not root.exists() and root.name in bundled.names():
+            root = bundled.path(root.name)  # of another installation
+        if not root.exists():
+            raise FileNotFoundError(f"{run}: its data, {root}, are not there; give data.root=STORE")
+        return root, "the data of this run"
+    if settings.checkpoint in (BUNDLED, FREE_ATOMS) and settings.evaluation == "errors":
+        return bundled.path("qm9_demo"), "the bundled molecules; data.root=STORE evaluates on others"
+    what = "a checkpoint outside a run directory" if settings.checkpoint else f"evaluation={settings.evaluation}"
+    raise ValueError(f"data.root= is required with {what}: give a store made by deepdft-convert")
+
+
+def _with_own_split(settings: EvaluationSettings, run: Path, said: str | None) -> tuple[EvaluationSettings, str | None]:
+    """The split and the label that a run was trained with, if it was trained on the data that are evaluated."""
+    data, split = _data_of(run), run / "split.json"
+    same = data.get("fingerprint") == DensityStore(str(settings.root)).fingerprint
+    if not same:
+        if said is not None:
+            said += f", which have changed since: the split is that of the store, not {split}"
+        return settings, said
+    if settings.split is None and split.is_file():
+        settings = replace(settings, split=str(split))
+        said = None if said is None else f"{said}, with its split"
+    if settings.label is None and settings.evaluation == "errors":
+        settings = replace(settings, label=data.get("label"))
+    return settings, said
+
+
+def _data_of(run: Path) -> dict[str, Any]:
+    """Root, fingerprint and label of the data that a run was trained on."""
+    config = stored_config(run) or {}
+    data = {"root": "", "label": None} | dict(config.get("data", {}))
+    file = run / "run.json"
+    return data | (json.loads(file.read_text())["data"] if file.is_file() else {})
