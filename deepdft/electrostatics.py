@@ -180,7 +180,9 @@ def _gaps(atoms: ase.Atoms, origin: ArrayLike = (0.0, 0.0, 0.0)) -> list[tuple[f
 
     The middle is None along axes that are not periodic.
     """
-    cell = atoms.cell.array
+    if not atoms.pbc.any() or len(atoms) == 0:
+        return [(None, math.inf)] * 3
+    cell = atoms.cell.complete().array
     heights = volume(cell) / np.linalg.norm(np.cross(np.roll(cell, -1, axis=0), np.roll(cell, -2, axis=0)), axis=1)
     fractional = np.linalg.solve(cell.T, (atoms.positions - np.asarray(origin)).T) % 1.0  # (3, n_atoms)
     gaps: list[tuple[float | None, float]] = []

@@ -130,5 +130,5 @@ def spread_picture(
     if predict is not None:
         error = np.abs(predict(reference.points(stencil.indices)) - exact)
         shown.append(("model: |prediction − reference|", stencil(error), scale))
-    heading = f"{spread.name}    {EPS_MAD.tex} = {spread.eps_mad:.3g} %"
-    plotting.save(plotting.panels(plane, reference.atoms, shown, heading=heading, origin=reference.origin), path)
+    title = f"{plotting.heading(reference.atoms, name=spread.name)}    {EPS_MAD.tex} = {spread.eps_mad:.3g} %"
+    plotting.save(plotting.panels(plane, reference.atoms, shown, title=title, origin=reference.origin), path)

@@ -2,35 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable, Collection, Sequence
 
 import ase
 import numpy as np
-from matplotlib import patheffects
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
 from deepdft.density import DensityGrid
+from deepdft.measures import EPS_MAE
 from deepdft.metrics import eps_mae
-from deepdft.plotting.figure import new_figure
-from deepdft.plotting.planes import IN_PLANE, Plane, PlaneStencil, cell_outline, choose_plane, plane_values
+from deepdft.plotting.figure import new_figure, plain
+from deepdft.plotting.formulas import formula_tex
+from deepdft.plotting.planes import Plane, PlaneStencil, choose_plane, plane_values
 from deepdft.plotting.scales import DENSITY, Scale
+from deepdft.plotting.structure import add_legend, draw_structure
 
-__all__ = ["compare", "compare_predicted", "comparison", "panels", "plane_picture", "slices"]
+__all__ = ["compare", "compare_predicted", "comparison", "heading", "panels", "plane_picture", "slices"]
 
 
-def slices(density: DensityGrid, *, title: str | None = None) -> Figure:
+def slices(
+    density: DensityGrid, *, title: str | None = None, model: str | None = None, unknown: Collection[int] = ()
+) -> Figure:
     """A density on the plane that holds the most of its structure.
 
     Args:
         density: on its grid.
-        title: None for the formula.
+        title: None for the formula, the model and the number of valence electrons.
+        model: name of the model that predicted the density, for the title.
+        unknown: atomic numbers of elements that the model was not trained on, which are marked.
     """
     plane = choose_plane(density.atoms, density.origin)
-    return plane_picture(plane, density.atoms, plane_values(density, plane), origin=density.origin, title=title)
+    return plane_picture(
+        plane,
+        density.atoms,
+        plane_values(density, plane),
+        origin=density.origin,
+        title=heading(density.atoms, model=model, n_electrons=density.n_electrons) if title is None else title,
+        unknown=unknown,
+    )
+
+
+def heading(
+    atoms: ase.Atoms, *, name: str | None = None, model: str | None = None, n_electrons: float | None = None
+) -> str:
+    """The title of a picture of a structure, on up to two lines.
+
+    Args:
+        atoms: the structure, for its formula.
+        name: of the structure, before the formula.
+        model: name of the model, on the second line.
+        n_electrons: integral of the density, on the second line.
+    """
+    first = formula_tex(atoms) if name is None else f"{plain(name)}, {formula_tex(atoms)}"
+    second = [] if model is None else [plain(model)]
+    if n_electrons is not None:
+        second.append(f"{n_electrons:.2f} valence electrons")
+    return "\n".join([first, ", ".join(second)] if second else [first])
 
 
 def plane_picture(
@@ -41,6 +72,7 @@ def plane_picture(
     origin: ArrayLike = (0.0, 0.0, 0.0),
     title: str | None = None,
     scale: Scale = DENSITY,
+    unknown: Collection[int] = (),
 ) -> Figure:
     """Values on a plane with the atoms in it: a density, or another quantity with its `scale`.
 
@@ -50,15 +82,17 @@ def plane_picture(
         values: (rows, columns) on the plane, in the unit of the scale: e/Å³.
         origin: (3,) Å, corner of the cell.
         title: None for the formula.
-        scale: how the quantity is shown; of `deepdft.plotting.SCALES`.
+        scale: how the quantity is shown, an entry of `deepdft.plotting.SCALES`.
+        unknown: atomic numbers of elements that the model was not trained on, which are marked.
     """
     width, height = _panel_size(plane, longest=4.8)
-    figure = new_figure(width + 1.1, height + 0.7)
+    figure = new_figure(width + 1.1, height + 1.0)
     axes = figure.subplots()
     image = _draw_values(axes, plane, values, scale)
-    _draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64))
-    axes.set_title(atoms.get_chemical_formula() if title is None else title)
+    drawn = draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64), unknown=unknown)
+    axes.set_title(heading(atoms) if title is None else title, fontsize=11)
     _colour_bar(figure, axes, image, scale)
+    add_legend(figure, drawn)
     return figure
 
 
@@ -138,15 +172,15 @@ def compare(
     """
     difference = predicted - reference
     limit = max(float(np.nanquantile(np.abs(difference), 0.995)), 1e-6)
-    heading = atoms.get_chemical_formula() if name is None else name
+    title = heading(atoms, name=name)
     if eps_mae is not None:
-        heading += f"    $\\varepsilon_\\mathrm{{mae}}$ = {eps_mae:.3g} %"
+        title += f"    {EPS_MAE.tex} = {eps_mae:.3g} %"
     shown = [
         ("reference", reference, DENSITY),
         ("prediction", predicted, DENSITY),
         ("prediction − reference", difference, Scale("difference (e/Å³)", (-limit, limit), (), colours="RdBu_r")),
     ]
-    return panels(plane, atoms, shown, heading=heading, origin=origin)
+    return panels(plane, atoms, shown, title=title, origin=origin)
 
 
 def panels(
@@ -154,7 +188,7 @@ def panels(
     atoms: ase.Atoms,
     shown: Sequence[tuple[str, NDArray[np.floating], Scale]],
     *,
-    heading: str,
+    title: str,
     origin: ArrayLike = (0.0, 0.0, 0.0),
 ) -> Figure:
     """Several quantities on one plane side by side; neighbours with the same scale share its colour bar.
@@ -163,25 +197,27 @@ def panels(
         plane: the plane.
         atoms: the structure.
         shown: title, (rows, columns) values on the plane, and scale of each panel.
-        heading: above all.
+        title: above all panels.
         origin: (3,) Å, corner of the cell.
     """
     width, height = _panel_size(plane)
     n = len(shown)
+    drawn: dict[str, Artist] = {}
     if width > 2 * height:  # long and flat: one below the other
         figure = new_figure(2 * width + 1.6, 2 * n * height + 1.6)
         grid = figure.subplots(n, 1, sharex=True, sharey=True)
     else:
         figure = new_figure(n * width + 2.0, height + 1.1)
         grid = figure.subplots(1, n, sharex=True, sharey=True)
-    for place, (axes, (title, values, scale)) in enumerate(zip(grid, shown, strict=True)):
+    for place, (axes, (panel_title, values, scale)) in enumerate(zip(grid, shown, strict=True)):
         image = _draw_values(axes, plane, values, scale)
-        _draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64))
-        axes.set_title(title, fontsize=10)
+        drawn = draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64))
+        axes.set_title(panel_title, fontsize=10)
         axes.label_outer()
         if place + 1 == n or shown[place + 1][2] is not scale:
             _colour_bar(figure, axes, image, scale)
-    figure.suptitle(heading)
+    figure.suptitle(title, fontsize=12)
+    add_legend(figure, drawn)
     return figure
 
 
@@ -211,40 +247,3 @@ def _draw_values(axes: Axes, plane: Plane, values: NDArray[np.floating], scale: 
     if levels:
         axes.contour(shown, levels=levels, extent=extent, colors=scale.line, linewidths=0.5, alpha=0.6)
     return image
-
-
-def _draw_structure(axes: Axes, plane: Plane, atoms: ase.Atoms, origin: NDArray[np.float64]) -> None:
-    """Elements of the atoms in the plane, dots for those beside it, and the outline of the cell."""
-    axes.set(xlabel="Å", ylabel="Å", xlim=(0, plane.size[0]), ylim=(0, plane.size[1]), aspect="equal")
-    cell = atoms.cell.array
-    if atoms.cell.rank == 3:
-        outline = plane.project(cell_outline(cell, origin, plane.origin, plane.normal))
-        axes.fill(outline[:, 0], outline[:, 1], fill=False, edgecolor="0.6", linewidth=0.9, linestyle="--")
-    symbols = np.array(atoms.get_chemical_symbols())
-    repeats = [(-1, 0, 1) if repeated and atoms.cell.rank == 3 else (0,) for repeated in atoms.pbc]
-    for image in product(*repeats):
-        for symbol, (x, y, height) in zip(symbols, plane.project(atoms.positions + image @ cell), strict=True):
-            inside = 0.15 < x < plane.size[0] - 0.15 and 0.15 < y < plane.size[1] - 0.15
-            if inside and abs(height) < IN_PLANE:
-                axes.text(
-                    x,
-                    y,
-                    symbol,
-                    ha="center",
-                    va="center",
-                    fontsize=9,
-                    fontweight="bold",
-                    color="black",
-                    path_effects=[patheffects.withStroke(linewidth=2.5, foreground="white")],
-                )
-            elif inside and abs(height) < 4 * IN_PLANE:
-                axes.plot(
-                    x,
-                    y,
-                    ".",
-                    color="white",
-                    markeredgecolor="black",
-                    markersize=6,
-                    markeredgewidth=0.6,
-                    alpha=0.7,
-                )

@@ -19,7 +19,7 @@ BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure in the format of the suffix, whole or not at all."""
     with atomic_write(path) as beside:
-        figure.savefig(beside, dpi=160, format=Path(path).suffix.removeprefix(".") or "png")
+        figure.savefig(beside, dpi=160, format=Path(path).suffix.removeprefix(".") or "png", bbox_inches="tight")
 
 
 def plain(text: str) -> str:
@@ -30,6 +30,6 @@ def plain(text: str) -> str:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="compressed")
     FigureCanvasAgg(figure)
     return figure

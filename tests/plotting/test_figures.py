@@ -1,12 +1,16 @@
 """What is on the figures: titles, names, scales. How they look was judged by eye."""
 
 import ase
+import ase.build
 import numpy as np
 import pytest
 from ase.build import molecule
+from matplotlib import image
 
 from deepdft import plotting
 from deepdft.density import DensityGrid
+
+CRYSTAL = {"cell": np.eye(3) * 6.0, "pbc": True}
 
 
 def texts(figure):
@@ -14,6 +18,7 @@ def texts(figure):
     found += [axes.get_title() for axes in figure.axes]
     for axes in figure.axes:
         found += [text.get_text() for text in (axes.get_legend().get_texts() if axes.get_legend() else [])]
+    found += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     return found + ([figure.get_suptitle()] if figure.get_suptitle() else [])
 
 
@@ -28,7 +33,7 @@ def test_a_slice_shows_the_elements_in_its_plane():
     shown = texts(plotting.slices(water_density()))
     assert shown.count("O") == 1
     assert shown.count("H") == 2
-    assert "H2O" in shown
+    assert any(text.startswith("H$_{2}$O\n") and text.endswith(" valence electrons") for text in shown)
 
 
 @pytest.mark.parametrize(
@@ -58,12 +63,66 @@ def test_atoms_of_neighbouring_cells_are_shown_in_a_crystal():
     assert shown.count("Li") == 4
 
 
+def test_atoms_on_the_faces_of_a_cell_are_labelled_and_the_dashed_line_is_explained():
+    atoms = ase.build.bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    figure = plotting.slices(DensityGrid(np.ones((8, 8, 8)), atoms), unknown=[11])
+    shown = texts(figure)
+    assert shown.count("Na") >= 4
+    assert shown.count("Cl") >= 2
+    assert "boundary of the cell" in shown
+    assert "element that the model was not trained on" in shown
+    rings = [line for line in figure.axes[0].lines if line.get_fillstyle() == "none"]
+    assert len(rings) == shown.count("Na")
+    assert any(text.startswith("NaCl\n") for text in shown)
+
+
+def test_circles_beside_the_plane_are_explained():
+    density = DensityGrid(np.ones((8, 8, 8)), molecule("CH4", vacuum=3.0))
+    assert "atom up to 1.4 Å above or below the plane" in texts(plotting.slices(density))
+    assert not plotting.slices(water_density()).legends
+
+
+def test_the_label_of_the_colour_bar_lies_within_the_picture(tmp_path):
+    atoms = molecule("H2O", vacuum=3.0)
+    plane = plotting.choose_plane(atoms)
+    for name in plotting.SCALES:
+        values = np.linspace(0.0, 5.0, np.prod(plane.shape)).reshape(plane.shape)
+        figure = plotting.plane_picture(plane, atoms, values, scale=plotting.SCALES[name])
+        plotting.save(figure, tmp_path / "x.png")
+        picture = figure.get_tightbbox()  # inches, what is written
+        (bar,) = [child for axes in figure.axes for child in axes.child_axes]
+        label = bar.yaxis.label.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+        assert picture.x0 <= label.x0 < label.x1 <= picture.x1 + 0.1
+        assert picture.y0 <= label.y0 < label.y1 <= picture.y1 + 0.1
+        drawn = image.imread(tmp_path / "x.png")[:, :, :3]
+        for border in (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]):
+            assert (border == 1).all()  # nothing touches the edge
+
+
+@pytest.mark.parametrize(
+    ("atoms", "expected"),
+    [
+        (ase.build.bulk("NaCl", "rocksalt", a=5.64, cubic=True), "NaCl"),
+        (ase.Atoms("O3Fe2O3Fe2", scaled_positions=np.linspace(0, 0.9, 10)[:, None] * np.ones(3), **CRYSTAL), "Fe2O3"),
+        (molecule("CH3CH2OH"), "C2H6O"),
+        (molecule("NH3"), "NH3"),
+        (molecule("H2O"), "H2O"),
+        (molecule("SiH4"), "SiH4"),
+        (molecule("C6H6"), "C6H6"),
+        (molecule("HCl"), "HCl"),
+    ],
+    ids=str,
+)
+def test_formulas_are_written_as_chemists_do(atoms, expected):
+    assert plotting.formula(atoms) == expected
+
+
 def test_a_comparison_has_the_error_of_the_whole_grid_in_its_title():
     reference = water_density()
     predicted = DensityGrid(reference.values * 1.0325, reference.atoms)
     figure = plotting.comparison(reference, predicted, name="water")
     assert "3.25 %" in figure.get_suptitle()
-    assert figure.get_suptitle().startswith("water")
+    assert figure.get_suptitle().startswith("water, H$_{2}$O")
     images = [axes.images[0] for axes in figure.axes if axes.images]
     assert len(images) == 3
     low, high = images[2].get_clim()
@@ -102,8 +161,29 @@ def test_a_histogram_names_its_outliers_mean_and_median():
 
 
 def test_a_histogram_without_outliers_names_the_largest_error():
-    shown = texts(plotting.error_histogram([1.0, 1.1, 1.2], ["a", "b", "c"]))
-    assert "largest: c 1.2" in shown
+    errors = np.linspace(1.0, 1.2, 20)
+    shown = texts(plotting.error_histogram(errors, [f"m{i}" for i in range(20)]))
+    assert "largest: m19 1.2" in shown
+
+
+def test_fewer_than_ten_structures_are_points_with_names_and_no_bars():
+    nine = plotting.error_histogram(np.linspace(1, 2, 9), [f"m{i}" for i in range(9)])
+    (axes,) = nine.axes
+    assert len(axes.patches) == 0
+    (points,) = [line for line in axes.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(points.get_xdata(), np.linspace(1, 2, 9))
+    assert {f"m{i}" for i in range(9)} == {text.get_text().split()[0] for text in axes.texts}
+    ten = plotting.error_histogram(np.linspace(1, 2, 10), [f"m{i}" for i in range(10)])
+    assert len(ten.axes[0].patches) == 1
+
+
+def test_names_of_structures_are_no_formulas_of_matplotlib(tmp_path):
+    hostile = ["$\\frac$", "a$b\nc"]
+    plotting.save(plotting.error_histogram([1.0, 2.0], hostile, title=hostile[0]), tmp_path / "strip.png")
+    density = water_density()
+    plotting.save(plotting.comparison(density, density, name=hostile[0]), tmp_path / "comparison.png")
+    plotting.save(plotting.slices(density, model=hostile[1]), tmp_path / "slice.png")
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_histogram_of_one_structure_can_be_drawn(tmp_path):
@@ -124,7 +204,7 @@ def test_distributions_share_an_axis_and_count_in_percent():
     shown = texts(figure)
     assert "both" in shown
     assert f"model: mean {errors.mean():.3g} (100)" in shown
-    assert "DFT: mean 0.6 (2)" in shown
+    assert "DFT: mean 0.6 (2)" in shown  # as points
     assert "molecule 99  5" in shown
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
@@ -133,7 +213,9 @@ def test_distributions_share_an_axis_and_count_in_percent():
         assert shares.sum() == pytest.approx(100.0)
         assert (edges[0] < 0.3, edges[-1] > 5.0) == (True, True)
     outliers = [line.get_xdata() for line in axes.lines if line.get_marker() == "v"]
-    assert [sorted(points) for points in outliers] == [[3, 5], []]
+    assert [sorted(points) for points in outliers] == [[3, 5]]
+    (points,) = [line.get_xdata() for line in axes.lines if line.get_marker() == "o"]
+    assert list(points) == [0.5, 0.7]
 
 
 @pytest.mark.parametrize("series", [{}, {"model": {}}])
