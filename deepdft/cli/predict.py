@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from deepdft import bundled, plotting
-from deepdft.checkpoint import load_checkpoint, save_checkpoint
+from deepdft.checkpoint import load_checkpoint, model_name, save_checkpoint
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
 from deepdft.cli.options import refuse_other_kinds
@@ -71,9 +71,11 @@ def _run(cfg: DictConfig) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         scaled = "" if cfg.n_electrons is None else f", scaled to {cfg.n_electrons} electrons"
         comment = f"density of {cfg.structure} {PREDICTED} {path}{scaled}"
-        _predict(predictor, box, output, comment=comment, n_electrons=cfg.n_electrons)
+        electrons = _predict(predictor, box, output, comment=comment, n_electrons=cfg.n_electrons)
+        model = f"{model_name(checkpoint.config)}, {Path(path).name}"
         if cfg.picture:
-            _draw(predictor, box, beside(output, ".png"))
+            title = plotting.heading(box.atoms, model=model, n_electrons=electrons)
+            _draw(predictor, box, beside(output, ".png"), title=title)
         if cfg.fields:
             _derive(predictor, box, output, list(cfg.fields), comment=f"from the {comment}", picture=cfg.picture)
 
@@ -118,8 +120,8 @@ def field_paths(output: Path, names: Iterable[str]) -> list[Path]:
     return [component_path(output, name, suffix) for name in names for suffix in COMPONENTS.get(name, ("",))]
 
 
-def _predict(predictor: Predictor, box: Box, output: Path, *, comment: str, n_electrons: float | None) -> None:
-    """Predict into a file, and say what was done."""
+def _predict(predictor: Predictor, box: Box, output: Path, *, comment: str, n_electrons: float | None) -> float:
+    """Predict into a file, and report what was done; returns the number of electrons."""
     lengths = " × ".join(f"{length:.2f}" for length in box.atoms.cell.lengths())
     grid = " × ".join(str(n) for n in box.shape)
     spacing = " × ".join(f"{step:.3f}" for step in box.spacing)
@@ -144,6 +146,7 @@ def _predict(predictor: Predictor, box: Box, output: Path, *, comment: str, n_el
     if box.spacing.max() > COARSE + 1e-6:
         apart = f"{box.spacing.max():.2f} Å apart"
         print(f"points {apart} miscount the electrons near nuclei; spacing=0.1 counts them right")
+    return electrons
 
 
 def _periodic(box: Box) -> str:
@@ -183,22 +186,30 @@ def _derive(predictor: Predictor, box: Box, output: Path, names: list[str], *, c
             _picture(plane, box, found[name], name, beside(output, f"_{name}.png"))
 
 
-def _draw(predictor: Predictor, box: Box, path: Path) -> None:
+def _draw(predictor: Predictor, box: Box, path: Path, *, title: str) -> None:
     """A picture of the density on the plane that shows the structure best."""
     plane = _plane(box)
     encoded = predictor.encode(box.structure())
-    _picture(plane, box, encoded.total(plane.points()), "density", path)
+    _picture(plane, box, encoded.total(plane.points()), "density", path, title=title)
 
 
 def _plane(box: Box) -> plotting.Plane:
     return replace(plotting.choose_plane(box.atoms, box.origin), pixels=PICTURE_PIXELS)
 
 
-def _picture(plane: plotting.Plane, box: Box, values: NDArray[np.floating], name: str, path: Path) -> None:
+def _picture(
+    plane: plotting.Plane,
+    box: Box,
+    values: NDArray[np.floating],
+    name: str,
+    path: Path,
+    *,
+    title: str | None = None,
+) -> None:
     """Draw a quantity (n,) at the plane's points."""
     values = values.reshape(plane.shape)
     scale = plotting.SCALES[name]
-    plotting.save(plotting.plane_picture(plane, box.atoms, values, origin=box.origin, scale=scale), path)
+    plotting.save(plotting.plane_picture(plane, box.atoms, values, origin=box.origin, title=title, scale=scale), path)
     print(f"{path}: {'the density' if name == 'density' else name.upper()} on a plane through the atoms")
 
 

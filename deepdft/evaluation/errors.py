@@ -116,24 +116,20 @@ def structure_errors(
 def _compare(model: DensityModel, reference: DensityGrid, *, pbc: bool | None) -> Comparison:
     """Predict on the whole grid of a reference, chunk by chunk, and sum up."""
     encoded = EncodedStructure(model, reference.atoms, pbc=pbc)
-    columns = {i: name for i, name in enumerate(_channels(model)) if name in reference.channel_names}
+    columns = {i: name for i, name in enumerate(model.channels) if name in reference.channel_names}
     exact = {name: reference.channel(name).ravel() for name in columns.values()}
     predicted = {name: np.empty_like(values) for name, values in exact.items()}
     sums: dict[str, PointSums] = {}
     n_points = reference.values.size
     for start in encoded.starts(n_points):
         chunk = slice(start, min(start + encoded.slice_size, n_points))
-        densities = encoded.density_on_grid(reference, chunk).reshape(chunk.stop - start, -1)  # (n, n_channels)
+        densities = encoded.density_on_grid(reference, chunk)  # (n, n_channels)
         for i, name in columns.items():
             predicted[name][chunk] = densities[:, i]
             added = PointSums.over(densities[:, i].astype(np.float64), exact[name][chunk].astype(np.float64))
             sums[name] = sums[name] + added if name in sums else added
     device = encoded.structures.positions.device
     return Comparison(sums, grid=reference.grid, predicted=predicted, reference=exact, device=device)
-
-
-def _channels(model: DensityModel) -> tuple[str, ...]:
-    return tuple(getattr(model, "channels", (TOTAL,)))
 
 
 def evaluate_structure(

@@ -40,8 +40,8 @@ class DensityErrors(Metric):
         """Add the points of one structure: predicted and reference density (n_points, n_channels) in e/Å³."""
         columns = zip(
             self.channels,
-            predicted.double().reshape(len(predicted), -1).unbind(dim=1),
-            reference.double().reshape(len(reference), -1).unbind(dim=1),
+            predicted.double().unbind(dim=1),
+            reference.double().unbind(dim=1),
             strict=True,
         )
         comparison = Comparison({channel: PointSums.over(a, b) for channel, a, b in columns})
