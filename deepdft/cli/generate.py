@@ -17,11 +17,10 @@ from rich.progress import Progress as Bar
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
-from deepdft.data.convert import store_split
-from deepdft.data.index import WORK_FOLDER
-from deepdft.data.splits import read_split_file
-from deepdft.data.store import DensityStore
-from deepdft.data.unfinished import alone, begin, is_complete
+from deepdft.data.records import WORK_FOLDER
+from deepdft.data.splits import SplitSpec, check_split, store_split
+from deepdft.data.store import Store
+from deepdft.data.unfinished import finished_store, unfinished
 from deepdft.data.writer import Compression
 from deepdft.dft.functionals import functionals
 from deepdft.dft.jobs import ACCOUNTS, Progress, generate
@@ -46,9 +45,9 @@ def _run(cfg: DictConfig) -> None:
     )  # absent where no recipe is chosen
     if (cfg.structures is None) == (recipe is None):
         raise ValueError("give either structures=… (files, folders, SMILES) or recipe=…")
-    output = Path(cfg.output)
+    output = Path(str(cfg.output)).expanduser()
     if cfg.split is not None:
-        read_split_file(Path(cfg.split))  # a mistake in it shows now, not after hours
+        check_split(_split(cfg))  # a mistake in it shows now, not after hours
     settings = Settings(
         functionals(list(cfg.xc) if isinstance(cfg.xc, ListConfig) else str(cfg.xc)),
         instantiate(cfg.dft, _convert_="all"),
@@ -57,15 +56,11 @@ def _run(cfg: DictConfig) -> None:
     )
     settings.engine.check()
     workers = instantiate(cfg.cluster, _convert_="all")
-    if recipe is not None and is_complete(output, settings.identity(_origin(recipe))):
-        _say_complete(output)
-        _keep_split(cfg, DensityStore(output))
+    if recipe is not None and _is_complete(cfg, output, settings.identity(_origin(recipe))):
         return
     entries = _read(cfg) if recipe is None else _make(recipe, output, settings.identity(_origin(recipe)))
     plan = GenerationPlan(settings, entries, digest(entries) if recipe is None else _origin(recipe))
-    if is_complete(output, plan.identity):
-        _say_complete(output)
-        _keep_split(cfg, DensityStore(output))
+    if _is_complete(cfg, output, plan.identity):
         return
     provenance = {"command": command_line(), "versions": versions()} | ({} if recipe is None else {"recipe": recipe})
     with _progress() as report:
@@ -74,10 +69,24 @@ def _run(cfg: DictConfig) -> None:
     _keep_split(cfg, store)
 
 
-def _keep_split(cfg: DictConfig, store: DensityStore) -> None:
+def _is_complete(cfg: DictConfig, output: Path, identity: str) -> bool:
+    """Whether there is nothing to calculate, which is reported; the split is stored all the same."""
+    store = finished_store(output, identity)
+    if store is None:
+        return False
+    print(f"{output}: complete already, {len(store)} structures; nothing to calculate")
+    _keep_split(cfg, store)
+    return True
+
+
+def _split(cfg: DictConfig) -> SplitSpec:
+    return OmegaConf.to_container(cfg.split) if isinstance(cfg.split, DictConfig) else str(cfg.split)  # type: ignore[return-value]
+
+
+def _keep_split(cfg: DictConfig, store: Store) -> None:
     """Store the split with the data, where there is one."""
     if cfg.split is not None:
-        names = store_split(store, Path(cfg.split))
+        names = store_split(store, _split(cfg))
         print("split: " + ", ".join(f"{len(part)} {name}" for name, part in names.items()))
 
 
@@ -93,8 +102,7 @@ def _origin(recipe: Any) -> str:
 def _make(recipe: Any, output: Path, identity: str) -> list[Entry]:
     """The structures of a recipe; they are kept in the unfinished store."""
     made = instantiate(recipe, _convert_="all")
-    with alone(output, "deepdft-generate"):
-        begin(output, identity, what="generation")
+    with unfinished(output, identity, what="generation"):
         return entries_of_recipe(
             made,
             output / WORK_FOLDER,
@@ -149,11 +157,7 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
-def _say_complete(output: Path) -> None:
-    print(f"{output}: complete already, {len(DensityStore(output))} structures; nothing to calculate")
-
-
-def _summarise(store: DensityStore) -> None:
+def _summarise(store: Store) -> None:
     """What was made, in a few lines."""
     size = sum(shard["bytes"] for shard in store.index["shards"])
     points = store.shapes.prod(axis=1)

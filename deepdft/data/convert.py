@@ -1,42 +1,124 @@
 """Density files → a density store: parallel over shards, and resumable.
 
-plan.json in `.conversion/` says what was begun; each finished shard leaves a record there; then index.json is
-written and `.conversion/` removed. A conversion that is killed at any time goes on from the finished shards.
+The plan is recorded in `.conversion/`, where each finished shard leaves a record too; then index.json is written and
+`.conversion/` removed. A conversion that is killed at any time resumes from the finished shards.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import shutil
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from deepdft.data.convert_plan import Plan, Task
-from deepdft.data.index import WORK_FOLDER, Rejected, discard, read_record, write_index, write_text
-from deepdft.data.splits import SPLIT_FILE, split_names
-from deepdft.data.store import DensityStore
-from deepdft.data.unfinished import alone, begin, discard_plan_on_failure, is_complete, write_rejected
+from deepdft.data.convert_plan import Plan, Settings, Task, make_plan
+from deepdft.data.electrons import warn_of_implausible_electron_counts
+from deepdft.data.kind import DensityKind
+from deepdft.data.records import Rejected, discard, read_record
+from deepdft.data.splits import SplitSpec, check_split, store_split
+from deepdft.data.store import Store
+from deepdft.data.unfinished import finish, finished_store, unfinished
 from deepdft.data.workers import end_with_parent, sigint_blocked, sigint_deferred
 from deepdft.data.writer import Compression, ShardWriter
-from deepdft.io import DensityFormatError
+from deepdft.density import DensityGrid
+from deepdft.errors import DensityFormatError
 
-__all__ = ["DamagedMembersError", "convert", "store_split"]
+__all__ = ["DamagedMembersError", "check_settings", "convert", "run_plan"]
 
-POLL = 0.2  # seconds between looks at the workers
+POLL_SECONDS = 0.2
+"""Between two looks at the workers."""
 
 Progress = Callable[[int], None]
 """Called now and then with the number of members that are done."""
+
+ON_ERROR = ("stop", "skip")
 
 
 class DamagedMembersError(ValueError):
     """Members of the source cannot be read, and were not to be skipped."""
 
 
-def convert(
+def convert(  # noqa: PLR0913  the options of the command
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    split: SplitSpec | None = None,
+    workers: int = 1,
+    on_error: Literal["stop", "skip"] = "stop",
+    label: str = "PBE",
+    compression: Compression | Literal["none", "bitshuffle", "zfp"] = "none",
+    pbc: bool | None = None,
+    channels: Sequence[str] | None = None,
+    kind: str | Mapping[str, Any] | DensityKind | None = None,
+    shard_size: float = 1e9,
+    progress: Progress | None = None,
+) -> Store:
+    """Make a density store of density files, or finish one whose conversion was interrupted.
+
+    Example:
+        store = deepdft.convert("densities.tar", "data/mine", split={"validation": 50, "test": 100, "seed": 0})
+
+    Args:
+        source: a tar, a .txt list of tars, a folder, a density file, a store, or a list of these, in order.
+        output: folder of the store; made if it does not exist.
+        split: a JSON file of names or indices, or numbers of structures to draw, {"validation": n, "test": n,
+            "seed": s}; kept with the data.
+        workers: processes; 1 converts in this one. More need `if __name__ == "__main__":` in a script.
+        on_error: "stop" at damaged members, naming them all, or "skip" and list them in rejected.csv.
+        label: name of the density, e.g. of its functional; of stores with several densities, the one to take.
+        compression: "none" (fastest to read), "bitshuffle" (lossless) or "zfp" (lossy), or a `Compression`.
+        pbc: whether the structures repeat; None leaves it as the files have it.
+        channels: channels to keep beside "total", such as "difference"; None keeps all.
+        kind: what the densities are, for instance "VASP, PBE, PAW 5.4"; see `DensityKind`.
+        shard_size: bytes of source files in a shard, at most.
+        progress: called with the number of members that are done.
+
+    Returns:
+        The store.
+
+    Raises:
+        FileNotFoundError: if a source does not exist.
+        DamagedMembersError: naming all members that are known to be damaged.
+        ValueError: if a setting is wrong, or the output was started with another plan or is something else.
+        ChildProcessError: if a worker was killed.
+    """
+    check_settings(on_error=on_error, split=split)
+    sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+    plan = make_plan(
+        sources,
+        label=label,
+        compression=Compression(compression) if isinstance(compression, str) else compression,
+        shard_size=shard_size,
+        pbc=pbc,
+        channels=channels,
+        kind=kind,
+    )
+    store = run_plan(plan, Path(output), workers=workers, skip_damaged=on_error == "skip", progress=progress)
+    if split is not None:
+        store_split(store, split)
+    warn_of_implausible_electron_counts(store)
+    return store
+
+
+def check_settings(*, on_error: str, split: SplitSpec | None) -> None:
+    """Refuse wrong settings that the plan does not have, before anything is read.
+
+    Raises:
+        FileNotFoundError: if there is no such split file.
+        ValueError: if a setting is wrong.
+    """
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error={on_error}: expected {' or '.join(ON_ERROR)}")
+    if split is not None:
+        check_split(split)  # a mistake in it shows now, not after hours
+
+
+def run_plan(
     plan: Plan,
     output: Path,
     *,
@@ -44,8 +126,8 @@ def convert(
     skip_damaged: bool = False,
     provenance: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-) -> DensityStore:
-    """Make a store, or finish one that was begun.
+) -> Store:
+    """Make the store of a plan, or finish one that was started.
 
     Args:
         plan: what goes into it.
@@ -57,35 +139,34 @@ def convert(
 
     Raises:
         DamagedMembersError: naming all members that are known to be damaged.
-        ValueError: if the output was begun with another plan, or is something else.
+        ValueError: if the output was started with another plan, or is something else.
         ChildProcessError: if a worker was killed.
     """
     if workers < 1:
         raise ValueError(f"workers={workers}: expected at least 1")
-    if is_complete(output, plan.identity):
-        return _finished(output)
-    (output / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
-    with alone(output, "deepdft-convert"):
-        if is_complete(output, plan.identity):  # another process has just come to its end
-            return _finished(output)
-        begin(output, plan.purpose, what="conversion")
+    if (store := finished_store(output, plan.identity)) is not None:
+        return store
+    with unfinished(output, plan.purpose, what="conversion"):
+        if (store := finished_store(output, plan.identity)) is not None:  # another process has just finished it
+            return store
         todo = [task for task in plan.tasks if not _is_made(output, task, skip_damaged)]
         for task in todo:
             discard(output, task.shard)
-        done = sum(len(task.members) for task in plan.tasks) - sum(len(task.members) for task in todo)
+        done = plan.n_members - sum(len(task.members) for task in todo)
         report = progress or (lambda count: None)
         report(done)
-        job = _Job(output, plan.label, plan.compression, skip_damaged, plan.pbc)
-        with discard_plan_on_failure(output):
-            damaged = _run(job, todo, min(workers, len(todo)), lambda count: report(done + count))
-            if damaged:
-                raise DamagedMembersError(_describe_damaged(damaged))
-            return _finish(output, plan, provenance or {})
-
-
-def _finished(output: Path) -> DensityStore:
-    shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)  # there if a run was killed at its very end
-    return DensityStore(output)
+        make = partial(make_shard, output=output, settings=plan.settings, skip_damaged=skip_damaged)
+        damaged = _run(make, todo, min(workers, len(todo)), lambda count: report(done + count))
+        if damaged:
+            raise DamagedMembersError(_describe_damaged(damaged))
+        records = [record for task in plan.tasks if (record := read_record(output, task.shard))]
+        return finish(
+            output,
+            records,
+            labels=[plan.settings.label],
+            compression=plan.settings.compression.as_dict(),
+            provenance={**plan.provenance(), **(provenance or {})},
+        )
 
 
 def _is_made(output: Path, task: Task, skip_damaged: bool) -> bool:
@@ -95,62 +176,64 @@ def _is_made(output: Path, task: Task, skip_damaged: bool) -> bool:
 
 
 def _describe_damaged(damaged: Sequence[Rejected]) -> str:
-    listed = "; ".join(f"{member.name} ({member.reason})" for member in sorted(damaged, key=lambda m: m.position))
+    listed = "; ".join(f"{member.name} ({member.reason})" for member in sorted(damaged, key=lambda m: m.index))
     return (
-        f"{len(damaged)} damaged members: {listed}; mend the source, or leave them out with on_error=skip "
+        f"{len(damaged)} damaged members: {listed}; correct the source, or leave them out with on_error=skip "
         "(finished shards are kept)"
     )
 
 
-class _Job:
-    """What every shard has in common; cheap to pickle."""
+def make_shard(
+    task: Task, tick: Callable[[], None], *, output: Path, settings: Settings, skip_damaged: bool
+) -> list[Rejected]:
+    """Make one shard.
 
-    def __init__(
-        self, output: Path, label: str, compression: Compression, skip_damaged: bool, pbc: bool | None
-    ) -> None:
-        self.output = output
-        self.label = label
-        self.compression = compression
-        self.skip_damaged = skip_damaged
-        self.pbc = pbc
+    Args:
+        task: what goes into it.
+        tick: called after each member.
+        output: folder of the store.
+        settings: how structures are stored.
+        skip_damaged: whether the shard is made without damaged members.
 
-    def convert(self, task: Task, tick: Callable[[], None]) -> list[Rejected]:
-        """Make a shard.
-
-        Returns:
-            The damaged members; if there are any and they are not to be skipped, the shard is not made.
-        """
-        damaged: list[Rejected] = []
-        writer = ShardWriter(
-            self.output, task.shard, labels=[self.label], compression=self.compression, made_from=task.identity
-        )
-        try:
-            with writer:
-                for offset, (member, name) in enumerate(zip(task.members, task.names, strict=True)):
-                    try:
-                        density = member.read(pbc=self.pbc)
-                    except DensityFormatError as error:
-                        rejected = Rejected(task.first + offset, name, str(member.source), str(error))
-                        writer.reject(rejected)
-                        damaged.append(rejected)
-                    else:
-                        writer.add(name, density)
-                    tick()
-                if damaged and not self.skip_damaged:
-                    raise DamagedMembersError
-        except DamagedMembersError:
-            return damaged
-        return []
+    Returns:
+        The damaged members; if there are any and they are not to be skipped, the shard is not made.
+    """
+    damaged: list[Rejected] = []
+    try:
+        with ShardWriter(
+            output, task.shard, labels=[settings.label], compression=settings.compression, made_from=task.identity
+        ) as writer:
+            for offset, (member, name) in enumerate(zip(task.members, task.names, strict=True)):
+                try:
+                    density = member.read(pbc=settings.pbc)
+                except DensityFormatError as error:
+                    damaged.append(Rejected(task.first + offset, name, str(member.source), str(error)))
+                    writer.reject(damaged[-1])
+                else:
+                    writer.add(name, _kept(density, settings, writer.drop))
+                tick()
+            if damaged and not skip_damaged:
+                raise DamagedMembersError
+    except DamagedMembersError:
+        return damaged
+    return []
 
 
-def _run(job: _Job, todo: Sequence[Task], workers: int, report: Progress) -> list[Rejected]:
+def _kept(density: DensityGrid, settings: Settings, drop: Callable[[str], None]) -> DensityGrid:
+    """A density with the channels that are to be kept; whatever is not kept is counted by `drop`."""
+    wanted = settings.channels
+    kept = {name: values for name, values in density.channels.items() if wanted is None or name in wanted}
+    for name in density.channels.keys() - kept.keys():
+        drop(f"channel {name}")
+    for name in density.info.keys() - {"comment"}:
+        drop(name.replace("_", " "))
+    return replace(density, channels=kept)
+
+
+def _run(make: Callable[..., list[Rejected]], todo: Sequence[Task], workers: int, report: Progress) -> list[Rejected]:
     """Make shards; returns the damaged members if they are not to be skipped."""
-    if workers <= 1:
-        return _run_here(job, todo, report)
-    return _run_in_processes(job, todo, workers, report)
-
-
-def _run_here(job: _Job, todo: Sequence[Task], report: Progress) -> list[Rejected]:
+    if workers > 1:
+        return _run_in_processes(make, todo, workers, report)
     count = 0
 
     def tick() -> None:
@@ -159,27 +242,29 @@ def _run_here(job: _Job, todo: Sequence[Task], report: Progress) -> list[Rejecte
         report(count)
 
     for task in todo:
-        if damaged := job.convert(task, tick):
+        if damaged := make(task, tick):
             return damaged
     return []
 
 
-def _run_in_processes(job: _Job, todo: Sequence[Task], workers: int, report: Progress) -> list[Rejected]:
+def _run_in_processes(
+    make: Callable[..., list[Rejected]], todo: Sequence[Task], workers: int, report: Progress
+) -> list[Rejected]:
     context = multiprocessing.get_context("spawn")
     # one counter a shard, each written by one process: no lock that a killed worker could hold for ever
     counts = context.RawArray("q", len(todo))
     stop = context.RawValue("b", 0)
-    with sigint_deferred() as heed_ctrl_c:
+    with sigint_deferred() as check_interrupt:
 
-        def look() -> None:
-            heed_ctrl_c()
+        def poll() -> None:
+            check_interrupt()
             report(sum(counts))
 
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(counts, stop))
         try:
             with sigint_blocked():  # a worker that is just starting would die of Ctrl-C with a traceback
-                futures = [pool.submit(_convert_in_worker, job, task, slot) for slot, task in enumerate(todo)]
-            return _watch(futures, look)
+                futures = [pool.submit(_make_in_worker, make, task, slot) for slot, task in enumerate(todo)]
+            return _watch(futures, poll)
         except BrokenProcessPool as error:
             raise ChildProcessError(
                 "a worker was killed, perhaps for lack of memory; run the same command again with fewer workers: "
@@ -190,13 +275,13 @@ def _run_in_processes(job: _Job, todo: Sequence[Task], workers: int, report: Pro
             pool.shutdown(cancel_futures=True)
 
 
-def _watch(futures: Sequence[Future[list[Rejected]]], look: Callable[[], None]) -> list[Rejected]:
+def _watch(futures: Sequence[Future[list[Rejected]]], poll: Callable[[], None]) -> list[Rejected]:
     """Wait for all shards; after a damaged member, only for those that are being made."""
     damaged: list[Rejected] = []
     pending = set(futures)
     while pending:
-        done, pending = wait(pending, timeout=POLL, return_when=FIRST_COMPLETED)
-        look()
+        done, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        poll()
         damaged += [member for future in done if not future.cancelled() for member in future.result()]
         if damaged:
             pending = {future for future in pending if not future.cancel()}
@@ -214,42 +299,10 @@ def _begin_worker(counts: Any, stop: Any) -> None:
     end_with_parent()
 
 
-def _convert_in_worker(job: _Job, task: Task, slot: int) -> list[Rejected]:
+def _make_in_worker(make: Callable[..., list[Rejected]], task: Task, slot: int) -> list[Rejected]:
     def tick() -> None:
         _counts[slot] += 1
         if _stop.value:
             raise InterruptedError("the conversion was stopped")
 
-    return job.convert(task, tick)
-
-
-def _finish(output: Path, plan: Plan, provenance: Mapping[str, Any]) -> DensityStore:
-    """Write rejected.csv and the index, and clear up."""
-    records = [record for task in plan.tasks if (record := read_record(output, task.shard))]
-    for shard in {path.name for path in output.glob("shard-*.h5")} - {record.file for record in records}:
-        (output / shard).unlink()  # of a source that was cut into more of them before it was mended
-    write_rejected(output, records)
-    write_index(
-        output,
-        records,
-        labels=[plan.label],
-        compression=plan.compression.as_dict(),
-        provenance={**plan.provenance(), **provenance},
-    )
-    shutil.rmtree(output / WORK_FOLDER)
-    return DensityStore(output)
-
-
-def store_split(store: DensityStore, split: Path) -> dict[str, list[str]]:
-    """Keep a split with the data, by name.
-
-    Returns:
-        The names in each part.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it does not fit the data.
-    """
-    names = split_names(split, store)
-    write_text(store.root / SPLIT_FILE, json.dumps(names, indent=1) + "\n")
-    return names
+    return make(task, tick)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,23 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from deepdft.data.sampling import CANDIDATES, Draw, StepSampler, draw_points, prefer_density, validation_points
 from deepdft.data.splits import Split, load_split
-from deepdft.data.store import DensityStore
+from deepdft.data.store import Store
 from deepdft.data.workers import end_with_parent
-from deepdft.density import grid_points
+from deepdft.density import TOTAL, grid_points
+from deepdft.errors import InputWarning
 from deepdft.graph.batch import Batch, Structures
 
 __all__ = ["DensityDataModule", "Sample", "collate"]
 
 Sample = dict[str, NDArray[Any]]
-"""One structure with some of its grid points, as numpy arrays: numbers, positions, cell, pbc, points, targets, and
-weights where the points are not uniform."""
+"""One structure with some of its grid points, as numpy arrays: numbers, positions, cell, pbc, points,
+targets (n_points, n_channels), and weights where the points are not uniform."""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -59,29 +62,38 @@ def collate(samples: Sequence[Sample]) -> Batch:
 class _Samples(Dataset[Sample]):
     """Some structures of a store, each with grid points chosen by `choose`."""
 
-    def __init__(self, store: DensityStore, positions: Sequence[int], *, label: str | None, pbc: bool | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        indices: Sequence[int],
+        *,
+        label: str | None,
+        channels: Sequence[str],
+        pbc: bool | None,
+    ) -> None:
         self.store = store
-        self.positions = list(positions)
+        self.indices = list(indices)
         self.label = label
+        self.channels = tuple(channels)
         self.pbc = pbc
 
     def __len__(self) -> int:
         """Number of structures."""
-        return len(self.positions)
+        return len(self.indices)
 
     def sample(self, index: int, choose: Callable[[int], NDArray[np.int64]]) -> Sample:
         """Read a structure and the values at the grid points that `choose(n_points)` names."""
-        position = self.positions[index]
-        atoms = self.store.atoms(position)
-        shape = self.store.shape(position)
-        indices = choose(int(np.prod(shape)))
+        i = self.indices[index]
+        atoms = self.store.atoms(i)
+        shape = self.store.shape(i)
+        points = choose(int(np.prod(shape)))
         return {
             "numbers": atoms.numbers,
             "positions": atoms.positions,
             "cell": atoms.cell.array,
             "pbc": atoms.pbc if self.pbc is None else np.full(3, self.pbc),
-            "points": grid_points(atoms.cell.array, shape, self.store.origin(position), indices),
-            "targets": self.store.sample(position, indices, label=self.label),
+            "points": grid_points(atoms.cell.array, shape, self.store.origin(i), points),
+            "targets": self.store.sample(i, points, self.label, channels=self.channels),
         }
 
 
@@ -100,7 +112,8 @@ class TrainingSamples(_Samples):
             return self._uniform(draw, self.n_probes)
         sample = self._uniform(draw, CANDIDATES * self.n_probes)
         targets = sample["targets"]
-        chosen, weights = prefer_density(self.seed, draw, targets, self.n_probes, self.density_share)
+        largest = np.abs(targets).max(axis=1)  # of all channels: where any of them is large
+        chosen, weights = prefer_density(self.seed, draw, largest, self.n_probes, self.density_share)
         return sample | {"points": sample["points"][chosen], "targets": targets[chosen], "weights": weights}
 
     def _uniform(self, draw: Draw, n_probes: int) -> Sample:
@@ -108,7 +121,7 @@ class TrainingSamples(_Samples):
 
 
 class ValidationSamples(_Samples):
-    """Structures with fixed points; the key is the position in the split."""
+    """Structures with fixed points; the key is the index within the split."""
 
     def __init__(self, *args: Any, n_probes: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -116,7 +129,7 @@ class ValidationSamples(_Samples):
 
     def __getitem__(self, index: int) -> Sample:
         """The sample of a structure."""
-        return self.sample(index, lambda n_points: validation_points(self.positions[index], n_points, self.n_probes))
+        return self.sample(index, lambda n_points: validation_points(self.indices[index], n_points, self.n_probes))
 
 
 class DensityDataModule(pl.LightningDataModule):
@@ -127,6 +140,7 @@ class DensityDataModule(pl.LightningDataModule):
         split: None for the split stored with the data, a JSON file, or {"validation": n, "test": n, "seed": s}.
         pbc: periodic boundaries: None as stored, True forced on, False ignored.
         label: which density of an ensemble store; None for its first.
+        channels: which channels of the density are targets; None for those of the model, "total" by default.
         structures_per_step: structures per training step and device.
         probes_per_structure: grid points drawn per structure and step.
         density_share: of these points, drawn in proportion to √|ρ| and weighted to make up for it; the others uniform.
@@ -138,13 +152,14 @@ class DensityDataModule(pl.LightningDataModule):
         ValueError: if a number is not positive, or the split has nothing to train or validate on.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the keys of conf/data
         self,
         root: str | os.PathLike[str],
         *,
         split: str | os.PathLike[str] | Mapping[str, int] | None = None,
         pbc: bool | None = None,
         label: str | None = None,
+        channels: Sequence[str] | None = None,
         structures_per_step: int = 2,
         probes_per_structure: int = 1000,
         density_share: float = 0.0,
@@ -166,23 +181,41 @@ class DensityDataModule(pl.LightningDataModule):
         self.split_spec = split
         self.pbc = pbc
         self.label = label
+        self.channels = tuple(channels or (TOTAL,))
         self.structures_per_step = structures_per_step
         self.probes_per_structure = probes_per_structure
         self.density_share = density_share
         self.validation_probes = validation_probes
         self.num_workers = num_workers
         self.seed = seed
-        self.store: DensityStore
+        self.store: Store
         self.split: Split
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store and the split."""
-        self.store = DensityStore(self.root)
+        self.store = Store(self.root)
         self.split = load_split(self.split_spec, self.store)
         for part, use in (("train", "to fit the weights to"), ("validation", "to choose the best weights by")):
             if not getattr(self.split, part):
                 raise ValueError(f"{self.root}: the split has no {part} structures, {use}; give another data.split")
-        self.store.electrons(self.label)  # refuses a label that the store has not
+        self.store.require_channels(self.channels, [*self.split.train, *self.split.validation], self.label)
+        self._warn_of_unseen_elements()
+
+    def _warn_of_unseen_elements(self) -> None:
+        """Report elements that the model will be validated or tested on without having seen them."""
+        known = set(self.store.elements(self.split.train))
+        for part in ("validation", "test"):
+            indices = getattr(self.split, part)
+            unseen = [chemical_symbols[z] for z in self.store.elements(indices) if z not in known]
+            affected = [i for i in indices if set(self.store.elements([i])) - known] if unseen else []
+            if unseen:
+                warnings.warn(
+                    f"{self.root}: {', '.join(unseen)} in {len(affected)} of {len(indices)} {part} structures (e.g. "
+                    f"{self.store.names[affected[0]]}) and in no training structure: the model cannot learn these "
+                    "elements; give another data.split",
+                    InputWarning,
+                    stacklevel=2,
+                )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """An endless loader; it begins at the trainer's step, so a resumed run goes on where it stopped."""
@@ -210,6 +243,7 @@ class DensityDataModule(pl.LightningDataModule):
             self.store,
             self.split.train,
             label=self.label,
+            channels=self.channels,
             pbc=self.pbc,
             seed=self.seed,
             n_probes=self.probes_per_structure,
@@ -219,7 +253,12 @@ class DensityDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """One structure per batch; ranks share the structures without repeating any."""
         samples = ValidationSamples(
-            self.store, self.split.validation, label=self.label, pbc=self.pbc, n_probes=self.validation_probes
+            self.store,
+            self.split.validation,
+            label=self.label,
+            channels=self.channels,
+            pbc=self.pbc,
+            n_probes=self.validation_probes,
         )
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return self._loader(samples, sampler=range(rank, len(samples), world_size), batch_size=1)

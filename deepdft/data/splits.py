@@ -1,13 +1,14 @@
 """Which structures of a store are for training, validation and testing.
 
 A split file is JSON with the keys train, validation and test. Its entries are names of structures, or 0-based
-positions in the source that the store was converted from, counting members that were rejected (the released splits).
+indices in the source that the store was converted from, counting members that were rejected (the released splits).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,17 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from deepdft.data.store import DensityStore
+from deepdft.data.store import Store
+from deepdft.files import read_json, write_json
 
-__all__ = ["SPLIT_FILE", "Split", "load_split", "split_names"]
+__all__ = ["SPLIT_FILE", "Split", "SplitSpec", "check_split", "load_split", "read_split_file", "store_split"]
 
 SPLIT_FILE = "split.json"
 PARTS = ("train", "validation", "test")
+CHECKSUM = "crc32"
+"""Entry of a stored split that a damaged one does not match; split files without it are read too."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Positions in a store; no structure is in two parts."""
+    """Indices in a store; no structure is in two parts."""
 
     train: list[int]
     """Structures that the weights are fitted to."""
@@ -36,16 +40,20 @@ class Split:
     test: list[int]
     """Structures that nothing is chosen by."""
 
-    def names(self, store: DensityStore) -> dict[str, list[str]]:
+    def names(self, store: Store) -> dict[str, list[str]]:
         """Names of the structures in each part."""
         return {part: [store.names[i] for i in getattr(self, part)] for part in PARTS}
 
 
-def load_split(spec: str | os.PathLike[str] | Mapping[str, int] | None, store: DensityStore) -> Split:
+SplitSpec = str | os.PathLike[str] | Mapping[str, int]
+"""A JSON file of names or indices, or numbers of structures to draw: {"validation": n, "test": n, "seed": s}."""
+
+
+def load_split(spec: SplitSpec | None, store: Store) -> Split:
     """The split of a store.
 
     Args:
-        spec: None for the split stored with the data; a JSON file of names or positions; or numbers of structures
+        spec: None for the split stored with the data; a JSON file of names or indices; or numbers of structures
             {"validation": n, "test": n, "seed": s} to draw at random (seed 0 if none is given; that of a training
             run has no part in it), and {"train": n} if not all others.
         store: what is split.
@@ -64,18 +72,41 @@ def load_split(spec: str | os.PathLike[str] | Mapping[str, int] | None, store: D
         )
     parts = read_split_file(path)
     if any(isinstance(entry, int) for entries in parts.values() for entry in entries):
-        return Split(**_store_positions(path, parts, store))
-    return Split(**{part: _positions_of_names(path, part, names, store) for part, names in parts.items()})
+        return Split(**_store_indices(path, parts, store))
+    return Split(**{part: _indices_of_names(path, part, names, store) for part, names in parts.items()})
 
 
-def split_names(path: Path, store: DensityStore) -> dict[str, list[str]]:
-    """A split file of positions or names as names in the store: what is stored with the data.
+def check_split(spec: SplitSpec) -> None:
+    """Refuse a split that is wrong whatever the data, before they are made.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: as `load_split`.
+        ValueError: if the file or the numbers are wrong.
     """
-    return load_split(path, store).names(store)
+    if isinstance(spec, Mapping):
+        _check_numbers(spec)
+    else:
+        read_split_file(Path(spec))
+
+
+def store_split(store: Store, spec: SplitSpec) -> dict[str, list[str]]:
+    """Keep a split with the data, by name.
+
+    Returns:
+        The names in each part.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it does not fit the data.
+    """
+    names = load_split(spec, store).names(store)
+    write_json(store.root / SPLIT_FILE, {**names, CHECKSUM: _checksum(names)})
+    return names
+
+
+def _checksum(parts: Mapping[str, Sequence[Any]]) -> int:
+    """CRC-32 of the three parts of a split."""
+    return zlib.crc32(json.dumps([list(parts[part]) for part in PARTS]).encode())
 
 
 def read_split_file(path: Path) -> dict[str, list[Any]]:
@@ -87,19 +118,21 @@ def read_split_file(path: Path) -> dict[str, list[Any]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such split file")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(content, dict) or "train" not in content or not set(content) <= set(PARTS):
-        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path}: a split has the keys train, validation and test, got {found}")
+    content = read_json(path)
+    recorded = content.pop(CHECKSUM, None)
+    if "train" not in content or not set(content) <= set(PARTS):
+        raise ValueError(f"{path}: a split has the keys train, validation and test, got {', '.join(content) or 'none'}")
     parts = {part: content.get(part, []) for part in PARTS}
     for part, entries in parts.items():
         if not isinstance(entries, list) or not all(type(entry) in (int, str) for entry in entries):
-            raise ValueError(f"{path}: {part} must be a list of positions (whole numbers) or of names")
+            raise ValueError(f"{path}: {part} must be a list of indices (whole numbers) or of names")
+    if recorded is not None and recorded != _checksum(parts):
+        raise ValueError(
+            f"{path}: damaged or edited: its checksum differs; copy it again, or remove the entry {CHECKSUM!r} if it "
+            "was edited on purpose"
+        )
     if len({type(entry) for entries in parts.values() for entry in entries}) > 1:
-        raise ValueError(f"{path}: positions and names are mixed; expected one kind")
+        raise ValueError(f"{path}: indices and names are mixed; expected one kind")
     _refuse_repeated(path, parts)
     return parts
 
@@ -116,24 +149,22 @@ def _refuse_repeated(path: Path, parts: Mapping[str, Sequence[Any]]) -> None:
         )
 
 
-def _store_positions(path: Path, parts: Mapping[str, Sequence[int]], store: DensityStore) -> dict[str, list[int]]:
-    """Positions in the source → positions in the store; rejected members are left out."""
-    rejected = sorted(member["position"] for member in store.index["rejected"])
+def _store_indices(path: Path, parts: Mapping[str, Sequence[int]], store: Store) -> dict[str, list[int]]:
+    """Indices in the source → indices in the store; rejected members are left out."""
+    rejected = sorted(member["index"] for member in store.index["rejected"])
     n_members = len(store) + len(rejected)
-    outside = [p for positions in parts.values() for p in positions if not 0 <= p < n_members]
+    outside = [p for indices in parts.values() for p in indices if not 0 <= p < n_members]
     if outside:
         raise ValueError(
-            f"{path}: position {outside[0]} is out of range; the source of {store.root} has {n_members} members, "
+            f"{path}: index {outside[0]} is out of range; the source of {store.root} has {n_members} members, "
             f"0…{n_members - 1}; is it the split of another data set?"
         )
     gone = set(rejected)
-    return {
-        part: [p - bisect_left(rejected, p) for p in positions if p not in gone] for part, positions in parts.items()
-    }
+    return {part: [p - bisect_left(rejected, p) for p in indices if p not in gone] for part, indices in parts.items()}
 
 
-def _positions_of_names(path: Path, part: str, names: Sequence[str], store: DensityStore) -> list[int]:
-    """Names → positions; names of rejected members are left out."""
+def _indices_of_names(path: Path, part: str, names: Sequence[str], store: Store) -> list[int]:
+    """Names → indices; names of rejected members are left out."""
     rejected = {member["name"] for member in store.index["rejected"]}
     known = set(store.names)
     unknown = [name for name in names if name not in known and name not in rejected]
@@ -145,8 +176,8 @@ def _positions_of_names(path: Path, part: str, names: Sequence[str], store: Dens
     return [store.index_of(name) for name in names if name in known]
 
 
-def _random_split(spec: Mapping[str, int], store: DensityStore) -> Split:
-    """Draw by name, so that the order of the store does not matter."""
+def _check_numbers(spec: Mapping[str, int]) -> dict[str, int]:
+    """The number of structures in each part, 0 where it is not given."""
     unknown = set(spec) - {*PARTS, "seed"}
     numbers = {part: spec.get(part, 0) for part in PARTS}
     if unknown or any(type(n) is not int or n < 0 for n in [*numbers.values(), spec.get("seed", 0)]):
@@ -154,6 +185,12 @@ def _random_split(spec: Mapping[str, int], store: DensityStore) -> Split:
             f"split {dict(spec)}: expected {{validation: n, test: n, seed: s}} with whole numbers, and train: n if "
             "not all the others are for training"
         )
+    return numbers
+
+
+def _random_split(spec: Mapping[str, int], store: Store) -> Split:
+    """Draw by name, so that the order of the store does not matter."""
+    numbers = _check_numbers(spec)
     held_out = numbers["validation"] + numbers["test"]
     n_train = numbers["train"] if "train" in spec else len(store) - held_out
     if n_train < 1 or held_out + n_train > len(store):

@@ -1,14 +1,20 @@
-"""`DensityStore`: reads densities and atoms from a folder of HDF5 shards with one `index.json`.
+"""`Store`: reads densities and atoms from a folder of HDF5 shards with one `index.json`.
 
-Layout of a store, written by `deepdft.data.writer`:
-    index.json        format, provenance, and names, formulas, atom counts, shapes and electron counts as columns
+Layout of a store, written by `deepdft.data.writer`, format version 2:
+    index.json        format, provenance, kind of density, channels, and names, formulas, atom counts, shapes and
+                      integrals as columns
     split.json        names of the training, validation and test structures (optional)
-    shard-00000.h5    structures one after the other; arrays that differ in length are concatenated, with offsets:
-        offsets (n + 1,), shapes (n, 3), origins (n, 3), cells (n, 3, 3), pbc (n, 3), names (n,)
+    shard-00000.h5    n structures; arrays that differ in length are concatenated:
+        names (n,), shapes (n, 3), origins (n, 3), cells (n, 3, 3), pbc (n, 3)
         atom_offsets (n + 1,), numbers (n_atoms,), positions (n_atoms, 3)
-        density/LABEL            (n_points,) float32, contiguous and so mapped into memory; or, where compressed,
-        density/LABEL/000000     (nx, ny, nz) float32, one dataset for each structure
-Lengths are in Å, densities in e/Å³; points are counted in C order (z fastest).
+        density/LABEL/CHANNEL/000000     (nx, ny, nz) float32, one dataset for each structure that has the channel
+        checksums/LABEL/CHANNEL          (n,) CRC-32 of these values as they are read; -1 without the channel
+        byte_offsets/LABEL/CHANNEL       (n,) where they begin in the file, to map them into memory; if not compressed
+        atom_arrays/LABEL/NAME           numbers per atom, (n_atoms, width) of each structure one after another
+        atom_array_widths/LABEL/NAME     (n,) their widths; -1 without the array
+Version 1 has the channel "total" alone, without its level of names, and no checksums; densities that are not
+compressed are one dataset density/LABEL. Lengths are in Å, densities in e/Å³; points are counted in C order
+(z fastest).
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ import json
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,14 +34,19 @@ import numpy as np
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from deepdft.data.index import INDEX, read_index, sha256_of_file
-from deepdft.data.shards import CompressedShard, MappedShard, ShardTable
-from deepdft.density import DensityGrid
+from deepdft.data.index import INDEX, read_index
+from deepdft.data.kind import DensityKind
+from deepdft.data.shards import Expected, ShardTable, ShardValues
+from deepdft.data.verify import find_damage
+from deepdft.density import TOTAL, DensityGrid
 
-__all__ = ["DensityStore", "elements_of"]
+__all__ = ["DensityStore", "Store", "elements_of"]
 
 MAX_OPEN_SHARDS = 256
 """Files kept open at once, well below the usual limit of 1024 a process."""
+
+MAX_DAMAGE_SHOWN = 20
+"""Damaged structures that an error names."""
 
 
 def elements_of(formulas: Iterable[str]) -> list[int]:
@@ -44,14 +55,20 @@ def elements_of(formulas: Iterable[str]) -> list[int]:
     return sorted(atomic_numbers[symbol] for symbol in symbols)
 
 
-class DensityStore:
+class Store:
     """Densities on grids with their atoms, one or several (an ensemble) for each structure.
 
-    Files are opened when they are first read, by the process that reads: a store may be handed to processes
-    however they are started.
+    Structures are counted from zero; `labels` names the densities of an ensemble, `channels` the fields of a density
+    ("total", and "difference" of spin-polarised ones). Files are opened when they are first read, by the process that
+    reads, so a store can be passed to other processes however they are started. Whole grids are compared with their
+    checksums when they are read.
+
+    Example:
+        store = deepdft.Store("data/qm9")
+        density = store.density(store.index_of("000001"))  # a DensityGrid
 
     Args:
-        root: folder written by deepdft-convert.
+        root: folder written by deepdft-convert or deepdft-generate.
 
     Raises:
         FileNotFoundError: if there is no store.
@@ -65,6 +82,10 @@ class DensityStore:
         columns = self.index.pop("structures")
         self.labels: list[str] = self.index["labels"]
         """Names of the densities that each structure has, e.g. functionals; the first is the default."""
+        self.channels: tuple[str, ...] = tuple(self.index["channels"])
+        """Names of the channels that any structure has, "total" first."""
+        self.kind = DensityKind.of_index(self.index)
+        """What the densities are, as far as it is known."""
         self.names: list[str] = columns["name"]
         """Unique name of each structure."""
         self.formulas: list[str] = columns["formula"]
@@ -73,27 +94,25 @@ class DensityStore:
         """(n,) atoms in each structure."""
         self.shapes: NDArray[np.int64] = np.array(columns["shape"], dtype=np.int64).reshape(-1, 3)
         """(n, 3) grid points along the edges of each box."""
-        self._electrons = {label: np.array(columns["n_electrons"][label]) for label in self.labels}
+        self._integrals: dict[str, dict[str, NDArray[np.float64]]] = {
+            label: {channel: np.array(column, dtype=np.float64) for channel, column in own.items()}
+            for label, own in columns["integrals"].items()
+        }
         counts = [shard["n_structures"] for shard in self.index["shards"]]
         self._first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        if self._first[-1] != len(self.names):
-            raise ValueError(
-                f"{self.root / INDEX}: {len(self.names)} names but the shards hold {self._first[-1]} structures; "
-                "the file is damaged, convert again"
-            )
         self._forget()
 
     def _forget(self) -> None:
         self._pid = os.getpid()
         self._tables: dict[int, ShardTable] = {}
-        self._open: OrderedDict[int, MappedShard | CompressedShard] = OrderedDict()
+        self._open: OrderedDict[int, ShardValues] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process gets: nothing that is open."""
         return {key: value for key, value in self.__dict__.items() if key not in ("_pid", "_tables", "_open")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """In another process."""
+        """Restore in another process."""
         self.__dict__.update(state)
         self._forget()
 
@@ -102,17 +121,52 @@ class DensityStore:
         return len(self.names)
 
     def __repr__(self) -> str:
-        """Say where it is and how large."""
-        return f"DensityStore({str(self.root)!r}: {len(self)} structures, {', '.join(self.labels)})"
+        """One line: where it is, how large, and what it has."""
+        labels, channels = ", ".join(self.labels), ", ".join(self.channels)
+        return f"Store({str(self.root)!r}: {len(self)} structures, {labels}; {channels})"
 
     @property
     def n_electrons(self) -> NDArray[np.float64]:
         """(n,) integral of each structure's first density over its box."""
-        return self._electrons[self.labels[0]]
+        return self.electrons()
 
     def electrons(self, label: str | None = None) -> NDArray[np.float64]:
-        """Integrals (n,) of the densities of one label over their boxes; None is the first label."""
-        return self._electrons[self._label(label)]
+        """Integrals (n,) of the total densities of one label over their boxes; None is the first label."""
+        return self.integrals(TOTAL, label)
+
+    def integrals(self, channel: str, label: str | None = None) -> NDArray[np.float64]:
+        """Integrals (n,) of a channel over the boxes, NaN for structures without it; None is the first label.
+
+        That of "total" is the number of electrons, that of "difference" the magnetic moment in μ_B.
+        """
+        own = self._integrals[self._label(label)]
+        return own[channel] if channel in own else np.full(len(self), np.nan)
+
+    def channels_of(self, i: int, label: str | None = None) -> tuple[str, ...]:
+        """The channels that structure `i` has, "total" first."""
+        return tuple(channel for channel in self.channels if not np.isnan(self.integrals(channel, label)[i]))
+
+    def require_channels(
+        self, channels: Sequence[str], indices: Iterable[int] | None = None, label: str | None = None
+    ) -> None:
+        """Check that structures have all of some channels.
+
+        Args:
+            channels: their names.
+            indices: of the structures; None for all.
+            label: which density; None is the first.
+
+        Raises:
+            ValueError: in one line, if a structure lacks one.
+        """
+        chosen = np.arange(len(self)) if indices is None else np.fromiter(indices, dtype=np.int64)
+        for channel in channels:
+            missing = chosen[np.isnan(self.integrals(channel, label)[chosen])]
+            if missing.size:
+                raise ValueError(
+                    f"channel {channel}: {missing.size} of {len(chosen)} structures of {self.root} have no such "
+                    f"channel, e.g. {self.names[missing[0]]}; the store has {', '.join(self.channels)}"
+                )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -121,34 +175,28 @@ class DensityStore:
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
     @cached_property
-    def _positions(self) -> dict[str, int]:
-        return {name: position for position, name in enumerate(self.names)}
+    def _indices(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.names)}
 
     def index_of(self, name: str) -> int:
-        """Position of the structure of that name.
+        """Index of the structure of that name.
 
         Raises:
             ValueError: if there is none.
         """
         try:
-            return self._positions[name]
+            return self._indices[name]
         except KeyError:
             raise ValueError(f"{self.root}: no structure is named {name!r}; names are like {self.names[0]!r}") from None
 
-    def elements(self, positions: Iterable[int]) -> list[int]:
+    def elements(self, indices: Iterable[int]) -> list[int]:
         """Atomic numbers of the elements in some structures, ascending."""
-        return elements_of(self.formulas[i] for i in positions)
+        return elements_of(self.formulas[i] for i in indices)
 
     def atoms(self, i: int) -> ase.Atoms:
         """Structure `i` with its cell and periodicity."""
         table, row = self._table(i)
-        atoms = slice(table.atom_offsets[row], table.atom_offsets[row + 1])
-        return ase.Atoms(
-            numbers=table.numbers[atoms],
-            positions=table.positions[atoms],
-            cell=table.cells[row],
-            pbc=table.pbc[row],
-        )
+        return table.atoms(row)
 
     def origin(self, i: int) -> NDArray[np.float64]:
         """Position (3,) in Å of the first grid point of structure `i`."""
@@ -160,60 +208,104 @@ class DensityStore:
         nx, ny, nz = self.shapes[i].tolist()
         return nx, ny, nz
 
-    def values(self, i: int, label: str | None = None) -> NDArray[np.float32]:
-        """Density (nx, ny, nz) of structure `i` in e/Å³; None is the first label."""
-        return self.planes(i, slice(None), label)
+    def values(self, i: int, label: str | None = None, *, channel: str = TOTAL) -> NDArray[np.float32]:
+        """Density (nx, ny, nz) of structure `i` in e/Å³; None is the first label.
 
-    def planes(self, i: int, planes: slice, label: str | None = None) -> NDArray[np.float32]:
+        Raises:
+            ValueError: if the values differ from their checksum, or the structure has no such channel.
+        """
+        return self.planes(i, slice(None), label, channel=channel)
+
+    def planes(self, i: int, planes: slice, label: str | None = None, *, channel: str = TOTAL) -> NDArray[np.float32]:
         """Part of a density: the grid points [planes, :, :] of structure `i` in e/Å³, for work in little memory.
 
         Args:
             i: which structure.
             planes: slice along the first axis, without a step.
             label: which density; None is the first.
+            channel: which channel of it.
 
         Returns:
             (n_planes, ny, nz).
         """
-        return self._values(i).planes(*self._table(i), planes, label=self._label(label))
+        label = self._label(label)
+        self.require_channels([channel], [i], label)
+        values, row = self._values(i)
+        return values.planes(row, planes, label, channel)
 
-    def sample(self, i: int, flat_indices: NDArray[np.integer], label: str | None = None) -> NDArray[np.float32]:
-        """Density (n,) of structure `i` in e/Å³ at some grid points.
+    def sample(
+        self,
+        i: int,
+        flat_indices: NDArray[np.integer],
+        label: str | None = None,
+        *,
+        channels: Sequence[str] = (TOTAL,),
+    ) -> NDArray[np.float32]:
+        """Density (n, n_channels) of structure `i` in e/Å³ at some grid points, which are not compared with a checksum.
 
         Args:
             i: which structure.
             flat_indices: (n,) grid points in C order (z fastest); `density.grid_points` gives their positions.
             label: which density; None is the first.
+            channels: which channels of it.
 
         Raises:
             IndexError: if an index is outside the grid.
+            ValueError: if the structure has no such channel.
         """
+        label = self._label(label)
         indices = np.asarray(flat_indices)
         n_points = int(self.shapes[i].prod())
         if indices.size and (indices.min() < 0 or indices.max() >= n_points):
             raise IndexError(f"{self.names[i]}: grid points are 0…{n_points - 1}, got {indices.min()}…{indices.max()}")
-        return self._values(i).points(*self._table(i), indices, label=self._label(label))
+        self.require_channels(channels, [i], label)
+        values, row = self._values(i)
+        return np.stack([values.points(row, indices, label, channel) for channel in channels], axis=-1)
 
-    def density(self, i: int, label: str | None = None) -> DensityGrid:
-        """Structure `i` with its density; None is the first label."""
-        return DensityGrid(values=self.values(i, label), atoms=self.atoms(i), origin=self.origin(i))
+    def density(self, i: int, label: str | None = None, *, channels: Sequence[str] | None = None) -> DensityGrid:
+        """Structure `i` with its density.
 
-    def verify(self) -> None:
-        """Read all shards and compare their checksums with the index.
+        Args:
+            i: which structure.
+            label: which density; None is the first.
+            channels: which channels beside "total"; None for all that the structure has.
 
         Raises:
-            ValueError: naming the shards that are damaged or missing.
+            ValueError: if the values differ from their checksums, or the structure has no such channel.
         """
-        damaged = []
-        for shard in self.index["shards"]:
-            path = self.root / shard["file"]
-            if not path.is_file() or sha256_of_file(path) != shard["sha256"]:
-                damaged.append(shard["file"])
-        if damaged:
-            raise ValueError(
-                f"{self.root}: {', '.join(damaged)} damaged or missing (sha256 differs from {INDEX}); "
-                "copy or convert the data again"
-            )
+        label = self._label(label)
+        wanted = self.channels_of(i, label) if channels is None else channels
+        table, row = self._table(i)
+        return DensityGrid(
+            values=self.values(i, label),
+            atoms=self.atoms(i),
+            origin=self.origin(i),
+            channels={name: self.values(i, label, channel=name) for name in wanted if name != TOTAL},
+            atom_arrays=table.per_atom(row, label),
+        )
+
+    def verify(self) -> None:
+        """Read everything and compare it with its checksums.
+
+        Raises:
+            ValueError: naming the shards and structures that are damaged or missing.
+        """
+        if damaged := list(find_damage(self)):
+            shown = "; ".join(damaged[:MAX_DAMAGE_SHOWN]) + ("; …" if len(damaged) > MAX_DAMAGE_SHOWN else "")
+            raise ValueError(f"{self.root}: {shown}; copy the store or convert the data again")
+
+    def check_shard(self, number: int) -> None:
+        """Read the table of a shard.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is damaged.
+        """
+        self._table(int(self._first[number]))
+
+    def structures_of_shard(self, number: int) -> range:
+        """Indices of the structures in a shard."""
+        return range(int(self._first[number]), int(self._first[number + 1]))
 
     def _label(self, label: str | None) -> str:
         if label is None:
@@ -225,25 +317,40 @@ class DensityStore:
     def _shard(self, i: int) -> int:
         if not 0 <= i < len(self):
             raise IndexError(f"{self.root}: structure {i} of {len(self)}")
-        if self._pid != os.getpid():  # after a fork: close what was inherited, then open anew
+        if self._pid != os.getpid():  # after a fork: close what was inherited, then open it again
             self._forget()
         return int(np.searchsorted(self._first, i, side="right")) - 1
 
     def _table(self, i: int) -> tuple[ShardTable, int]:
         """The table of the shard of a structure, and the row of the structure in it."""
-        shard = self._shard(i)
-        if shard not in self._tables:
-            entry = self.index["shards"][shard]
-            self._tables[shard] = ShardTable.read(self.root / entry["file"], entry["bytes"])
-        return self._tables[shard], i - int(self._first[shard])
+        number = self._shard(i)
+        if number not in self._tables:
+            shard = self.index["shards"][number]
+            own = slice(self._first[number], self._first[number + 1])
+            self._tables[number] = ShardTable.read(
+                Expected(
+                    path=self.root / shard["file"],
+                    version=self.index["format_version"],
+                    bytes=shard["bytes"],
+                    table_crc32=shard.get("table_crc32"),
+                    labels=tuple(self.labels),
+                    shapes=self.shapes[own],
+                    n_atoms=self.n_atoms[own],
+                )
+            )
+        return self._tables[number], i - int(self._first[number])
 
-    def _values(self, i: int) -> MappedShard | CompressedShard:
-        """The densities of the shard of a structure, opened."""
-        table, _ = self._table(i)
-        shard = self._shard(i)
-        if shard not in self._open:
-            self._open[shard] = CompressedShard(table) if table.contiguous is None else MappedShard(table)
+    def _values(self, i: int) -> tuple[ShardValues, int]:
+        """The densities of the shard of a structure, opened, and the row of the structure in it."""
+        table, row = self._table(i)
+        number = self._shard(i)
+        if number not in self._open:
+            self._open[number] = ShardValues(table)
             if len(self._open) > MAX_OPEN_SHARDS:
                 self._open.popitem(last=False)
-        self._open.move_to_end(shard)
-        return self._open[shard]
+        self._open.move_to_end(number)
+        return self._open[number], row
+
+
+DensityStore = Store
+"""The name of `Store` in earlier versions."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from deepdft.data.index import INDEX
-from deepdft.data.store import DensityStore
+from deepdft.data.kind import DensityKind
+from deepdft.data.store import Store
 from deepdft.density import DensityGrid
+from deepdft.errors import DensityFormatError
 
-__all__ = ["StoreMember", "check_definitions", "is_store", "store_members"]
+__all__ = ["StoreMember", "common_kind", "is_store", "store_members"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class StoreMember:
     """Of the structure."""
     source: Path
     """The store."""
-    position: int
-    """In the store."""
+    index: int
+    """Of the structure in the store."""
     size: int
     """Bytes of its density in single precision."""
     density: str
@@ -39,8 +42,14 @@ class StoreMember:
 
         Args:
             pbc: whether the structure repeats; None leaves it as the store has it.
+
+        Raises:
+            DensityFormatError: if it is damaged.
         """
-        density = _opened(self.source).density(self.position, label=self.density)
+        try:
+            density = _opened(self.source).density(self.index, label=self.density)
+        except (ValueError, FileNotFoundError) as error:
+            raise DensityFormatError(str(error)) from error
         if pbc is not None:
             density.atoms.pbc = pbc
         return density
@@ -59,36 +68,45 @@ def store_members(path: Path, label: str) -> list[StoreMember]:
         label: of the density to take.
 
     Raises:
-        ValueError: if the store is damaged, or has no density of that label: what is called PBE shall be PBE.
+        ValueError: if the store is damaged, or has no density of that label: a density that is called PBE must be PBE.
     """
-    store = DensityStore(path)
+    store = Store(path)
     if label not in store.labels:
         raise ValueError(f"{path}: its densities are {', '.join(store.labels)}, not {label!r}; choose one with label=…")
     sizes = (4 * store.shapes.prod(axis=1)).tolist()
     return [
-        StoreMember(name, path, position, size, label)
-        for position, (name, size) in enumerate(zip(store.names, sizes, strict=True))
+        StoreMember(name, path, index, size, label)
+        for index, (name, size) in enumerate(zip(store.names, sizes, strict=True))
     ]
 
 
-def check_definitions(stores: Sequence[Path]) -> None:
-    """Refuse to join stores that say different things about what their densities are.
+def common_kind(stores: Sequence[Path]) -> DensityKind:
+    """The kind of the densities of several stores; unknown if none of them says.
 
     Raises:
-        ValueError: if two do, for instance because only one is convolved: a model cannot learn both.
+        ValueError: if they differ, for instance because only one is convolved: a model cannot learn both.
     """
-    found = {definition: store for store in stores for definition in _definitions(store)}
-    if len(found) > 1:
-        (one, first), (other, second), *_ = found.items()
-        raise ValueError(f"{first} and {second} cannot be joined, their densities differ: {one!r} and {other!r}")
+    found = [(kind, path) for path in stores for kind in _kinds(path)]
+    for (first, other), (kind, path) in itertools.combinations(found, 2):
+        if first.conflicts_with(kind):
+            raise ValueError(
+                f"{other} and {path} cannot be joined, their densities differ: {_in_words(first)} and {_in_words(kind)}"
+            )
+    return found[0][0] if found else DensityKind()
 
 
-def _definitions(path: Path) -> list[str]:
-    """What a store made by DFT says about its densities; one that was joined lists it for each source."""
-    index = DensityStore(path).index
-    return [entry["definition"] for entry in (index, *index.get("files", [])) if "definition" in entry]
+def _kinds(path: Path) -> list[DensityKind]:
+    """What a store says about its densities; one that was joined from others says it for each of them too."""
+    index = Store(path).index
+    kinds = [DensityKind.of_index(entry) for entry in (index, *index.get("files", []))]
+    return [kind for kind in kinds if kind]
+
+
+def _in_words(kind: DensityKind) -> str:
+    known = kind.as_dict()
+    return repr(kind.description) if list(known) == ["description"] else str(known)
 
 
 @lru_cache(maxsize=8)
-def _opened(path: Path) -> DensityStore:
-    return DensityStore(path)
+def _opened(path: Path) -> Store:
+    return Store(path)

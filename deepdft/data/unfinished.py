@@ -1,24 +1,31 @@
-"""The folder of a store while it is being made: one process at a time, one plan, and what was left out."""
+"""The folder of a store while it is being made, by a conversion or a generation.
+
+One process at a time works there, after one plan. Each finished shard has a record in `.conversion/`, from which a
+run that was killed resumes; `index.json` comes last, and `.conversion/` is removed.
+"""
 
 from __future__ import annotations
 
 import csv
-import fcntl
-import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from deepdft.data.index import INDEX, WORK_FOLDER, ShardRecord, read_index, write_text
+from deepdft.data.index import INDEX, read_index, write_index
+from deepdft.data.records import WORK_FOLDER, ShardRecord, all_rejected
+from deepdft.data.store import Store
+from deepdft.files import atomic_write, exclusive_lock, read_json, write_json
 
-__all__ = ["alone", "begin", "discard_plan_on_failure", "is_complete", "write_rejected"]
+__all__ = ["finish", "finished_store", "unfinished"]
 
 REJECTED_FILE = "rejected.csv"
+PLAN_FILE = "plan.json"
 
 
-def is_complete(output: Path, identity: str) -> bool:
-    """Whether the output is already the store of a plan.
+def finished_store(output: Path, identity: str) -> Store | None:
+    """The store of a plan if it is complete, None if there is still something to do.
 
     Args:
         output: folder of the store.
@@ -28,77 +35,94 @@ def is_complete(output: Path, identity: str) -> bool:
         ValueError: if the output is a finished store of something else, or a folder that is no store.
     """
     if (output / INDEX).exists():
-        if read_index(output / INDEX).get("plan") == identity:
-            return True
-        raise ValueError(
-            f"{output}: already a store, of another source or with other settings, or of this source before it was "
-            "changed; give another output, or remove it"
-        )
+        if read_index(output / INDEX).get("plan") != identity:
+            raise ValueError(
+                f"{output}: already a store, of another source or with other settings, or of this source before it "
+                "was changed; give another output, or remove it"
+            )
+        shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)  # there if a run was killed at its very end
+        return Store(output)
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output}: is a file; output is a folder")
     if output.is_dir() and any(output.iterdir()) and not (output / WORK_FOLDER).is_dir():
         raise ValueError(f"{output}: has other files in it; give an empty or a new folder as output")
-    return False
+    return None
 
 
 @contextmanager
-def alone(output: Path, command: str) -> Iterator[None]:
-    """Two processes that make one store would spoil each other; the lock ends with the process.
+def unfinished(output: Path, plan: str, *, what: str) -> Iterator[None]:
+    """Work in the folder of an unfinished store, which no other process does meanwhile.
 
-    Raises:
-        ValueError: if another process has the lock.
-    """
-    (output / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
-    with (output / WORK_FOLDER / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{output}: another {command} is working on it; wait for it to end") from None
-        yield
-
-
-def begin(output: Path, identity: str, *, what: str) -> None:
-    """Note the plan, or compare it with the one that was begun; remove what a killed run left half-written.
+    The plan is recorded, or compared with the recorded one, and what a killed run left half-written is removed. A
+    plan that fails with a ValueError before anything was made is forgotten, so that the folder is free for another.
 
     Args:
-        output: folder of the store.
-        identity: of the plan.
-        what: the plan is of, for the message: a conversion, …
+        output: folder of the store; made if it does not exist.
+        plan: identity of the plan.
+        what: a word for messages, e.g. "conversion".
 
     Raises:
-        ValueError: if another plan was begun in the folder.
+        ValueError: if another process works there, or another plan was started in the folder.
     """
-    path = output / WORK_FOLDER / "plan.json"
+    work = output / WORK_FOLDER
+    work.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(work, f"a {what}"):
+        _start(output, plan, what)
+        with _discard_plan_on_failure(output):
+            yield
+
+
+def _start(output: Path, plan: str, what: str) -> None:
+    path = output / WORK_FOLDER / PLAN_FILE
     if path.exists():
-        if json.loads(path.read_text())["plan"] != identity:
+        if read_json(path).get("plan") != plan:
             raise ValueError(
-                f"{output}: a {what} of another source, or with other settings, was begun here; repeat its command "
+                f"{output}: a {what} of another source, or with other settings, was started here; repeat its command "
                 "to finish it, give another output, or remove the folder"
             )
     else:
-        write_text(path, json.dumps({"plan": identity}))
-    for part in (output / WORK_FOLDER).rglob("*.part*"):
-        part.unlink()
+        write_json(path, {"plan": plan})
+    for part in (*output.glob(".*.part"), *(output / WORK_FOLDER).rglob("*.part*")):
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
-def discard_plan_on_failure(output: Path) -> Iterator[None]:
-    """What fails before it has made anything leaves no plan behind, so that the folder is free for another."""
+def _discard_plan_on_failure(output: Path) -> Iterator[None]:
     try:
         yield
     except ValueError:
-        made = [path for path in output.rglob("*") if path.is_file() and path.name not in ("plan.json", "lock")]
-        if not made:
-            shutil.rmtree(output / WORK_FOLDER)
+        plan = output / WORK_FOLDER / PLAN_FILE
+        if not [path for path in output.rglob("*") if path.is_file() and path != plan and ".lock" not in path.name]:
+            plan.unlink(missing_ok=True)
         raise
 
 
-def write_rejected(output: Path, records: Sequence[ShardRecord]) -> None:
+def finish(
+    output: Path,
+    records: Sequence[ShardRecord],
+    *,
+    labels: Sequence[str],
+    compression: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Store:
+    """Write rejected.csv and the index, and remove everything else; call it within `unfinished`.
+
+    The arguments are those of `write_index`.
+    """
+    for shard in {path.name for path in output.glob("shard-*.h5")} - {record.file for record in records}:
+        (output / shard).unlink()  # of a source that had more shards before it was corrected
+    _write_rejected(output, records)
+    write_index(output, records, labels=labels, compression=compression, provenance=provenance)
+    shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)  # the lock too: whoever waits for it finds a store
+    return Store(output)
+
+
+def _write_rejected(output: Path, records: Sequence[ShardRecord]) -> None:
     """List the structures that were left out in rejected.csv, if there are any."""
-    rejected = [member for record in records for member in record.rejected]
+    rejected = all_rejected(records)
     if not rejected:
         return
-    with (output / REJECTED_FILE).open("w", newline="") as file:
+    with atomic_write(output / REJECTED_FILE) as beside, beside.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["position", "name", "source", "reason"])
-        table.writerows([member.position, member.name, member.source, member.reason] for member in rejected)
+        table.writerow(["index", "name", "source", "reason"])
+        table.writerows([member.index, member.name, member.source, member.reason] for member in rejected)

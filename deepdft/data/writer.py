@@ -1,38 +1,32 @@
-"""Writes the shards of a density store; a shard appears only when it is whole."""
+"""Writes the shards of a density store; a shard appears only when it is complete."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import h5py
 import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
-from deepdft.data.index import (
-    FORMAT_VERSION,
-    WORK_FOLDER,
-    Rejected,
-    ShardRecord,
-    sha256_of_file,
-    shard_name,
-    sync_folder,
-    write_record,
-)
+from deepdft.data.index import FORMAT_VERSION
+from deepdft.data.records import WORK_FOLDER, Rejected, ShardRecord, sha256_of_file, shard_name, write_record
+from deepdft.data.shards import ABSENT, crc32, table_crc32
 from deepdft.density import DensityGrid
+from deepdft.files import atomic_write
 
 __all__ = ["COMPRESSIONS", "Compression", "ShardWriter", "check_labels"]
 
 COMPRESSIONS = ("none", "bitshuffle", "zfp")
 ZFP_BLOCK = 4  # ZFP codes blocks of 4 × 4 × 4 values
 MAX_CHUNK = 2**24  # values; HDF5 holds a whole chunk in memory and refuses 4 GiB
-COPY_BLOCK = 2**22  # values copied at once
+ALIGNMENT = 64  # bytes; densities are mapped into memory
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ class ShardWriter:
         made_from: what its record shall say it was made from.
 
     Raises:
-        ValueError: if a label cannot name a dataset.
+        ValueError: if a label or channel cannot name a dataset.
     """
 
     def __init__(
@@ -95,113 +89,133 @@ class ShardWriter:
         self.folder = folder
         self.number = number
         self.compression = compression or Compression()
-        self.record = ShardRecord(shard_name(number), made_from, n_electrons={label: [] for label in labels})
-        self._part = folder / WORK_FOLDER / f"{shard_name(number)}.{os.getpid()}.part"
-        self._arrays: dict[str, list[NDArray[Any]]] = {name: [] for name in _ROWS}
-        self._spools: dict[str, BinaryIO] = {}
+        self.record = ShardRecord(shard_name(number), made_from, integrals={label: {} for label in labels})
+        self._rows: dict[str, list[NDArray[Any]]] = {name: [] for name in _ROWS}
+        self._columns: dict[str, list[int]] = {}
+        self._atom_arrays: dict[str, list[NDArray[np.float64]]] = {}
+        self._writing = self._written()
 
     def __enter__(self) -> Self:
-        """Begin."""
-        self._part.parent.mkdir(parents=True, exist_ok=True)
-        self._file = h5py.File(self._part, "w", libver="v110")
-        self._file.attrs["format"] = "deepdft-density-shard"
-        self._file.attrs["format_version"] = FORMAT_VERSION
-        density = self._file.create_group("density")
-        for label in self.record.n_electrons:
-            if self.compression.name == "none":
-                self._spools[label] = self._spool(label).open("w+b")
-            else:
-                density.create_group(label)
+        """Start the file, beside its final place."""
+        self._writing.__enter__()
         return self
 
-    def _spool(self, label: str) -> Path:
-        """Values go here first: HDF5 must know the length of a contiguous dataset when it makes it."""
-        return self._part.with_name(f"{self._part.name}.{list(self.record.n_electrons).index(label)}")
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """Finish the shard, or leave nothing of it after an error."""
+        return self._writing.__exit__(kind, error, trace)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """What happens before and after structures are added."""
+        (self.folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
+        with suppress(_NothingToWrite), atomic_write(self.folder / self.record.file) as path:
+            with _new_hdf5(path) as self._file:
+                yield
+                if not self.record.name:
+                    raise _NothingToWrite
+                arrays = self._table()
+                for key, array in arrays.items():
+                    *groups, name = key.split("/")
+                    _group(self._file, *groups)[name] = array
+            self.record.table_crc32 = table_crc32(arrays)
+            self.record.sha256 = sha256_of_file(path)
+            self.record.bytes = path.stat().st_size
+            # the record first: then every shard that has its name is known to be complete, and is not made again
+            write_record(self.folder, self.number, self.record)
+        if not self.record.name:
+            self.record.file = ""
+            write_record(self.folder, self.number, self.record)
 
     def add(self, name: str, densities: DensityGrid | Mapping[str, DensityGrid]) -> None:
         """Append a structure.
 
         Args:
             name: unique in the store.
-            densities: its density, or with several labels one for each, on the same grid.
+            densities: its density with all channels, or with several labels one for each, on the same grid.
 
         Raises:
             ValueError: if labels are missing or the grids differ.
         """
-        labels = list(self.record.n_electrons)
+        labels = list(self.record.integrals)
         if isinstance(densities, DensityGrid):
             densities = {labels[0]: densities}
         if set(densities) != set(labels):
             raise ValueError(f"{name}: densities labelled {', '.join(densities)}; expected {', '.join(labels)}")
         first = densities[labels[0]]
+        row = len(self.record.name)
         for label in labels:
-            _same_grid(name, first, densities[label])
-            values = np.ascontiguousarray(densities[label].values, dtype="<f4")
-            self._append_values(label, values)
-            self.record.n_electrons[label].append(densities[label].n_electrons)
+            density = densities[label]
+            _same_grid(name, first, density)
+            for channel in density.channel_names:
+                self._add_channel(row, label, channel, density)
+            for key, array in density.atom_arrays.items():
+                self._add_atom_array(row, label, key, array)
+        for key in {key for density in densities.values() for key in density.atom_arrays}:
+            self.record.atom_arrays[key] = self.record.atom_arrays.get(key, 0) + 1
         atoms = first.atoms
         self.record.name.append(name)
         self.record.formula.append(atoms.get_chemical_formula())
         self.record.n_atoms.append(len(atoms))
         self.record.shape.append(list(first.shape))
-        row = (first.shape, first.origin, atoms.cell.array, atoms.pbc, atoms.numbers, atoms.positions)
-        for column, value in zip(_ROWS, row, strict=True):
-            self._arrays[column].append(np.array(value, dtype=_ROWS[column]))
+        values = (first.shape, first.origin, atoms.cell.array, atoms.pbc, atoms.numbers, atoms.positions)
+        for column, value in zip(_ROWS, values, strict=True):
+            self._rows[column].append(np.array(value, dtype=_ROWS[column]))
 
-    def _append_values(self, label: str, values: NDArray[np.float32]) -> None:
+    def _add_channel(self, row: int, label: str, channel: str, density: DensityGrid) -> None:
+        """Write the values of a channel and note their integral, checksum and place."""
+        _check_name("channel", channel)
+        values = np.ascontiguousarray(density.channel(channel), dtype="<f4")
+        group = _group(self._file, "density", label, channel)
+        key = f"{row:06d}"
         if self.compression.name == "none":
-            self._spools[label].write(values.tobytes())
-            return
-        self._file["density"][label].create_dataset(
-            f"{len(self.record.name):06d}", data=values, chunks=_chunks(values.shape), **self.compression.filter()
-        )
+            dataset = group.create_dataset(key, data=values)
+            self._note(f"byte_offsets/{label}/{channel}", row, dataset.id.get_offset())
+        else:
+            options = self.compression.filter()
+            group.create_dataset(key, data=values, chunks=_chunks(values.shape), **options)
+            if self.compression.name == "zfp":
+                values = group[key][()]  # what is read later: opened again, it comes from the file, decompressed
+        self._note(f"checksums/{label}/{channel}", row, crc32(values))
+        column = self.record.integrals[label].setdefault(channel, [])
+        column += [None] * (row - len(column))
+        integral = float(density.channel(channel).sum(dtype=np.float64)) * density.voxel_volume
+        column.append(integral)
+
+    def _add_atom_array(self, row: int, label: str, name: str, array: NDArray[np.floating]) -> None:
+        _check_name("array of the atoms", name)
+        self._note(f"atom_array_widths/{label}/{name}", row, array.shape[1])
+        self._atom_arrays.setdefault(f"atom_arrays/{label}/{name}", []).append(array.astype("<f8").ravel())
+
+    def _note(self, column: str, row: int, value: int) -> None:
+        """Set the entry of a structure in a column; earlier structures without one are marked absent."""
+        entries = self._columns.setdefault(column, [])
+        entries += [ABSENT] * (row - len(entries))
+        entries.append(value)
+
+    def drop(self, what: str) -> None:
+        """Count something of a structure's source that is not kept."""
+        self.record.dropped[what] = self.record.dropped.get(what, 0) + 1
 
     def reject(self, member: Rejected) -> None:
-        """Note a structure that is left out."""
+        """Record a structure that is left out."""
         self.record.rejected.append(member)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish the shard, or leave nothing of it after an error."""
-        try:
-            if kind is None and self.record.name:
-                self._finish()
-            elif kind is None:
-                self.record.file = ""
-                write_record(self.folder, self.number, self.record)
-        finally:
-            self._file.close()
-            for label, spool in self._spools.items():
-                spool.close()
-                self._spool(label).unlink(missing_ok=True)
-            self._part.unlink(missing_ok=True)
-
-    def _finish(self) -> None:
-        """Write the tables, make the file last on the disk, and give it its name."""
-        arrays = self._arrays
-        file = self._file
-        file["names"] = np.array([name.encode() for name in self.record.name])
-        file["shapes"] = np.stack(arrays["shapes"])
-        file["origins"] = np.stack(arrays["origins"])
-        file["cells"] = np.stack(arrays["cells"])
-        file["pbc"] = np.stack(arrays["pbc"])
-        file["numbers"] = np.concatenate(arrays["numbers"])
-        file["positions"] = np.concatenate(arrays["positions"]).reshape(-1, 3)
-        file["atom_offsets"] = _offsets(self.record.n_atoms)
-        file["offsets"] = offsets = _offsets([int(np.prod(shape)) for shape in self.record.shape])
-        for label, spool in self._spools.items():
-            spool.flush()
-            _copy_values(self._spool(label), file["density"].create_dataset(label, shape=(offsets[-1],), dtype="<f4"))
-        file.close()
-        with self._part.open("r+b") as written:
-            os.fsync(written.fileno())
-        self.record.sha256 = sha256_of_file(self._part)
-        self.record.bytes = self._part.stat().st_size
-        # the record first: then every shard that is visible is known to be whole, and is not made again
-        write_record(self.folder, self.number, self.record)
-        self._part.rename(self.folder / self.record.file)
-        sync_folder(self.folder)
+    def _table(self) -> dict[str, NDArray[Any]]:
+        """All arrays of the shard but the densities."""
+        rows, n = self._rows, len(self.record.name)
+        for columns in self.record.integrals.values():
+            for column in columns.values():
+                column.extend([None] * (n - len(column)))
+        arrays: dict[str, NDArray[Any]] = {key: np.stack(rows[key]) for key in ("shapes", "origins", "cells", "pbc")}
+        arrays["names"] = np.array([name.encode() for name in self.record.name])
+        arrays["numbers"] = np.concatenate(rows["numbers"])
+        arrays["positions"] = np.concatenate(rows["positions"]).reshape(-1, 3)
+        arrays["atom_offsets"] = np.concatenate([[0], np.cumsum(self.record.n_atoms, dtype=np.int64)])
+        for key, entries in self._columns.items():
+            arrays[key] = np.array([*entries, *[ABSENT] * (n - len(entries))], dtype="<i8")
+        return arrays | {key: np.concatenate(parts) for key, parts in self._atom_arrays.items()}
 
 
 _ROWS: dict[str, Any] = {
@@ -215,15 +229,50 @@ _ROWS: dict[str, Any] = {
 """Arrays of a shard that are collected structure by structure, with their types."""
 
 
+class _NothingToWrite(Exception):  # noqa: N818  not an error
+    """Every structure of a shard was rejected."""
+
+
+@contextmanager
+def _new_hdf5(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file; if it cannot be written, an OSError says why, at the end too."""
+    file = h5py.File(path, "w", libver="v110", alignment_threshold=1024, alignment_interval=ALIGNMENT)
+    try:
+        file.attrs["format"] = "deepdft-density-shard"
+        file.attrs["format_version"] = FORMAT_VERSION
+        yield file
+        file.close()
+    except RuntimeError as error:  # what h5py makes of a full disk
+        raise OSError(str(error)) from error
+    finally:
+        with suppress(RuntimeError, OSError):
+            file.close()
+
+
+def _group(file: h5py.File, *names: str) -> h5py.Group:
+    """A group within groups; those that HDF5 makes by itself would hold the time, and no two shards be equal."""
+    group: h5py.Group = file
+    for name in names:
+        group = group.require_group(name)
+    return group
+
+
+_NAME = re.compile(r"[A-Za-z0-9+_-][A-Za-z0-9+_.-]*")
+
+
 def check_labels(labels: Sequence[str]) -> None:
     """Refuse labels that cannot name a dataset.
 
     Raises:
         ValueError: if there is none, one is repeated, or has a character beyond letters, digits and +-_. in it.
     """
-    bad = [label for label in labels if not re.fullmatch(r"[A-Za-z0-9+_-][A-Za-z0-9+_.-]*", label)]
-    if bad or not labels or len(set(labels)) < len(labels):
+    if not labels or len(set(labels)) < len(labels) or not all(map(_NAME.fullmatch, labels)):
         raise ValueError(f"labels {list(labels)}: expected different names of letters, digits and . + - _")
+
+
+def _check_name(what: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"the {what} {name!r} cannot be stored: expected a name of letters, digits and . + - _")
 
 
 def _same_grid(name: str, first: DensityGrid, other: DensityGrid) -> None:
@@ -237,14 +286,3 @@ def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
     nx, ny, nz = shape
     slab = max(ZFP_BLOCK, MAX_CHUNK // (ny * nz) // ZFP_BLOCK * ZFP_BLOCK)
     return min(nx, slab), ny, nz
-
-
-def _offsets(counts: Sequence[int]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
-
-
-def _copy_values(spool: Path, dataset: h5py.Dataset) -> None:
-    with spool.open("rb") as source:
-        for start in range(0, len(dataset), COPY_BLOCK):
-            block = np.fromfile(source, dtype="<f4", count=min(COPY_BLOCK, len(dataset) - start))
-            dataset[start : start + len(block)] = block

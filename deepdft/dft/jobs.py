@@ -11,7 +11,6 @@ import datetime
 import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from deepdft.data.index import WORK_FOLDER, Rejected, read_record, sync_folder, write_index, write_text
-from deepdft.data.store import DensityStore
-from deepdft.data.unfinished import alone, begin, is_complete, write_rejected
+from deepdft.data.records import WORK_FOLDER, Rejected, read_record
+from deepdft.data.store import Store
+from deepdft.data.unfinished import finish, finished_store, unfinished
 from deepdft.data.writer import ShardWriter
 from deepdft.density import DensityGrid
 from deepdft.dft.plan import Entry, GenerationPlan, Settings
+from deepdft.files import write_text
 
 __all__ = ["ACCOUNTS", "Here", "Progress", "Task", "Workers", "generate"]
 
@@ -156,7 +156,7 @@ def generate(
     workers: Workers | None = None,
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> DensityStore:
+) -> Store:
     """Calculate densities and make a store of them, or finish one that was begun.
 
     Args:
@@ -169,20 +169,14 @@ def generate(
     Raises:
         ValueError: if the output was begun with another plan or is something else, or if all structures failed.
     """
-    if is_complete(output, plan.identity):
-        return _finished(output)
-    with alone(output, "deepdft-generate"):
-        if is_complete(output, plan.identity):  # another process has just come to its end
-            return _finished(output)
-        begin(output, plan.identity, what="generation")
+    if (store := finished_store(output, plan.identity)) is not None:
+        return store
+    with unfinished(output, plan.identity, what="generation"):
+        if (store := finished_store(output, plan.identity)) is not None:  # another process has just finished it
+            return store
         run = _Run(plan, output, progress or (lambda status: None))
         run.calculate(workers or Here())
         return run.finish(provenance or {})
-
-
-def _finished(output: Path) -> DensityStore:
-    shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
-    return DensityStore(output)
 
 
 class _Run:
@@ -264,7 +258,7 @@ class _Run:
             label: DensityGrid(array, framed) for label, array in zip(self.plan.settings.labels, values, strict=True)
         }
 
-    def finish(self, provenance: Mapping[str, Any]) -> DensityStore:
+    def finish(self, provenance: Mapping[str, Any]) -> Store:
         """Write the accounts, rejected.csv and the index, and clear up."""
         if all("error" in account for account in self.accounts.values()):
             first = self.plan.entries[0]
@@ -275,14 +269,10 @@ class _Run:
         records = [record for number in range(len(self.plan.shards)) if (record := read_record(self.output, number))]
         lines = [json.dumps(self.accounts[position], ensure_ascii=False) for position in range(len(self.plan.entries))]
         write_text(self.output / ACCOUNTS, "\n".join(lines) + "\n")
-        write_rejected(self.output, records)
-        write_index(
+        return finish(
             self.output,
             records,
             labels=self.plan.settings.labels,
             compression=self.plan.settings.compression.as_dict(),
             provenance={**self.plan.provenance(), **provenance},
         )
-        sync_folder(self.output)
-        shutil.rmtree(self.output / WORK_FOLDER)
-        return DensityStore(self.output)

@@ -12,9 +12,9 @@ import ase.io
 import numpy as np
 from ase.io.formats import UnknownFileTypeError, filetype
 
-from deepdft.data.convert_plan import disambiguate, with_folders
-from deepdft.data.index import write_text
+from deepdft.data.naming import disambiguate, with_folders
 from deepdft.dft.plan import Entry
+from deepdft.files import write_text
 from deepdft.io.archive import files_below
 from deepdft.io.smiles import atoms_from_smiles
 from deepdft.io.structures import is_density, read_structures

@@ -17,7 +17,8 @@ from ase.build import molecule
 
 from deepdft.checkpoint import Checkpoint, build_model, save_checkpoint
 from deepdft.cli.evaluate import main
-from deepdft.data.index import read_record, write_index
+from deepdft.data.index import write_index
+from deepdft.data.records import read_record
 from deepdft.data.writer import ShardWriter
 from deepdft.density import DensityGrid
 from deepdft.inference.predictor import Predictor

@@ -1,7 +1,6 @@
 """Conversion: the same bytes however it is done, and damaged members are named."""
 
 import csv
-import fcntl
 import gzip
 import hashlib
 import io
@@ -21,11 +20,12 @@ import pytest
 
 import deepdft.data.convert
 from deepdft import bundled
-from deepdft.data.convert import DamagedMembersError, convert, store_split
-from deepdft.data.convert_plan import LeftOut, make_plan
+from deepdft.data.convert import DamagedMembersError, run_plan
+from deepdft.data.convert_plan import make_plan
 from deepdft.data.electrons import implausible_electron_counts, nuclear_charge
-from deepdft.data.store import DensityStore
-from deepdft.data.unfinished import is_complete
+from deepdft.data.splits import store_split
+from deepdft.data.store import Store
+from deepdft.data.unfinished import finished_store
 from deepdft.data.writer import Compression
 from deepdft.io import read_density
 from deepdft.units import BOHR
@@ -79,7 +79,7 @@ def test_members_of_any_kind_are_converted_in_their_order(tmp_path: Path) -> Non
     folder = tmp_path / "more" / "3"
     folder.mkdir(parents=True)
     (folder / "CHGCAR").write_bytes(chgcar(3).encode())
-    store = convert(make_plan([tar, tmp_path / "more"]), tmp_path / "store")
+    store = run_plan(make_plan([tar, tmp_path / "more"]), tmp_path / "store")
     assert store.names == ["10", "9", "2", "3/CHGCAR"]
     for i, seed in enumerate([10, 9, 2, 3]):
         path = tmp_path / "CHGCAR"
@@ -93,10 +93,10 @@ def test_members_of_any_kind_are_converted_in_their_order(tmp_path: Path) -> Non
 
 
 def test_stores_are_joined_with_each_other_and_with_files(tmp_path: Path, source: Path) -> None:
-    one = convert(make_plan([source]), tmp_path / "one")
+    one = run_plan(make_plan([source]), tmp_path / "one")
     (tmp_path / "000003.CHGCAR").write_text(chgcar(40))
     plan = make_plan([tmp_path / "000003.CHGCAR", one.root], compression=Compression("bitshuffle"), shard_size=SHARD)
-    both = convert(plan, tmp_path / "both", workers=2)
+    both = run_plan(plan, tmp_path / "both", workers=2)
     assert both.names[:2] == ["000003/000003", "000000"]
     assert both.names[4] == "one/000003"
     assert len(both) == 13
@@ -117,17 +117,17 @@ def test_differently_defined_densities_are_not_joined(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"qm9_demo and .*sharp cannot be joined, .* '.*0.1 Å.*' and 'not convolved'"):
         make_plan([ours, sharp])
     (tmp_path / "file.CHGCAR").write_text(chgcar(7))
-    joined = convert(make_plan([ours, tmp_path / "file.CHGCAR"]), tmp_path / "joined")
+    joined = run_plan(make_plan([ours, tmp_path / "file.CHGCAR"]), tmp_path / "joined")
     assert definition in str(joined.index["files"])
     with pytest.raises(ValueError, match="cannot be joined"):  # what was joined remembers
         make_plan([joined.root, sharp])
 
 
 def test_of_an_ensemble_one_density_is_taken_by_its_label(tmp_path: Path) -> None:
-    ensemble = DensityStore(bundled.path("qm9_demo_xc"))
+    ensemble = Store(bundled.path("qm9_demo_xc"))
     with pytest.raises(ValueError, match=r"qm9_demo_xc: its densities are PBE, .*, not 'HSE'; choose one with label=…"):
         make_plan([ensemble.root], label="HSE")
-    store = convert(make_plan([ensemble.root], label="RPBE"), tmp_path / "store")
+    store = run_plan(make_plan([ensemble.root], label="RPBE"), tmp_path / "store")
     assert store.labels == ["RPBE"]
     np.testing.assert_array_equal(store.values(1), ensemble.values(1, label="RPBE"))
     with pytest.raises(ValueError, match=r"store: its densities are RPBE, not 'PBE'"):  # nor is it renamed
@@ -139,7 +139,7 @@ def test_a_store_that_was_made_anew_is_another_source(tmp_path: Path) -> None:
     for seed in (0, 1):
         (tmp_path / "0.CHGCAR").write_text(chgcar(seed))
         shutil.rmtree(tmp_path / "store", ignore_errors=True)
-        plans.append(make_plan([convert(make_plan([tmp_path / "0.CHGCAR"]), tmp_path / "store").root]))
+        plans.append(make_plan([run_plan(make_plan([tmp_path / "0.CHGCAR"]), tmp_path / "store").root]))
         assert plans[-1].provenance()["files"][0]["store"] == "store"
     assert plans[0].identity != plans[1].identity
 
@@ -147,7 +147,7 @@ def test_a_store_that_was_made_anew_is_another_source(tmp_path: Path) -> None:
 def test_names_that_repeat_are_told_apart_by_their_source(tmp_path: Path) -> None:
     one = make_tar(tmp_path / "one.tar", {"0.CHGCAR": chgcar(0).encode(), "1.CHGCAR": chgcar(1).encode()})
     two = make_tar(tmp_path / "two.tar", {"0.CHGCAR": chgcar(2).encode(), "2.CHGCAR": chgcar(3).encode()})
-    assert convert(make_plan([one, two]), tmp_path / "store").names == ["one/0", "1", "two/0", "2"]
+    assert run_plan(make_plan([one, two]), tmp_path / "store").names == ["one/0", "1", "two/0", "2"]
     with pytest.raises(ValueError, match=r"2 structures .* '0' of .*one\.tar: 0\.CHGCAR and of .*one\.tar: 0\.CHGC"):
         make_plan([one, one])
 
@@ -174,7 +174,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, monke
     for again in (run, Path(), Path("../run"), files[0], tmp_path / "link", tmp_path / "link" / "CHGCAR"):
         with pytest.raises(ValueError, match=message):
             make_plan([run, again])
-    store = convert(make_plan([run, run_of_b]), tmp_path / "store")
+    store = run_plan(make_plan([run, run_of_b]), tmp_path / "store")
     assert store.names == ["a/run/CHGCAR", "b/run/CHGCAR"]
     assert store.atoms(1).positions[2, 2] == pytest.approx(0.1)
 
@@ -192,7 +192,7 @@ def test_stores_and_tars_of_one_name_are_told_apart_by_their_folders(tmp_path: P
     stores = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        stores.append(convert(make_plan([source]), tmp_path / name / "store").root)
+        stores.append(run_plan(make_plan([source]), tmp_path / name / "store").root)
     assert names(*stores)[::12] == ["a/store/000000", "b/store/000000"]
     (tmp_path / "b" / "store.tar").hardlink_to(source)
     assert names(stores[0], tmp_path / "b" / "store.tar")[::12] == ["a/store/000000", "b/store/000000"]
@@ -210,8 +210,11 @@ def test_files_that_are_left_out_are_told_apart(tmp_path: Path, source: Path) ->
     tar = make_tar(tmp_path / "a.tar", {"0.CHGCAR": chgcar(0).encode(), "README": b"text", "./x/chg": b"text"})
     plan = make_plan([tmp_path / "runs", tar])
     assert plan.tasks[0].names == ["1/CHGCAR", "0", "x/chg"]
-    assert plan.left_out == LeftOut(["1/AECCAR0", "1/CHG"], ["1/INCAR", "README"])
-    assert make_plan([source]).left_out == LeftOut([], [])
+    assert plan.left_out == {
+        "beside a CHGCAR": ["1/AECCAR0", "1/CHG"],
+        "not a density by name": ["1/INCAR", "README"],
+    }
+    assert make_plan([source]).left_out == {}
 
 
 def cube(n_electrons: float = 1.0, unit: float = BOHR**3) -> str:
@@ -227,9 +230,9 @@ def test_cubes_of_crystals_repeat_where_it_is_said(tmp_path: Path, workers: int)
     (tmp_path / "1.CHGCAR").write_text(chgcar(1))
     files = [tmp_path / "0.cube", tmp_path / "1.CHGCAR"]
     for pbc, expected in ((None, [False, True]), (True, [True, True]), (False, [False, False])):
-        store = convert(make_plan(files, pbc=pbc, shard_size=1.0), tmp_path / f"{pbc}", workers=workers)
+        store = run_plan(make_plan(files, pbc=pbc, shard_size=1.0), tmp_path / f"{pbc}", workers=workers)
         assert [store.atoms(i).pbc.tolist() for i in range(2)] == [[repeats] * 3 for repeats in expected]
-    again = convert(make_plan([store.root], pbc=True), tmp_path / "again")  # a store that was made without
+    again = run_plan(make_plan([store.root], pbc=True), tmp_path / "again")  # a store that was made without
     assert again.atoms(0).pbc.all()
     assert not store.atoms(0).pbc.any()
 
@@ -239,24 +242,24 @@ def test_whether_structures_repeat_is_part_of_a_plan(tmp_path: Path, source: Pat
     assert len({plan.identity for plan in plans}) == 3
     assert len({plan.purpose for plan in plans}) == 3
     assert len({plan.tasks[0].identity for plan in plans}) == 3
-    convert(plans[0], tmp_path / "store")
+    run_plan(plans[0], tmp_path / "store")
     with pytest.raises(ValueError, match="already a store, of another source or with other settings"):
-        convert(plans[1], tmp_path / "store")
+        run_plan(plans[1], tmp_path / "store")
 
     def stop(done: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert(plans[1], tmp_path / "begun", progress=stop)
-    with pytest.raises(ValueError, match="a conversion of another source, or with other settings, was begun here"):
-        convert(plans[0], tmp_path / "begun")
+        run_plan(plans[1], tmp_path / "begun", progress=stop)
+    with pytest.raises(ValueError, match=r"a conversion of another source, or .*, was started here"):
+        run_plan(plans[0], tmp_path / "begun")
 
 
 def test_densities_with_impossible_electrons_are_found(tmp_path: Path) -> None:
     texts = [cube(), cube(0.2), cube(unit=1.0), cube(1.04), cube(1.06), cube(0.0), cube(-1.0)]
     for i, text in enumerate(texts):
         (tmp_path / f"{i}.cube").write_text(text)
-    store = convert(make_plan([tmp_path / f"{i}.cube" for i in range(7)]), tmp_path / "store")
+    store = run_plan(make_plan([tmp_path / f"{i}.cube" for i in range(7)]), tmp_path / "store")
     assert implausible_electron_counts(store).tolist() == [2, 4, 5, 6]
     assert store.n_electrons[2] == pytest.approx(1 / BOHR**3)
 
@@ -273,14 +276,14 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path, source: Path, co
     plan = make_plan([source], shard_size=SHARD, compression=Compression(compression))
     assert len(plan.tasks) > 3
     for workers in (1, 2):
-        convert(plan, tmp_path / str(workers), workers=workers).verify()
+        run_plan(plan, tmp_path / str(workers), workers=workers).verify()
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     assert len(contents(tmp_path / "1")) == len(plan.tasks)
-    assert DensityStore(tmp_path / "1").fingerprint == DensityStore(tmp_path / "2").fingerprint
+    assert Store(tmp_path / "1").fingerprint == Store(tmp_path / "2").fingerprint
 
 
 def test_a_finished_store_has_nothing_else_in_its_folder(tmp_path: Path, source: Path) -> None:
-    convert(make_plan([source]), tmp_path / "store", workers=2)
+    run_plan(make_plan([source]), tmp_path / "store", workers=2)
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["index.json", "shard-00000.h5"]
 
 
@@ -288,7 +291,7 @@ def test_a_finished_store_has_nothing_else_in_its_folder(tmp_path: Path, source:
 def test_a_conversion_that_was_interrupted_goes_on(tmp_path: Path, source: Path, when: int) -> None:
     plan = make_plan([source], shard_size=SHARD)
     assert [len(task.members) for task in plan.tasks] == [2] * 6
-    convert(plan, tmp_path / "whole")
+    run_plan(plan, tmp_path / "whole")
 
     def stop(done: int) -> None:
         if done == when:
@@ -296,13 +299,13 @@ def test_a_conversion_that_was_interrupted_goes_on(tmp_path: Path, source: Path,
 
     output = tmp_path / "store"
     with pytest.raises(KeyboardInterrupt):
-        convert(plan, output, progress=stop)
+        run_plan(plan, output, progress=stop)
     finished = {path.name: path.stat().st_ino for path in output.glob("shard-*.h5")}
     assert len(finished) == (when - 1) // 2
     with pytest.raises(FileNotFoundError, match="an unfinished conversion"):
-        DensityStore(output)
+        Store(output)
     steps: list[int] = []
-    convert(plan, output, progress=steps.append)
+    run_plan(plan, output, progress=steps.append)
     assert {name: (output / name).stat().st_ino for name in finished} == finished
     assert steps == [2 * len(finished), *range(2 * len(finished) + 1, 13)]
     assert contents(output) == contents(tmp_path / "whole")
@@ -317,7 +320,7 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path, source: 
     def look(done: int) -> None:
         assert not [path for path in work.iterdir() if "4711" in path.name]
 
-    convert(make_plan([source]), tmp_path / "store", progress=look).verify()
+    run_plan(make_plan([source]), tmp_path / "store", progress=look).verify()
 
 
 def test_a_finished_shard_that_went_missing_is_made_again(tmp_path: Path, source: Path) -> None:
@@ -328,9 +331,9 @@ def test_a_finished_shard_that_went_missing_is_made_again(tmp_path: Path, source
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert(plan, tmp_path / "store", progress=stop)
+        run_plan(plan, tmp_path / "store", progress=stop)
     (tmp_path / "store" / "shard-00001.h5").unlink()
-    convert(plan, tmp_path / "store").verify()
+    run_plan(plan, tmp_path / "store").verify()
 
 
 def damaged_source(tmp_path: Path) -> Path:
@@ -353,7 +356,7 @@ def damaged_source(tmp_path: Path) -> Path:
 def test_damaged_members_stop_a_conversion_with_all_their_names(tmp_path: Path, workers: int) -> None:
     plan = make_plan([damaged_source(tmp_path)])
     with pytest.raises(DamagedMembersError, match=r"^4 damaged members: ") as error:
-        convert(plan, tmp_path / "store", workers=workers)
+        run_plan(plan, tmp_path / "store", workers=workers)
     for name in ("1.CHGCAR.lz4", "2.CHGCAR.zz", "3.CHGCAR", "4.CHGCAR"):
         assert name in str(error.value)
     assert "on_error=skip" in str(error.value)
@@ -366,13 +369,13 @@ def test_damaged_members_stop_a_conversion_with_all_their_names(tmp_path: Path, 
 def test_damaged_members_can_be_left_out_and_are_listed(tmp_path: Path, workers: int, shard_size: float) -> None:
     plan = make_plan([damaged_source(tmp_path)], shard_size=shard_size)
     with pytest.raises(DamagedMembersError):
-        convert(plan, tmp_path / "store", workers=workers)
-    store = convert(plan, tmp_path / "store", workers=workers, skip_damaged=True)
+        run_plan(plan, tmp_path / "store", workers=workers)
+    store = run_plan(plan, tmp_path / "store", workers=workers, skip_damaged=True)
     assert store.names == ["0", "5"]
     store.verify()
     with (tmp_path / "store" / "rejected.csv").open() as file:
         rejected = list(csv.DictReader(file))
-    assert [(row["position"], row["name"]) for row in rejected] == [("1", "1"), ("2", "2"), ("3", "3"), ("4", "4")]
+    assert [(row["index"], row["name"]) for row in rejected] == [("1", "1"), ("2", "2"), ("3", "3"), ("4", "4")]
     assert all(row["source"].endswith("damaged.tar") for row in rejected)
     assert "336" in rejected[3]["reason"]  # values expected
     split = tmp_path / "split.json"
@@ -384,45 +387,45 @@ def test_damaged_members_can_be_left_out_and_are_listed(tmp_path: Path, workers:
 def test_a_source_of_damaged_members_only_makes_no_store(tmp_path: Path) -> None:
     source = make_tar(tmp_path / "a.tar", {"0.CHGCAR": b"nothing"})
     with pytest.raises(ValueError, match="there is no structure to make a store of"):
-        convert(make_plan([source]), tmp_path / "store", skip_damaged=True)
+        run_plan(make_plan([source]), tmp_path / "store", skip_damaged=True)
 
 
 def test_a_conversion_that_made_nothing_leaves_its_folder_free(tmp_path: Path, source: Path) -> None:
     damaged = make_tar(tmp_path / "a.tar", {"0.CHGCAR": b"nothing"})
     with pytest.raises(DamagedMembersError):
-        convert(make_plan([damaged]), tmp_path / "store")
-    convert(make_plan([source]), tmp_path / "store").verify()
+        run_plan(make_plan([damaged]), tmp_path / "store")
+    run_plan(make_plan([source]), tmp_path / "store").verify()
 
 
 def test_a_finished_store_is_left_alone(tmp_path: Path, source: Path) -> None:
     plan = make_plan([source])
-    assert not is_complete(tmp_path / "store", plan.identity)
-    convert(plan, tmp_path / "store")
-    assert is_complete(tmp_path / "store", plan.identity)
+    assert finished_store(tmp_path / "store", plan.identity) is None
+    run_plan(plan, tmp_path / "store")
+    assert finished_store(tmp_path / "store", plan.identity) is not None
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").iterdir()}
-    convert(make_plan([source]), tmp_path / "store")
+    run_plan(make_plan([source]), tmp_path / "store")
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").iterdir()} == before
     with pytest.raises(ValueError, match="already a store, of another source or with other settings"):
-        convert(make_plan([source], label="RPBE"), tmp_path / "store")
+        run_plan(make_plan([source], label="RPBE"), tmp_path / "store")
 
 
 def test_a_store_that_another_process_has_just_finished_is_left_alone(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, alone = make_plan([source]), deepdft.data.convert.alone
+    plan, unfinished = make_plan([source]), deepdft.data.convert.unfinished
 
     made: dict[str, int] = {}
 
     @contextmanager
-    def late(output: Path, command: str) -> Iterator[None]:
-        monkeypatch.setattr(deepdft.data.convert, "alone", alone)
-        convert(plan, output)
+    def late(output: Path, purpose: str, *, what: str) -> Iterator[None]:
+        monkeypatch.setattr(deepdft.data.convert, "unfinished", unfinished)
+        run_plan(plan, output)
         made.update((path.name, path.stat().st_mtime_ns) for path in output.glob("*.h5"))
-        with alone(output, command):
+        with unfinished(output, purpose, what=what):
             yield
 
-    monkeypatch.setattr(deepdft.data.convert, "alone", late)
-    convert(plan, tmp_path / "store").verify()
+    monkeypatch.setattr(deepdft.data.convert, "unfinished", late)
+    run_plan(plan, tmp_path / "store").verify()
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*.h5")} == made != {}
     assert [path.name for path in (tmp_path / "store").iterdir() if path.name.startswith(".")] == []
 
@@ -435,29 +438,27 @@ def test_an_output_begun_otherwise_is_refused(tmp_path: Path, source: Path) -> N
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert(make_plan([source]), output, progress=stop)
+        run_plan(make_plan([source]), output, progress=stop)
     other = make_tar(tmp_path / "other.tar", {"0.CHGCAR": chgcar(0).encode()})
     for plan in (make_plan([source], compression=Compression("zfp")), make_plan([other])):
-        with pytest.raises(ValueError, match="a conversion of another source, or with other settings, was begun here"):
-            convert(plan, output)
-    convert(make_plan([source]), output).verify()
+        with pytest.raises(ValueError, match=r"a conversion of another source, or .*, was started here"):
+            run_plan(plan, output)
+    run_plan(make_plan([source]), output).verify()
 
 
 def test_two_conversions_into_one_folder_are_refused(tmp_path: Path, source: Path) -> None:
-    work = tmp_path / "store" / ".conversion"
-    work.mkdir(parents=True)
-    with (work / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="another deepdft-convert is working on it"):
-            convert(make_plan([source]), tmp_path / "store")
-    convert(make_plan([source]), tmp_path / "store")
+    def second(done: int) -> None:
+        with pytest.raises(ValueError, match=r"a conversion is under way there, by .*wait for it"):
+            run_plan(make_plan([source]), tmp_path / "store")
+
+    run_plan(make_plan([source]), tmp_path / "store", progress=second).verify()
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path, source: Path) -> None:
     with pytest.raises(ValueError, match="has other files in it"):
-        convert(make_plan([source]), tmp_path)
+        run_plan(make_plan([source]), tmp_path)
     with pytest.raises(ValueError, match="is a file; output is a folder"):
-        convert(make_plan([source]), source)
+        run_plan(make_plan([source]), source)
 
 
 @pytest.mark.parametrize(
@@ -482,7 +483,7 @@ def test_zfp_keeps_its_accuracy_on_a_grid_of_several_chunks(tmp_path: Path, monk
     path.write_text(chgcar(0, n=10))
     for accuracy in (1e-2, 1e-6):
         plan = make_plan([path], compression=Compression("zfp", accuracy))
-        store = convert(plan, tmp_path / f"{accuracy}")
+        store = run_plan(plan, tmp_path / f"{accuracy}")
         error = np.abs(store.values(0) - read_density(path).values).max()
         assert accuracy / 100 < error < accuracy
         assert store.index["compression"] == {"name": "zfp", "accuracy": accuracy}
@@ -498,11 +499,11 @@ def densities(folder: Path, seeds: list[int]) -> Path:
 
 def test_other_densities_of_the_same_names_and_sizes_are_another_source(tmp_path: Path) -> None:
     source = densities(tmp_path / "source", [1, 2])
-    convert(make_plan([source]), tmp_path / "store")
+    run_plan(make_plan([source]), tmp_path / "store")
     before = contents(tmp_path / "store")
     densities(source, [1, 3])
     with pytest.raises(ValueError, match="or of this source before it was changed; give another output"):
-        convert(make_plan([source]), tmp_path / "store")
+        run_plan(make_plan([source]), tmp_path / "store")
     assert contents(tmp_path / "store") == before
 
 
@@ -510,15 +511,15 @@ def test_a_conversion_goes_on_when_its_source_was_mended(tmp_path: Path) -> None
     source = densities(tmp_path / "source", [1, 2, 3, 4])
     damaged = source / "2.CHGCAR"
     damaged.write_text(chgcar(3)[:300])  # of another size
-    with pytest.raises(DamagedMembersError, match=r"mend the source, .* \(finished shards are kept\)"):
-        convert(make_plan([source], shard_size=1.0), tmp_path / "store")
+    with pytest.raises(DamagedMembersError, match=r"correct the source, .* \(finished shards are kept\)"):
+        run_plan(make_plan([source], shard_size=1.0), tmp_path / "store")
     kept = tmp_path / "store" / "shard-00001.h5"
     made = kept.stat().st_mtime_ns
     damaged.write_text(chgcar(3))
     (source / "0.CHGCAR").write_text(chgcar(5))  # as long as before
-    convert(make_plan([source], shard_size=1.0), tmp_path / "store").verify()
+    run_plan(make_plan([source], shard_size=1.0), tmp_path / "store").verify()
     assert kept.stat().st_mtime_ns == made
-    convert(make_plan([densities(tmp_path / "other", [5, 2, 3, 4])], shard_size=1.0), tmp_path / "whole")
+    run_plan(make_plan([densities(tmp_path / "other", [5, 2, 3, 4])], shard_size=1.0), tmp_path / "whole")
     assert contents(tmp_path / "store") == contents(tmp_path / "whole")
 
 
@@ -530,9 +531,9 @@ def test_shards_that_a_mended_source_does_not_need_are_removed(tmp_path: Path) -
     damaged_plan = make_plan([source], shard_size=3.0 * size)
     assert len(damaged_plan.tasks) == 2
     with pytest.raises(DamagedMembersError):
-        convert(damaged_plan, tmp_path / "store", workers=2)
+        run_plan(damaged_plan, tmp_path / "store", workers=2)
     damaged.write_text(chgcar(1))
-    store = convert(make_plan([source], shard_size=3.0 * size), tmp_path / "store")
+    store = run_plan(make_plan([source], shard_size=3.0 * size), tmp_path / "store")
     assert store.names == ["0", "1", "2"]
     assert list(contents(tmp_path / "store")) == ["shard-00000.h5"]
 
@@ -543,7 +544,7 @@ import signal
 import sys
 from pathlib import Path
 
-from deepdft.data.convert import convert
+from deepdft.data.convert import run_plan
 from deepdft.data.convert_plan import make_plan
 
 
@@ -557,7 +558,7 @@ def enter(self):
 if __name__ == "__main__":
     futures._AcquireFutures.__enter__ = enter
     try:
-        convert(make_plan([sys.argv[1]], shard_size=4000.0), Path(sys.argv[2]), workers=2)
+        run_plan(make_plan([sys.argv[1]], shard_size=4000.0), Path(sys.argv[2]), workers=2)
     except KeyboardInterrupt:
         print("interrupted")
 """
@@ -570,4 +571,4 @@ def test_ctrl_c_while_locks_of_futures_are_taken_does_not_wait_for_ever(tmp_path
         printed, errors = process.communicate(timeout=120)
     assert (process.returncode, printed, errors) == (0, "interrupted\n", "")
     plan = make_plan([source], shard_size=SHARD)
-    convert(plan, tmp_path / "store").verify()
+    run_plan(plan, tmp_path / "store").verify()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deepdft.data.datamodule import DensityDataModule
-from deepdft.data.store import DensityStore
+from deepdft.data.store import Store
 from deepdft.graph.batch import Batch
 
 
@@ -28,7 +28,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 def test_a_batch_holds_values_of_the_store_at_its_points(tiny_store: Path) -> None:
-    module, store = data_module(tiny_store), DensityStore(tiny_store)
+    module, store = data_module(tiny_store), Store(tiny_store)
     batch = first_batches(module, 1)[0]
     assert batch.structures.n_structures == 2
     assert batch.n_probes == 60

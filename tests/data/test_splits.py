@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from deepdft.data.index import Rejected, read_record, write_index
-from deepdft.data.splits import Split, load_split, split_names
-from deepdft.data.store import DensityStore
+from deepdft.data.index import write_index
+from deepdft.data.records import Rejected, read_record
+from deepdft.data.splits import Split, load_split
+from deepdft.data.store import Store
 from deepdft.data.writer import ShardWriter
 from deepdft.density import DensityGrid
 
 
-def make_store(folder: Path, names: list[str], *, rejected: tuple[int, ...] = ()) -> DensityStore:
+def make_store(folder: Path, names: list[str], *, rejected: tuple[int, ...] = ()) -> Store:
     """A store of a source whose members were `names`; those at `rejected` positions were damaged."""
     density = DensityGrid(np.ones((2, 2, 2)), ase.Atoms("H", cell=[1, 1, 1]))
     with ShardWriter(folder, 0) as writer:
@@ -25,7 +26,7 @@ def make_store(folder: Path, names: list[str], *, rejected: tuple[int, ...] = ()
             else:
                 writer.add(name, density)
     write_index(folder, [read_record(folder, 0)], labels=["PBE"], compression={"name": "none"}, provenance={})
-    return DensityStore(folder)
+    return Store(folder)
 
 
 def split_file(folder: Path, **parts: object) -> Path:
@@ -48,7 +49,7 @@ def test_positions_count_members_that_were_rejected(tmp_path: Path) -> None:
     assert [store.names[i] for i in split.train] == ["b", "c"]
     assert [store.names[i] for i in split.validation] == ["e"]
     assert [store.names[i] for i in split.test] == ["f"]
-    assert split_names(path, store) == {"train": ["b", "c"], "validation": ["e"], "test": ["f"]}
+    assert load_split(path, store).names(store) == {"train": ["b", "c"], "validation": ["e"], "test": ["f"]}
     names = split_file(tmp_path, train=["a", "b", "c"], validation=["d", "e"], test=["f"])
     assert load_split(names, store) == split
 
@@ -66,13 +67,13 @@ def test_the_split_stored_with_the_data_is_the_default(tmp_path: Path) -> None:
     [
         ({"train": [0, 1], "validation": [1]}, r"1 entries are repeated, e.g. 1 in train and validation"),
         ({"train": [0, 0]}, r"e.g. 0 in train; a structure belongs to one part, once"),
-        ({"train": [0], "test": [6]}, r"position 6 is out of range; .* has 6 members, 0…5"),
-        ({"train": [-1]}, "position -1 is out of range"),
+        ({"train": [0], "test": [6]}, r"index 6 is out of range; .* has 6 members, 0…5"),
+        ({"train": [-1]}, "index -1 is out of range"),
         ({"train": ["a", "z"]}, r"1 names in train are not in .*, e.g. 'z'; names there are like 'a'"),
-        ({"train": ["a", 1]}, "positions and names are mixed"),
-        ({"train": [True]}, "train must be a list of positions"),
-        ({"train": [1.0]}, "train must be a list of positions"),
-        ({"train": 3}, "train must be a list of positions"),
+        ({"train": ["a", 1]}, "indices and names are mixed"),
+        ({"train": [True]}, "train must be a list of indices"),
+        ({"train": [1.0]}, "train must be a list of indices"),
+        ({"train": 3}, "train must be a list of indices"),
         ({"training": [1]}, "a split has the keys train, validation and test, got training"),
     ],
 )
@@ -89,7 +90,7 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none.json: there is no such split file"):
         load_split(tmp_path / "none.json", store)
     (tmp_path / "broken.json").write_text("{'train': }")
-    with pytest.raises(ValueError, match=r"broken.json: not JSON"):
+    with pytest.raises(ValueError, match=r"broken.json: damaged, not JSON"):
         load_split(tmp_path / "broken.json", store)
 
 
@@ -99,7 +100,7 @@ def test_a_drawn_split_depends_on_names_and_seed_only(tmp_path: Path) -> None:
     backwards = make_store(tmp_path / "b", names[::-1])
     spec = OmegaConf.create({"validation": 3, "test": 5, "seed": 7})
 
-    def drawn(store: DensityStore, spec: dict[str, int]) -> list[set[str]]:
+    def drawn(store: Store, spec: dict[str, int]) -> list[set[str]]:
         split = load_split(spec, store)
         return [{store.names[i] for i in part} for part in (split.train, split.validation, split.test)]
 

@@ -6,14 +6,16 @@ import pickle
 from pathlib import Path
 
 import ase
+import h5py
 import numpy as np
 import pytest
 
 from deepdft import bundled, metrics
 from deepdft.data import store as store_module
-from deepdft.data.index import INDEX, read_record, write_index
+from deepdft.data.index import INDEX, checksum, write_index
+from deepdft.data.records import read_record
 from deepdft.data.splits import load_split
-from deepdft.data.store import DensityStore
+from deepdft.data.store import Store
 from deepdft.data.writer import Compression, ShardWriter
 from deepdft.density import DensityGrid, grid_points
 
@@ -58,7 +60,7 @@ def make_store(
 @pytest.mark.parametrize("compression", ALL)
 def test_structures_come_back_as_they_were_written(tmp_path: Path, compression: str) -> None:
     written = make_store(tmp_path, compression=compression)
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     assert len(store) == 5
     assert store.names == ["s0", "s1", "s2", "s3", "s4"]
     for i, grids in enumerate(written):
@@ -75,7 +77,7 @@ def test_structures_come_back_as_they_were_written(tmp_path: Path, compression: 
 
 def test_elements_are_those_of_the_structures_asked_for(tmp_path: Path) -> None:
     make_store(tmp_path)
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     for positions in ([0], [1, 4], range(len(store))):
         assert store.elements(positions) == sorted({int(z) for i in positions for z in store.atoms(i).numbers})
     assert store.elements([]) == []
@@ -84,12 +86,14 @@ def test_elements_are_those_of_the_structures_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compression", ALL)
 def test_a_sample_is_the_density_at_the_positions_of_its_grid_points(tmp_path: Path, compression: str) -> None:
     written = make_store(tmp_path, compression=compression)
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     for i, grids in enumerate(written):
         grid = grids["PBE"]
         indices = np.random.default_rng(i).integers(grid.values.size, size=40)
         values = store.sample(i, indices)
         assert values.dtype == np.float32
+        assert values.shape == (40, 1)
+        values = values[:, 0]
         np.testing.assert_array_equal(values, store.values(i).ravel()[indices])
         points = grid_points(store.atoms(i).cell.array, store.shape(i), store.origin(i), indices)
         # by counting steps along the edges instead of flat indices
@@ -102,7 +106,7 @@ def test_a_sample_is_the_density_at_the_positions_of_its_grid_points(tmp_path: P
 def test_an_ensemble_keeps_its_densities_apart(tmp_path: Path, compression: str) -> None:
     labels = ("PBE", "GGA_X_PW91+GGA_C_PW91")
     written = make_store(tmp_path, compression=compression, labels=labels)
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     assert store.labels == list(labels)
     for i, grids in enumerate(written):
         for label in labels:
@@ -117,7 +121,7 @@ def test_an_ensemble_keeps_its_densities_apart(tmp_path: Path, compression: str)
 def test_planes_are_parts_of_the_density(tmp_path: Path, compression: str) -> None:
     labels = ("PBE", "RPBE")
     make_store(tmp_path, compression=compression, labels=labels)
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     for i in range(len(store)):
         for label in labels:
             whole = store.values(i, label)
@@ -128,7 +132,7 @@ def test_planes_are_parts_of_the_density(tmp_path: Path, compression: str) -> No
         store.planes(0, slice(0, 1), "LDA")
 
 
-def read_all(store: DensityStore) -> list[float]:
+def read_all(store: Store) -> list[float]:
     return [float(store.values(i).sum(dtype=np.float64)) for i in range(len(store))]
 
 
@@ -137,7 +141,7 @@ def read_all(store: DensityStore) -> list[float]:
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of fork beside threads of other tests
 def test_processes_read_what_their_parent_reads(tmp_path: Path, compression: str, method: str) -> None:
     make_store(tmp_path, compression=compression)
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     expected = read_all(store)  # opens the files before the processes start
     with multiprocessing.get_context(method).Pool(2) as pool:
         for found in pool.map(read_all, [store] * 4, chunksize=1):
@@ -149,7 +153,7 @@ def test_processes_read_what_their_parent_reads(tmp_path: Path, compression: str
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of fork beside threads of other tests
 def test_a_forked_process_opens_the_files_anew(tmp_path: Path, compression: str) -> None:
     make_store(tmp_path, compression=compression)
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     expected = read_all(store)
     opened = {shard: id(files) for shard, files in store._open.items()}
     assert list(opened) == [0, 1]
@@ -173,7 +177,7 @@ def test_a_forked_process_opens_the_files_anew(tmp_path: Path, compression: str)
 
 def test_what_travels_to_a_process_holds_no_data(tmp_path: Path) -> None:
     make_store(tmp_path)
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     before = len(pickle.dumps(store))
     read_all(store)
     assert len(pickle.dumps(store)) == before
@@ -182,7 +186,7 @@ def test_what_travels_to_a_process_holds_no_data(tmp_path: Path) -> None:
 def test_many_shards_are_not_all_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "MAX_OPEN_SHARDS", 2)
     written = make_store(tmp_path, compression="bitshuffle", counts=(1, 1, 1, 1))
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     for i in [0, 1, 2, 3, 0, 3, 1]:
         np.testing.assert_array_equal(store.values(i), written[i]["PBE"].values.astype(np.float32))
         assert len(store._open) <= 2
@@ -190,7 +194,7 @@ def test_many_shards_are_not_all_kept_open(tmp_path: Path, monkeypatch: pytest.M
 
 def test_values_may_be_changed_without_changing_the_store(tmp_path: Path) -> None:
     make_store(tmp_path)
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     expected = store.values(0).copy()
     store.values(0)[:] = -1
     store.origin(0)[:] = 9
@@ -204,13 +208,13 @@ def test_the_fingerprint_tells_data_apart(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         make_store(tmp_path / folder)
     make_store(tmp_path / "c", counts=(3, 1))
-    a, b, c = (DensityStore(tmp_path / folder).fingerprint for folder in "abc")
+    a, b, c = (Store(tmp_path / folder).fingerprint for folder in "abc")
     assert a == b != c
 
 
 def test_an_index_outside_a_grid_or_the_store_is_refused(tmp_path: Path) -> None:
     make_store(tmp_path)
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     n_points = int(store.shapes[1].prod())
     with pytest.raises(IndexError, match=f"s1: grid points are 0…{n_points - 1}, got 0…{n_points}"):
         store.sample(1, np.array([0, n_points]))
@@ -224,44 +228,126 @@ def test_an_index_outside_a_grid_or_the_store_is_refused(tmp_path: Path) -> None
 
 def test_a_folder_without_a_store_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no density store \(no index.json\); make one with deepdft-convert"):
-        DensityStore(tmp_path / "nothing")
+        Store(tmp_path / "nothing")
     (tmp_path / ".conversion").mkdir()
     with pytest.raises(FileNotFoundError, match="an unfinished conversion"):
-        DensityStore(tmp_path)
+        Store(tmp_path)
 
 
 def test_a_foreign_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"index.json: damaged: expected an object, got a list"):
+        Store(tmp_path)
+    (tmp_path / INDEX).write_text('{"format": "another"}')
     with pytest.raises(ValueError, match=r"index.json: not the index of a density store"):
-        DensityStore(tmp_path)
+        Store(tmp_path)
     (tmp_path / INDEX).write_text('{"format": "deepdft-density-store", "format_version": 99, "structures": {}}')
     with pytest.raises(ValueError, match=r"version 99, but this deepdft reads"):
-        DensityStore(tmp_path)
+        Store(tmp_path)
 
 
 def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
     make_store(tmp_path)
     shard = tmp_path / "shard-00001.h5"
     shard.write_bytes(shard.read_bytes()[:-100])
-    store = DensityStore(tmp_path)
+    store = Store(tmp_path)
     store.values(0)
-    with pytest.raises(ValueError, match=r"shard-00001.h5: \d+ bytes but index.json says \d+; the shard is damaged"):
+    with pytest.raises(ValueError, match=r"shard-00001.h5: damaged: \d+ bytes, but index.json says \d+; copy"):
         store.values(3)
     shard.unlink()
     with pytest.raises(FileNotFoundError, match=r"shard-00001.h5: this shard of the store is missing"):
         store.values(3)
 
 
-def test_verify_names_a_shard_with_a_flipped_bit(tmp_path: Path) -> None:
-    make_store(tmp_path)
-    store = DensityStore(tmp_path)
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("compression", ALL)
+def test_a_flipped_bit_in_a_density_is_refused_and_its_structure_named(tmp_path: Path, compression: str) -> None:
+    make_store(tmp_path, compression=compression, labels=("PBE", "RPBE"))
+    store = Store(tmp_path)
     store.verify()
-    shard = tmp_path / "shard-00000.h5"
-    content = bytearray(shard.read_bytes())
-    content[-40] ^= 1
-    shard.write_bytes(content)
-    with pytest.raises(ValueError, match=r"shard-00000.h5 damaged or missing"):
-        store.verify()
+    with h5py.File(tmp_path / "shard-00000.h5") as file:
+        dataset = file["density/RPBE/total/000001"]
+        first = dataset.id.get_offset() if compression == "none" else dataset.id.get_chunk_info(0).byte_offset
+    flip(tmp_path / "shard-00000.h5", first + 20)
+    damaged = Store(tmp_path)
+    np.testing.assert_array_equal(damaged.values(1), store.values(1))
+    for read in (damaged.values, damaged.density):
+        with pytest.raises(ValueError, match=r"shard-00000.h5: damaged: .*; deepdft-convert verify=<store> lists"):
+            read(1, "RPBE")
+    with pytest.raises(ValueError, match=r"^/[^:]*: s1 in shard-00000.h5 is damaged; copy the store or convert"):
+        damaged.verify()
+
+
+def test_a_flipped_bit_in_the_table_of_a_shard_is_refused(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    with h5py.File(tmp_path / "shard-00000.h5") as file:
+        places = {
+            key: file[key].id.get_offset() for key in ("positions", "cells", "numbers", "names", "pbc", "origins")
+        }
+    for place in places.values():
+        flip(tmp_path / "shard-00000.h5", place)
+        with pytest.raises(ValueError, match=r"shard-00000.h5: damaged: "):
+            Store(tmp_path).atoms(0)
+        with pytest.raises(ValueError, match=r": shard-00000.h5 is damaged \(its sha256 differs"):
+            Store(tmp_path).verify()
+        flip(tmp_path / "shard-00000.h5", place)
+    Store(tmp_path).verify()
+
+
+def test_a_changed_index_is_refused_unless_only_its_provenance_is(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    text = (tmp_path / INDEX).read_text()
+    (tmp_path / INDEX).write_text(text.replace('"s3"', '"s7"'))
+    with pytest.raises(ValueError, match=r"index.json: damaged: the checksum differs"):
+        Store(tmp_path)
+    (tmp_path / INDEX).write_text(text.replace('"about": "test"', '"about": "edited by hand"'))
+    assert Store(tmp_path).names[3] == "s3"
+
+
+@pytest.mark.parametrize("file", ["../../secret.h5", "/etc/passwd", "..", "", 5, None])
+def test_a_shard_outside_the_folder_is_refused(tmp_path: Path, file: object) -> None:
+    make_store(tmp_path)
+    index = json.loads((tmp_path / INDEX).read_text())
+    index["shards"][0]["file"] = file
+    index["crc32"] = checksum(index)
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"index.json: damaged: expected that a shard is a file in the folder"):
+        Store(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["external link", "soft link", "external storage", "virtual"])
+@pytest.mark.parametrize("key", ["positions", "density/PBE/total/000000"])
+def test_arrays_that_lie_elsewhere_are_not_read(tmp_path: Path, kind: str, key: str) -> None:
+    make_store(tmp_path, compression="bitshuffle", counts=(1,))
+    shard, secret = tmp_path / "shard-00000.h5", tmp_path / "secret.h5"
+    with h5py.File(shard, "r+") as file:
+        array = file[key][()]
+        del file[key]
+        with h5py.File(secret, "w") as other:
+            other["a"] = array
+        if kind == "external link":
+            file[key] = h5py.ExternalLink("secret.h5", "a")
+        elif kind == "soft link":
+            file[key] = h5py.SoftLink("/cells")
+        elif kind == "external storage":
+            (tmp_path / "raw").write_bytes(array.tobytes())
+            storage = [(str(tmp_path / "raw"), 0, array.nbytes)]
+            file.create_dataset(key, shape=array.shape, dtype=array.dtype, external=storage)
+        else:
+            layout = h5py.VirtualLayout(array.shape, array.dtype)
+            layout[...] = h5py.VirtualSource(str(secret), "a", array.shape)
+            file.create_virtual_dataset(key, layout)
+    index = json.loads((tmp_path / INDEX).read_text())
+    index["shards"][0]["bytes"] = shard.stat().st_size
+    index["crc32"] = checksum(index)
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"shard-00000.h5: damaged: .*in the file itself"):
+        Store(tmp_path).density(0)
 
 
 @pytest.mark.parametrize("compression", ALL)
@@ -307,15 +393,16 @@ def test_the_index_of_a_large_data_set_loads_fast(tmp_path: Path) -> None:
     for key in ("formula", "n_atoms", "shape"):
         columns[key] = columns[key] * n
     columns["name"] = [f"{i:06d}" for i in range(n)]
-    columns["n_electrons"]["PBE"] = [56.001234] * n
+    columns["integrals"]["PBE"]["total"] = [56.001234] * n
+    index["crc32"] = checksum(index)
     (tmp_path / INDEX).write_text(json.dumps(index))
     began = time.process_time()
-    assert len(DensityStore(tmp_path)) == n
+    assert len(Store(tmp_path)) == n
     assert time.process_time() - began < 2.0  # measured: 0.2 s
 
 
 def test_the_bundled_data_are_whole() -> None:
-    store = DensityStore(bundled.path("qm9_demo"))
+    store = Store(bundled.path("qm9_demo"))
     store.verify()
     assert len(store) == 40
     valence = {1: 1, 6: 4, 7: 5, 8: 6}
@@ -326,7 +413,7 @@ def test_the_bundled_data_are_whole() -> None:
 
 
 def test_the_bundled_ensemble_has_the_papers_functionals_for_molecules_of_the_demos_test_split() -> None:
-    store, demo = DensityStore(bundled.path("qm9_demo_xc")), DensityStore(bundled.path("qm9_demo"))
+    store, demo = Store(bundled.path("qm9_demo_xc")), Store(bundled.path("qm9_demo"))
     store.verify()
     assert store.labels == ["PBE", "RPBE", "revPBE", "PW91", "PBEsol", "BEEF", "CA", "PZ"]
     held_out = [demo.names[i] for i in load_split(None, demo).test]

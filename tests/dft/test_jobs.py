@@ -12,7 +12,7 @@ import pytest
 from ase.build import molecule
 
 import deepdft.dft.jobs
-from deepdft.data.store import DensityStore
+from deepdft.data.store import Store
 from deepdft.data.writer import Compression
 from deepdft.dft.functionals import FUNCTIONALS, functionals
 from deepdft.dft.jobs import Here, Progress, Task, generate
@@ -98,7 +98,7 @@ def test_a_structure_that_fails_does_not_stop_the_others(tmp_path: Path, bad: st
     assert store.names == ["H2O", "CH4"]
     with (store.root / "rejected.csv").open() as file:
         assert list(csv.DictReader(file)) == [
-            {"position": "1", "name": bad, "source": f"{bad}.xyz", "reason": reason},
+            {"index": "1", "name": bad, "source": f"{bad}.xyz", "reason": reason},
         ]
     assert [member["name"] for member in store.index["rejected"]] == [bad]
     assert accounts(store.root)[1]["error"] == reason
@@ -108,7 +108,7 @@ def test_where_all_fail_there_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"all 2 structures failed, Xe with: PBE: not converged"):
         generate(plan(["Xe", "Kr"]), tmp_path / "store")
     with pytest.raises(FileNotFoundError):
-        DensityStore(tmp_path / "store")
+        Store(tmp_path / "store")
 
 
 @pytest.mark.parametrize("when", [0, 1, 2, 3, 5])
@@ -189,19 +189,19 @@ def test_a_finished_store_is_left_alone_and_another_plan_refused(tmp_path: Path)
 def test_a_store_that_another_process_has_just_finished_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = deepdft.dft.jobs.alone
+    unfinished = deepdft.dft.jobs.unfinished
 
     made: dict[str, int] = {}
 
     @contextmanager
-    def late(output: Path, command: str) -> Iterator[None]:
-        monkeypatch.setattr(deepdft.dft.jobs, "alone", alone)
+    def late(output: Path, identity: str, *, what: str) -> Iterator[None]:
+        monkeypatch.setattr(deepdft.dft.jobs, "unfinished", unfinished)
         generate(plan(), output)
         made.update((path.name, path.stat().st_mtime_ns) for path in output.glob("*.h5"))
-        with alone(output, command):
+        with unfinished(output, identity, what=what):
             yield
 
-    monkeypatch.setattr(deepdft.dft.jobs, "alone", late)
+    monkeypatch.setattr(deepdft.dft.jobs, "unfinished", late)
     generate(plan(), tmp_path / "store").verify()
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*.h5")} == made != {}
 
