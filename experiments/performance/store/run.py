@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from deepdft import metrics
-from deepdft.data.convert import convert
+from deepdft.data.convert import run_plan
 from deepdft.data.convert_plan import make_plan
 from deepdft.data.store import DensityStore
 from deepdft.data.writer import Compression
@@ -138,7 +138,7 @@ def main() -> None:
             for name, compression in LAYOUTS.items():
                 root = Path(scratch) / name.replace(" ", "_")
                 began = time.perf_counter()
-                stores[name] = convert(make_plan([tar], compression=compression), root)
+                stores[name] = run_plan(make_plan([tar], compression=compression), root)
                 seconds = time.perf_counter() - began
                 rows[name] = {"convert_s": round(seconds, 2)} | measure(root, stores["none"].root)
                 print(tar.name, name, rows[name], flush=True)
