@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepdft.density import volume
 from deepdft.evaluation import errors as model_errors
-from deepdft.evaluation.ensemble_sources import EnsembleStructure
+from deepdft.evaluation.ensemble_structure import EnsembleStructure
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.evaluation.parts import StructureRow, write_table
 from deepdft.measures import EPS_MAD, Terms, absolute_deviations

@@ -5,41 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ase
 import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.data.index import INDEX
 from deepdft.data.store import DensityStore
 from deepdft.density import DensityGrid
+from deepdft.evaluation.ensemble_structure import EnsembleStructure, on_one_grid
 from deepdft.io.archive import Member, members
 from deepdft.io.compression import split_compression
 
-__all__ = ["Ensemble", "EnsembleStructure", "FileEnsemble", "StoreEnsemble", "open_densities"]
-
-SAME_LENGTH = 1e-3
-"""Å: cells and atoms of one structure may differ by this between files; a CHGCAR has six decimals."""
-
-
-@dataclass(frozen=True, eq=False)
-class EnsembleStructure:
-    """One structure with K densities that are read plane by plane."""
-
-    name: str
-    """Of the structure."""
-    atoms: ase.Atoms
-    """The structure in the box of the grid."""
-    origin: NDArray[np.float64]
-    """(3,) Å, the first grid point."""
-    shape: tuple[int, int, int]
-    """Grid points along the edges of the box."""
-    planes: dict[str, Callable[[slice], NDArray[np.floating]]]
-    """Label → what reads the density (n_planes, ny, nz) in e/Å³ on a slice of planes along the first axis."""
+__all__ = ["Ensemble", "FileEnsemble", "StoreEnsemble", "open_densities"]
 
 
 class StoreEnsemble:
@@ -79,7 +59,7 @@ class StoreEnsemble:
         """Structure `i`; nothing of its densities is read yet."""
         name = self.names[i]
         found = {label: self._open(name, label) for label in self.labels}
-        return _one_grid(name, found)
+        return on_one_grid(name, found)
 
     def _open(self, name: str, label: str) -> EnsembleStructure:
         store, own = self.sources[label]
@@ -146,7 +126,7 @@ class FileEnsemble:
                 shape=density.shape,
                 planes={label: _on_disk(density.values).__getitem__},
             )
-        return _one_grid(name, found)
+        return on_one_grid(name, found)
 
     def density(self, i: int, label: str | None = None) -> DensityGrid:
         """Structure `i` with one of its densities; None is the first."""
@@ -236,42 +216,6 @@ def _common(names: Mapping[str, Sequence[str]], places: Mapping[str, str]) -> tu
 
 def _example(names: Sequence[str]) -> str:
     return repr(names[0]) if names else "nothing"
-
-
-def _one_grid(name: str, found: Mapping[str, EnsembleStructure]) -> EnsembleStructure:
-    """The densities of one structure together.
-
-    Raises:
-        ValueError: if atoms or grids differ.
-    """
-    labels = list(found)
-    first = found[labels[0]]
-    for label in labels[1:]:
-        difference = _difference(first, found[label])
-        if difference:
-            raise ValueError(
-                f"{name}: {labels[0]} and {label} differ in their {difference}; "
-                "the densities of an ensemble are of one structure on one grid"
-            )
-    planes = {label: found[label].planes[label] for label in labels}
-    return EnsembleStructure(name, first.atoms, first.origin, first.shape, planes)
-
-
-def _difference(a: EnsembleStructure, b: EnsembleStructure) -> str | None:
-    """What makes two densities incomparable point by point, in words."""
-    if a.atoms.get_chemical_formula() != b.atoms.get_chemical_formula():
-        return f"atoms ({a.atoms.get_chemical_formula()} and {b.atoms.get_chemical_formula()})"
-    if a.shape != b.shape:
-        return f"grids ({' × '.join(map(str, a.shape))} and {' × '.join(map(str, b.shape))} points)"
-    if (a.atoms.numbers != b.atoms.numbers).any():
-        return "order of the atoms"
-    lengths = {
-        "cells": a.atoms.cell.array - b.atoms.cell.array,
-        "origins": a.origin - b.origin,
-        "positions of the atoms": a.atoms.positions - b.atoms.positions,
-    }
-    far = {what: float(np.abs(difference).max(initial=0.0)) for what, difference in lengths.items()}
-    return next((f"{what} (by {length:.3g} Å)" for what, length in far.items() if length > SAME_LENGTH), None)
 
 
 def _on_disk(values: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deepdft import plotting
 from deepdft.density import DensityGrid
 from deepdft.evaluation.ensemble import StructureSpread, deviation_at
-from deepdft.evaluation.ensemble_sources import EnsembleStructure
+from deepdft.evaluation.ensemble_structure import EnsembleStructure
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.measures import EPS_MAD, EPS_MAE

@@ -46,7 +46,7 @@ def draw_structure(
     axes.set(xlabel="Å", ylabel="Å", xlim=(0, plane.size[0]), ylim=(0, plane.size[1]), aspect="equal")
     drawn: dict[str, Artist] = {}
     cell = atoms.cell.array
-    if atoms.cell.rank == 3:
+    if atoms.cell.rank == 3 and atoms.pbc.any():
         outline = plane.project(cell_outline(cell, origin, plane.origin, plane.normal))
         axes.fill(outline[:, 0], outline[:, 1], fill=False, edgecolor="0.6", linewidth=0.9, linestyle="--")
         inside = (outline[:, :2] > -1e-6) & (outline[:, :2] < np.array(plane.size) + 1e-6)

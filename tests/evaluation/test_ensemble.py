@@ -20,7 +20,8 @@ from deepdft.evaluation.ensemble import (
     structure_spread,
     write_csv,
 )
-from deepdft.evaluation.ensemble_sources import EnsembleStructure, FileEnsemble, StoreEnsemble, open_densities
+from deepdft.evaluation.ensemble_sources import FileEnsemble, StoreEnsemble, open_densities
+from deepdft.evaluation.ensemble_structure import EnsembleStructure
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.metrics import eps_mad
 
