@@ -23,19 +23,22 @@ N_ELEMENTS = 119
 EDGES_AT_A_TIME = {"cpu": 16_000, "cuda": 2_000_000}
 """Edges from atoms to points that `decode_points` works on at a time, about 0.1 kB × hidden size each."""
 
+MAX_CUTOFF = 100.0
+"""Å; a crystal has some hundred thousand neighbours within it."""
+
 AtomStates = Any
 """What `encode` hands to `decode`; opaque to everyone but the model that made it."""
 
 
 def check_counts(**counts: int) -> None:
-    """Refuse sizes of a model that are not at least one.
+    """Refuse sizes of a model that are not whole numbers of at least one.
 
     Raises:
         ValueError: naming the first.
     """
     for name, count in counts.items():
-        if not count >= 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
 
 
 class DensityModel(nn.Module, ABC):
@@ -55,8 +58,8 @@ class DensityModel(nn.Module, ABC):
 
     def __init__(self, *, cutoff: float, channels: Sequence[str] = (TOTAL,)) -> None:
         super().__init__()
-        if not cutoff > 0:
-            raise ValueError(f"cutoff is a distance in Å above zero, got {cutoff}")
+        if not isinstance(cutoff, int | float) or not 0 < cutoff <= MAX_CUTOFF:
+            raise ValueError(f"cutoff is a distance in Å above zero and up to {MAX_CUTOFF:g}, got {cutoff!r}")
         self.channels = _checked_channels(channels)
         """Names of the columns of what `decode` returns."""
         self.cutoff = float(cutoff)

@@ -68,8 +68,9 @@ def model_from_released(
         cutoff = float(arguments["cutoff"])
     except KeyError as error:
         raise ValueError(f"the arguments lack {error}; expected node_size, num_interactions and cutoff") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"node_size, num_interactions and cutoff are numbers: {error}") from error
+    _refuse_other_sizes(hidden_size, n_interactions, state_dict, table)
     model = cls(hidden_size=hidden_size, n_interactions=n_interactions, cutoff=cutoff)
     names = released_names(model.state_dict(), table)
     missing, unexpected = set(names.values()) - set(state_dict), set(state_dict) - set(names.values())
@@ -93,6 +94,24 @@ def model_from_released(
         "cutoff": cutoff,
     }
     return model, config, False if arguments.get("ignore_pbc", False) else None
+
+
+def _refuse_other_sizes(
+    hidden_size: int, n_interactions: int, state_dict: Mapping[str, Tensor], table: Mapping[str, str]
+) -> None:
+    """Refuse sizes that are not those of the weights, before a model of that size is made.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    embedding = f"{table['embedding']}.weight"
+    if embedding in state_dict and state_dict[embedding].shape[-1:] != (hidden_size,):
+        raise ValueError(
+            f"{embedding} has shape {tuple(state_dict[embedding].shape)}, expected {hidden_size} columns for "
+            f"node_size={hidden_size}"
+        )
+    if n_interactions > len(state_dict):
+        raise ValueError(f"num_interactions={n_interactions}, but there are {len(state_dict)} arrays of weights")
 
 
 def released_names(names: Iterable[str], table: Mapping[str, str]) -> dict[str, str]:

@@ -26,6 +26,8 @@ __all__ = [
 ]
 
 
+MAX_GAUSSIANS = 10_000
+"""Centres of a basis; the paper has 40."""
 SMALLEST_SQUARE = 1e-12
 """Å², what is added to the square of a length."""
 NEGLIGIBLE = 1e-20
@@ -55,8 +57,11 @@ class GaussianBasis(nn.Module):
 
     def __init__(self, cutoff: float, *, width: float = 0.1) -> None:
         super().__init__()
-        if not width > 0:
-            raise ValueError(f"the width of Gaussians is a distance in Å above zero, got {width}")
+        if not cutoff / MAX_GAUSSIANS <= width < math.inf:
+            raise ValueError(
+                f"the width of Gaussians is a distance in Å, at least {cutoff / MAX_GAUSSIANS:g} for a cutoff of "
+                f"{cutoff:g} Å, got {width}"
+            )
         n_centers = math.ceil(cutoff / width - 1e-9)
         self.width = width
         self.register_buffer("centers", width * torch.arange(n_centers), persistent=False)

@@ -172,7 +172,7 @@ def _without_an_argument(case: Released) -> None:
     [
         (_without_a_weight, r"missing: probe_model\.readout_function\.2\.bias; unexpected: none"),
         (_with_another_weight, r"missing: none; unexpected: probe_model\.extra"),
-        (_of_another_size, r"has shape .* for node_size=16"),
+        (_of_another_size, r"has shape .* for\s+node_size=16"),
         (_with_more_steps, r"num_interactions=3 were expected; missing: atom_model\.interactions\.2\..* and \d+ more"),
         (_without_an_argument, r"the arguments lack 'cutoff'"),
     ],
@@ -193,5 +193,5 @@ def test_a_folder_without_weights_is_named(molecule: Released, tmp_path: Path) -
 
 def test_arguments_that_are_not_json_are_named(molecule: Released, tmp_path: Path) -> None:
     (molecule.folder(tmp_path) / "arguments.json").write_text("{")
-    with pytest.raises(ValueError, match=r"arguments.json: not JSON"):
+    with pytest.raises(ValueError, match=r"arguments.json: damaged, not JSON"):
         load_checkpoint(tmp_path)
