@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
-from deepdft.runs.directory import named_folder, refuse_training_run, with_run_dir
+from deepdft.runs.directory import named_folder, only_writer, refuse_training_run, with_run_dir
 from deepdft.runs.resume import with_stored_overrides
+from deepdft.runs.slurm import slurm_tasks
 from deepdft.runs.train import train
 
 __all__ = ["main"]
@@ -24,17 +25,18 @@ def main() -> None:
     rest = [argument for argument in sys.argv[1:] if argument not in flags]
     if flags and (of_one := [a for a in rest if a.startswith(("resume=", "run_dir="))]):
         raise ValueError(f"{of_one[0]}: is of one run, and a sweep (-m) makes new ones, below hydra.sweep.dir=…")
-    rest = with_run_dir(rest)
+    rest = with_stored_overrides(with_run_dir(rest))
     folder, resumed = (named_folder(rest, key) for key in ("hydra.run.dir", "resume"))
     if resumed and folder and folder.resolve() != resumed.resolve():
-        raise ValueError(f"resume={resumed}: a run goes on where it lies; leave out run_dir={folder}")
+        raise ValueError(f"resume={resumed}: a run is resumed where it lies; leave out run_dir={folder}")
     if not resumed:
-        refuse_training_run(folder, f"go on with it by resume={folder}, or give another run_dir")
-        if folder is None and not flags and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        refuse_training_run(folder, f"resume it with resume={folder}, or give another run_dir")
+        if folder is None and not flags and int(os.environ.get("WORLD_SIZE", "1")) * slurm_tasks() > 1:
             raise ValueError("several processes need one folder: give run_dir=<folder>")
-    texts = ("resume", "init", "data.root", "hydra.run.dir", "hydra.sweep.dir")
-    sys.argv[1:] = quote_texts([*flags, *with_stored_overrides(rest)], *texts)
-    _run()
+    texts = ("resume", "from", "init", "data.root", "hydra.run.dir", "hydra.sweep.dir")
+    sys.argv[1:] = quote_texts([*flags, *rest], *texts)
+    with only_writer(resumed or folder, "training"):  # Hydra writes there too
+        _run()
 
 
 @hydra_command("train")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from deepdft.data.sampling import CANDIDATES, Draw, StepSampler, draw_points, prefer_density, validation_points
 from deepdft.data.splits import Split, load_split
 from deepdft.data.store import Store
-from deepdft.data.workers import end_with_parent
+from deepdft.data.workers import end_with_parent, ignore_stop_signals, start_forkserver
 from deepdft.density import TOTAL, grid_points
 from deepdft.errors import InputWarning
 from deepdft.graph.batch import Batch, Structures
@@ -264,6 +263,8 @@ class DensityDataModule(pl.LightningDataModule):
         return self._loader(samples, sampler=range(rank, len(samples), world_size), batch_size=1)
 
     def _loader(self, samples: Dataset[Sample], **sampling: Any) -> DataLoader[Batch]:
+        if self.num_workers > 0:
+            start_forkserver()
         loader: DataLoader[Any] = DataLoader(  # of samples, which `collate` makes batches of
             samples,
             collate_fn=collate,
@@ -278,6 +279,6 @@ class DensityDataModule(pl.LightningDataModule):
 
 
 def _begin_worker(worker: int) -> None:
-    """Ctrl-C, which a terminal sends to all processes, is for the one that trains: it ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals that all processes get are for the one that trains: it ends its workers."""
+    ignore_stop_signals()
     end_with_parent(worker)

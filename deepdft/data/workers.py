@@ -1,4 +1,4 @@
-"""What worker processes have in common: Ctrl-C, and that they end with the process that started them."""
+"""What worker processes have in common: signals, and that they end with the process that started them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,40 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
-__all__ = ["end_with_parent", "sigint_blocked", "sigint_deferred"]
+__all__ = ["end_with_parent", "ignore_stop_signals", "sigint_blocked", "sigint_deferred", "start_forkserver"]
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""What a terminal or a batch system sends to all processes of a command, and the first one answers."""
+
+
+def ignore_stop_signals() -> None:
+    """Call it in a worker: of all that it is sent, it answers SIGTERM of its parent only."""
+    for which in STOP_SIGNALS:
+        if which != signal.SIGTERM:
+            signal.signal(which, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    parent = multiprocessing.parent_process()
+    of_parent = parent.pid if parent is not None else os.getppid()
+
+    def listen() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != of_parent:
+            pass
+        os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
+
+
+def start_forkserver() -> None:
+    """Start the process that workers are forked from, deaf to what the parent answers; it and they end with it."""
+    resource_tracker.ensure_running()  # it would undo the blocking in the thread that starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent(worker: int = 0) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from deepdft.files import exclusive_lock
 
 __all__ = [
     "is_first_process",
     "named_folder",
     "new_directory",
+    "only_writer",
     "refuse_training_run",
     "run_directory_of",
     "with_run_dir",
@@ -71,3 +75,29 @@ def new_directory(base: str | os.PathLike[str]) -> Path:
 def is_first_process() -> bool:
     """Whether this is the process among all of a run, however they were started, that writes files."""
     return all(os.environ.get(rank, "0") == "0" for rank in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
+
+
+_locked: set[Path] = set()
+
+
+@contextmanager
+def only_writer(folder: Path | None, purpose: str) -> Iterator[None]:
+    """Keep other processes from writing into a folder, which is made; the other processes of a run are let in.
+
+    Args:
+        folder: None is one that is not made yet. One that this process has locked already is left to it.
+        purpose: what is done there, in one word.
+
+    Raises:
+        ValueError: if another process writes there.
+    """
+    if folder is None or not is_first_process() or folder.resolve() in _locked:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(folder, purpose):
+        _locked.add(folder.resolve())
+        try:
+            yield
+        finally:
+            _locked.discard(folder.resolve())

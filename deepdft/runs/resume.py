@@ -1,17 +1,16 @@
-"""`resume=RUN_DIR`: go on in place with the run's own overrides, and refuse changes that would not be the same run."""
+"""`resume=RUN_DIR`: continue in place with the run's own overrides, and refuse changes that would make another run."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+from deepdft.files import read_json, write_text
 from deepdft.runs.directory import named_folder
-from deepdft.runs.provenance import write_text
-from deepdft.training.resumable import moved
+from deepdft.training.resumable import rebase_paths
 
 __all__ = [
     "changed_keys",
@@ -34,29 +33,78 @@ OVERRIDES = Path(".hydra", "overrides.yaml")
 """In a run directory, as Hydra writes it."""
 _ENDING = ("trainer", "callbacks")
 """Sections that say when a run ends."""
+_NEW = ("callbacks.interruptible.minutes", "callbacks.ema.warmup")
+"""Keys in those sections that older runs do not have."""
 
 
 def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
-    """Command line arguments with the overrides of the run that `resume=` names put before the new ones.
+    """Command line arguments with the overrides of the run that `resume=` or `from=` names put before the new ones.
 
-    Hydra is told to leave what the run says of itself alone: a change that is refused must not become part of it.
+    On resuming, Hydra is told to leave what the run says of itself alone: a change that is refused must not become
+    part of it. `resume=auto` resumes the run in `run_dir`, or starts it.
 
     Raises:
-        FileNotFoundError: if `resume=` names no run directory.
+        FileNotFoundError: if `resume=` or `from=` names no run directory.
+        ValueError: if the run's record of its overrides is damaged, or `resume=auto` comes without `run_dir=`.
     """
-    run_dir = named_folder(arguments, "resume")
-    if run_dir is None:
+    arguments = _without_auto(arguments)
+    resumed, source = (named_folder(arguments, key) for key in ("resume", "from"))
+    if resumed is None and source is None:
         return list(arguments)
+    overrides = {_key(override): override for override in _stored_overrides(resumed, source)}
+    new = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    if resumed is not None:
+        new.append("hydra.output_subdir=null")
+    else:
+        for key in ("resume", "run_dir", "from"):
+            overrides.pop(key, None)
+    others = [argument for argument in arguments if "=" not in argument or argument.startswith("-")]
+    given = overrides | {_key(argument): argument for argument in new}
+    return [*others, *given.values()]
+
+
+def _without_auto(arguments: Sequence[str]) -> list[str]:
+    """The same arguments with `resume=auto` replaced by what it means here."""
+    if named_folder(arguments, "resume") != Path("auto"):
+        return list(arguments)
+    folder = named_folder(arguments, "run_dir", "hydra.run.dir")
+    if folder is None:
+        raise ValueError("resume=auto starts or resumes the run in one folder: give run_dir=<folder>")
+    rest = [argument for argument in arguments if _key(argument) != "resume"]
+    if (folder / OVERRIDES).is_file():
+        without_source = [argument for argument in rest if _key(argument) != "from"]
+        return [*without_source, f"resume={folder}"]
+    return rest
+
+
+def _stored_overrides(resumed: Path | None, source: Path | None) -> list[str]:
+    """The overrides that a run was started with."""
+    key, run_dir = ("from", source) if resumed is None else ("resume", resumed)
+    assert run_dir is not None
     stored = run_dir / OVERRIDES
     if not stored.is_file():
-        raise FileNotFoundError(f"resume={run_dir}: not a run directory of deepdft-train (no {stored})")
-    hydra = OmegaConf.load(stored.with_name("hydra.yaml")).hydra.overrides.hydra
-    kept = [*(o for o in map(str, hydra) if o.startswith("hydra.searchpath")), *map(str, OmegaConf.load(stored))]
-    overrides = {_key(override): override for override in kept}
-    new = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    others = [argument for argument in arguments if argument not in new]
-    given = overrides | {_key(argument): argument for argument in [*new, "hydra.output_subdir=null"]}
-    return [*others, *given.values()]
+        raise FileNotFoundError(f"{key}={run_dir}: not a run directory of deepdft-train (no {stored})")
+    hydra, overrides = _load_yaml(stored.with_name("hydra.yaml")), _load_yaml(stored)
+    try:
+        of_hydra = [str(override) for override in hydra["hydra"]["overrides"]["hydra"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{stored.with_name('hydra.yaml')}: damaged, no hydra.overrides.hydra in it") from error
+    if not isinstance(overrides, list):
+        raise ValueError(f"{stored}: damaged, expected a list of overrides")
+    return [*(o for o in of_hydra if o.startswith("hydra.searchpath")), *map(str, overrides)]
+
+
+def _load_yaml(file: Path) -> Any:
+    """Plain values of a YAML file of a run, interpolations as they are written.
+
+    Raises:
+        ValueError: if it is damaged, or holds objects of Python.
+    """
+    try:
+        return OmegaConf.to_container(OmegaConf.load(file))
+    except Exception as error:  # whatever the bytes of a foreign file lead the parser to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{file}: damaged, not plain YAML: {reason}") from error
 
 
 def keep_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
@@ -74,16 +122,19 @@ def stored_config(run_dir: Path) -> dict[str, Any] | None:
     file = run_dir / "config.yaml"
     if not file.is_file():
         return None
-    config = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file)))
-    return cast(dict[str, Any], moved(config, config["run_dir"], str(run_dir)))
+    config = _load_yaml(file)
+    if not isinstance(config, dict) or not isinstance(config.get("run_dir"), str):
+        raise ValueError(f"{file}: damaged, expected the config of a run with its run_dir")
+    return cast(dict[str, Any], rebase_paths(config, config["run_dir"], str(run_dir)))
 
 
 def summary_if_finished(run_dir: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any] | None:
     """The summary of a run that came to its end, unless the settings of the trainer or of a callback have changed."""
     file = run_dir / "summary.json"
-    if not file.is_file() or any(key.split(".")[0] in _ENDING for key, _, _ in changed_keys(stored, now)):
+    changed = [key for key, _, _ in changed_keys(stored, now) if not key.endswith("._target_")]
+    if not file.is_file() or any(key.split(".")[0] in _ENDING and key not in _NEW for key in changed):
         return None
-    return json.loads(file.read_text())
+    return read_json(file, keys={"steps": int, "val/eps_mae": (int, float, type(None))})
 
 
 def refuse_changes(stored: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> None:
@@ -121,8 +172,9 @@ def refuse_other_data(run_dir: Path, fingerprint: str, split: Mapping[str, Seque
     of_run = [run_dir / name for name in ("run.json", "split.json")]
     if not all(file.is_file() for file in of_run):
         return
-    run, before = (json.loads(file.read_text()) for file in of_run)
-    if run["data"]["fingerprint"] != fingerprint:
+    run = read_json(of_run[0], keys={"data": dict})
+    before = read_json(of_run[1], keys=dict.fromkeys(split, list))
+    if run["data"].get("fingerprint") != fingerprint:
         raise ValueError(f"resume={run_dir}: data.root holds other data than this run began with; start a new run")
     for part, names in split.items():
         if list(names) != before[part]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,9 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from omegaconf import DictConfig, OmegaConf, open_dict
-from pytorch_lightning.callbacks import ModelCheckpoint, Timer
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from deepdft.checkpoint import (
     FREE_ATOMS,
@@ -31,7 +33,7 @@ from deepdft.data.datamodule import DensityDataModule
 from deepdft.models.base import DensityModel
 from deepdft.runs.compose import from_settings
 from deepdft.runs.data_checks import warn_of_free_atom_valences, warn_of_new_elements
-from deepdft.runs.directory import is_first_process, new_directory, refuse_training_run
+from deepdft.runs.directory import is_first_process, new_directory, only_writer, refuse_training_run
 from deepdft.runs.precision import matmul_precision
 from deepdft.runs.provenance import command_line, git_state, versions, write_json, write_text
 from deepdft.runs.resume import (
@@ -43,10 +45,13 @@ from deepdft.runs.resume import (
     summary_if_finished,
 )
 from deepdft.runs.run import Run
+from deepdft.runs.slurm import cluster_environment, requeue
 from deepdft.runs.trainer_settings import check_optimizer, check_trainer, without_filling
+from deepdft.training.interrupt import CheckpointOnInterrupt
 from deepdft.training.loggers import keep_metrics_until
 from deepdft.training.module import DensityModule
-from deepdft.training.resumable import Patience
+from deepdft.training.resumable import ResumableEarlyStopping
+from deepdft.training.time_limit import TimeLimit
 
 __all__ = ["train"]
 
@@ -70,11 +75,20 @@ def train(config: Mapping[str, Any] | DictConfig) -> Run:
     """
     cfg = _complete(config)
     run_dir = Path(cfg.run_dir)
+    if not cfg.resume:
+        refuse_training_run(run_dir, f"resume it with resume={run_dir}, or start a new run with from={run_dir}")
+    with only_writer(run_dir, "training"):
+        return _train(cfg, run_dir)
+
+
+def _train(cfg: DictConfig, run_dir: Path) -> Run:
+    """Train in a run directory that no other process writes into."""
     stored = stored_config(run_dir) if cfg.resume else None
     _keep_wandb_run(cfg, stored)
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     _refuse_sweep_in_one_process(plain)
     check_trainer(plain)
+    cluster_environment(plain["trainer"])  # refuses what does not fit together
     if stored is not None:
         refuse_changes(stored, plain, run_dir)
         if summary := summary_if_finished(run_dir, stored, plain):
@@ -97,8 +111,6 @@ def _complete(config: Mapping[str, Any] | DictConfig) -> DictConfig:
         raise ValueError("data.root= is required: give the folder of a store made by deepdft-convert")
     if cfg.run_dir is None:
         cfg.run_dir = str(new_directory("runs/train"))
-    elif not (cfg.resume or HydraConfig.initialized()):
-        refuse_training_run(Path(cfg.run_dir), f"resume it by resume={cfg.run_dir}, or give another run_dir")
     return cfg
 
 
@@ -116,10 +128,10 @@ def _run(cfg: DictConfig, config: dict[str, Any], run_dir: Path) -> Run:
     check_optimizer(module)
     resume_from = _begin(config, run_dir, data, module.model)
     callbacks = _callbacks(cfg)
-    timer = Timer(config["trainer"]["max_time"], interval="step")  # as Trainer would make it, but always
+    timer = TimeLimit(config["trainer"]["max_time"])
     callbacks.append(timer)
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
-    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    trainer = _trainer(cfg, callbacks, loggers, cluster_environment(config["trainer"]))
     if len(data.split.validation) < trainer.world_size:
         raise ValueError(
             f"{len(data.split.validation)} validation structures for {trainer.world_size} processes: give data.split "
@@ -145,13 +157,23 @@ def _callbacks(cfg: DictConfig) -> list[pl.Callback]:
     return [instantiate(callback) for callback in chosen if callback is not None]
 
 
+def _trainer(
+    cfg: DictConfig, callbacks: list[pl.Callback], loggers: list[Any], environment: ClusterEnvironment | None
+) -> pl.Trainer:
+    plugins = [instantiate(plugin) for plugin in cfg.trainer.get("plugins") or []]
+    if environment is not None:
+        plugins.append(environment)
+    # of max_time, Trainer would make a timer of its own
+    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, max_time=None)
+    return trainer
+
+
 def _ended_by(config: Mapping[str, Any], callbacks: Sequence[pl.Callback]) -> str:
     """The setting that has ended a run."""
     for callback in callbacks:
-        if isinstance(callback, Patience) and callback.has_ended_the_run:
+        if isinstance(callback, ResumableEarlyStopping) and callback.has_ended_the_run:
             return f"callbacks.early_stopping.patience={callback.patience}"
-        left = callback.time_remaining() if isinstance(callback, Timer) else None
-        if left is not None and left <= 0:
+        if isinstance(callback, TimeLimit) and callback.was_reached:
             return f"trainer.max_time={config['trainer']['max_time']}"
     return f"trainer.max_steps={config['trainer']['max_steps']}"
 
@@ -297,15 +319,35 @@ def _fit(
         with without_filling():
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         exit_code = 0
-    except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        last, reached = _last_step(run_dir), trainer.global_step
-        where = f"after step {last}"
-        if last < reached:
-            where += f" of {reached}, the last validation"
-        raise KeyboardInterrupt(f"deepdft-train resume={os.path.relpath(run_dir)} ({where})") from stop
+    except SystemExit as stop:  # Lightning's answer to an interrupt
+        if not _time_is_over(trainer):
+            _interrupted(trainer, run_dir, stop)
+        exit_code = 0
     finally:
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish(exit_code=exit_code)
+
+
+def _time_is_over(trainer: pl.Trainer) -> bool:
+    """Whether a training was interrupted by nothing but the end of its time, in a validation."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+    stopped = any(isinstance(callback, CheckpointOnInterrupt) and callback.requested for callback in callbacks)
+    limits = [callback for callback in callbacks if isinstance(callback, TimeLimit)]
+    return not stopped and any(limit.was_reached for limit in limits)
+
+
+def _interrupted(trainer: pl.Trainer, run_dir: Path, stop: SystemExit) -> None:
+    """Say how an interrupted run is resumed, and requeue its SLURM job where SLURM announced the end of its time."""
+    if not is_first_process():
+        sys.exit(130)  # the first process says it
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    if any(getattr(callback, "requested", None) == signal.SIGUSR1 for callback in callbacks):
+        requeue()
+    last, reached = _last_step(run_dir), trainer.global_step
+    where = f"after step {last}"
+    if last < reached:
+        where += f" of {reached}, the last state that was kept"
+    raise KeyboardInterrupt(f"deepdft-train resume={os.path.relpath(run_dir)} ({where})") from stop
 
 
 def _last_step(run_dir: Path) -> int:
@@ -325,6 +367,7 @@ def _quiet() -> None:
     """What Lightning says of itself: tips, hardware, deprecated names of torch, files of the run that is resumed."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # its successor is too new
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-__all__ = ["constant", "exponential", "warmup_cosine"]
+__all__ = ["ProgressLR", "constant", "exponential", "warmup_cosine"]
+
+
+class ProgressLR(LambdaLR):
+    """A schedule with an end, which comes earlier where fewer steps are left than it counts on.
+
+    Args:
+        optimizer: whose rate is the peak.
+        rate: the share of the peak at a step between 0 and `total`.
+        total: steps until the end.
+    """
+
+    def __init__(self, optimizer: Optimizer, rate: Callable[[float], float], total: int) -> None:
+        self.total = total
+        self.lead = 0.0  # steps by which the schedule is ahead
+        super().__init__(optimizer, lambda step: rate(step + self.lead))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint, with the end that is configured, not the one that was."""
+        super().load_state_dict(state_dict | {"total": self.total})
+
+    def restart(self, share: float) -> None:
+        """Be at least at a share of the way to the end, and no further than the steps say otherwise."""
+        self.lead = max(0.0, share * self.total - self.last_epoch)
+
+    def expect(self, steps_left: float) -> None:
+        """Go so far ahead with the next step that the end comes after so many of them."""
+        left = self.total - self.last_epoch - self.lead
+        if left > steps_left >= 1.0:
+            self.lead += left / steps_left - 1.0
 
 
 def constant(optimizer: Optimizer) -> LambdaLR:
@@ -23,7 +54,7 @@ def exponential(optimizer: Optimizer, *, factor: float = 0.96, every: int = 100_
     return LambdaLR(optimizer, lambda step: factor ** (step / every))
 
 
-def warmup_cosine(optimizer: Optimizer, *, total: int, warmup: float = 0.02, final: float = 0.0) -> LambdaLR:
+def warmup_cosine(optimizer: Optimizer, *, total: int, warmup: float = 0.02, final: float = 0.0) -> ProgressLR:
     """Linear rise, then half a cosine down.
 
     Args:
@@ -39,10 +70,10 @@ def warmup_cosine(optimizer: Optimizer, *, total: int, warmup: float = 0.02, fin
         raise ValueError(f"scheduler.warmup is a share of total > 0 steps, 0 ≤ warmup < 1; got {warmup} of {total}")
     rise = round(warmup * total)
 
-    def rate(step: int) -> float:
+    def rate(step: float) -> float:
         if step < rise:
-            return (step + 1) / rise
+            return min(1.0, (step + 1) / rise)
         progress = min(1.0, (step - rise) / (total - rise))
         return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
-    return LambdaLR(optimizer, rate)
+    return ProgressLR(optimizer, rate, total)

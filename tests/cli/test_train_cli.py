@@ -237,7 +237,7 @@ def test_a_run_goes_on_where_it_lies(train, capfd: pytest.CaptureFixture) -> Non
     for name in ("run_dir", "hydra.run.dir"):
         with pytest.raises(SystemExit):
             train("resume=run", f"{name}=other", settings=[])
-        assert "error: resume=run: a run goes on where it lies; leave out run_dir=other" in capfd.readouterr().err
+        assert "error: resume=run: a run is resumed where it lies; leave out run_dir=other" in capfd.readouterr().err
     assert not Path("other").exists()
 
 
@@ -278,7 +278,7 @@ def test_a_new_run_does_not_go_into_the_folder_of_another(train, capfd: pytest.C
     for name in ("run_dir=run", "hydra.run.dir=run"):
         with pytest.raises(SystemExit):
             train(name, "seed=1")
-        assert "run: holds a training run; go on with it by resume=run" in capfd.readouterr().err
+        assert "run: holds a training run; resume it with resume=run" in capfd.readouterr().err
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == files
     for name in ("run_dir=other", "resume=run"):
         with pytest.raises(SystemExit):
@@ -725,8 +725,8 @@ def test_a_second_ctrl_c_ends_a_validation(tiny_store: Path) -> None:
         wait_until(Path("validating").exists, process)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert process.stderr.readline() == "stopping after this step or validation; Ctrl-C again stops at once\n"
+        assert process.stderr.readline() == "stopping after this step; Ctrl-C again stops at once\n"
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
-    assert "to go on: deepdft-train resume=run (after step 0 of 4, the last validation)" in error
+    assert "to go on: deepdft-train resume=run (after step 0 of 4, the last state that was kept)" in error

@@ -7,22 +7,22 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.demos.boring_classes import BoringModel
 
-from deepdft.training.resumable import WholeCheckpoints
+from deepdft.training.resumable import AtomicCheckpointIO
 
 
 def test_a_checkpoint_that_is_not_finished_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "new" / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"step": 1}, file)
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, file)
 
     def half(checkpoint, to) -> None:
         to.write(b"half of it")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(OSError, match="No space"):
-        WholeCheckpoints().save_checkpoint({"step": 2}, file)
+    with pytest.raises(OSError, match=r"last\.ckpt: not written, no space"):
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, file)
     assert torch.load(file, weights_only=True) == {"step": 1}
 
 
@@ -38,7 +38,7 @@ def test_a_checkpoint_never_lies_in_the_folder_of_temporary_files(
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
-        plugins=[WholeCheckpoints()],
+        plugins=[AtomicCheckpointIO()],
     )
     trainer.fit(BoringModel())
     trainer.save_checkpoint(tmp_path / "last.ckpt")

@@ -1,0 +1,191 @@
+"""The state of a training that a signal, the clock or the end of its time interrupts is kept."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
+
+from deepdft.graph.batch import Batch
+from deepdft.training.time_limit import TimeLimit
+
+__all__ = ["CheckpointOnInterrupt"]
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
+"""What batch systems send before they kill, and what a terminal sends when it is closed."""
+AGREE_EVERY = 10
+"""Batches after which several processes ask each other whether one of them was told to stop."""
+MESSAGE = b"stopping after this step; Ctrl-C again stops at once\n"
+CONTINUE, KEEP, STOP = 0, 1, 2
+
+
+class CheckpointOnInterrupt(Checkpoint):
+    """Keeps the state of a training that a signal ends, after the step under way, and every few minutes.
+
+    A validation that is interrupted is run again when the run is resumed. Several processes agree on the step. A second
+    Ctrl-C stops at once; the run then resumes from the last state that was kept.
+
+    Args:
+        file: the checkpoint that a run is resumed from.
+        minutes: between two checkpoints by the clock; None keeps them by validations only.
+    """
+
+    def __init__(self, file: str | os.PathLike[str], *, minutes: float | None = 10.0) -> None:
+        if minutes is not None and not minutes > 0:
+            raise ValueError(f"callbacks.interruptible.minutes={minutes}: expected a number above zero, or null")
+        self.file = Path(file)
+        self.minutes = minutes
+        self.requested: signal.Signals | None = None
+        """The signal that asked this process to stop."""
+        self.validation_due: int | None = None
+        """The step whose validation was interrupted."""
+        self._max_steps: int | None = None  # of the config, where it is raised for a validation
+        self._agreed = CONTINUE
+        self._kept = time.monotonic()
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def _legacy_state_key(self) -> str:  # type: ignore[override]  # Lightning's declares a type
+        return "Interruptible"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether a validation is to be run first."""
+        return {"validation_due": self.validation_due}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self.validation_due = state_dict.get("validation_due")
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let a run begin whose last step is done, but not validated."""
+        if self.validation_due is not None and self.validation_due >= trainer.max_steps > 0:
+            self._max_steps = trainer.max_steps
+            trainer.fit_loop.epoch_loop.max_steps = self.validation_due + 1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen from here on. SIGINT is left alone where it is ignored, as in the background of a script."""
+        self.requested, self._agreed, self._kept = None, CONTINUE, time.monotonic()
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for which in STOP_SIGNALS:
+            if which == signal.SIGTERM or signal.getsignal(which) == signal.SIG_DFL:  # SIGTERM is Lightning's by now
+                self._before[which] = signal.signal(which, self._request)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            # Lightning would end a step before all of its batches
+            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._request)
+
+    def _request(self, which: int, *_: Any) -> None:
+        if self.requested is not None:
+            if which == signal.SIGINT:
+                raise KeyboardInterrupt
+            return  # a scheduler may send SIGTERM to several processes that pass it on
+        self.requested = signal.Signals(which)
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            os.write(2, MESSAGE)  # print could have been interrupted within itself
+
+    def _poll(self, trainer: pl.Trainer) -> None:
+        """Ask all processes what is to be done."""
+        is_time = self.minutes is not None and time.monotonic() - self._kept > 60.0 * self.minutes
+        wanted = STOP if self.requested is not None else KEEP if is_time and trainer.is_global_zero else CONTINUE
+        if trainer.world_size > 1:
+            all_wanted = torch.tensor(wanted, device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(all_wanted, torch.distributed.ReduceOp.MAX)
+            wanted = int(all_wanted)
+        self._agreed = max(self._agreed, wanted)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Keep the state after a step that nothing else comes after: no validation, and no row of the log."""
+        n_batches = batch_idx + 1
+        if trainer.world_size == 1 or n_batches % AGREE_EVERY == 0:
+            self._poll(trainer)
+        if trainer.should_stop or n_batches % (trainer.val_check_batch or math.inf) == 0:
+            return  # after the validation
+        every: int = cast(Any, trainer).log_every_n_steps  # Lightning sets it without declaring it
+        logs = every > 1 and trainer.global_step % every == 0
+        if self._agreed != CONTINUE and n_batches % trainer.accumulate_grad_batches == 0 and not logs:
+            self._keep(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """End a validation in its middle, to be run again."""
+        common = len(cast(Any, trainer).datamodule.split.validation) // trainer.world_size
+        if trainer.sanity_checking or batch_idx >= common:
+            return  # not all processes have this one
+        self._poll(trainer)
+        callbacks: list[Any] = cast(Any, trainer).callbacks
+        limit = next((callback for callback in callbacks if isinstance(callback, TimeLimit)), None)
+        if self._agreed == STOP or (limit is not None and limit.is_over_in_validation(trainer)):
+            for callback in callbacks:
+                if isinstance(callback, WeightAveraging):
+                    callback.on_validation_epoch_end(trainer, pl_module)  # the weights that are trained are back
+            self.validation_due = trainer.global_step
+            trainer.save_checkpoint(self.file)
+            trainer.training = True  # so that Lightning ends the workers of both loaders
+            raise KeyboardInterrupt
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Make Lightning run a validation again that did not come to its end."""
+        if self.validation_due == trainer.global_step:
+            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            progress = {"total": begun, "current": dict(begun), "is_last_batch": False}
+            checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = progress
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A validation came to its end, so the checkpoints after it are of a step that is done."""
+        if self.validation_due == trainer.global_step and not trainer.sanity_checking:
+            if self._max_steps is not None:
+                trainer.fit_loop.epoch_loop.max_steps = self._max_steps
+            self.validation_due = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End after a validation."""
+        if trainer.sanity_checking:
+            return
+        self._kept = time.monotonic()  # in the same file, by another callback
+        if trainer.world_size > 1:
+            self._poll(trainer)
+        if self._agreed == STOP or (trainer.world_size == 1 and self.requested is not None):
+            self._agreed = STOP
+            self._keep(trainer)
+
+    def _keep(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.file)
+        self._kept = time.monotonic()
+        if self._agreed == STOP:
+            raise KeyboardInterrupt
+        self._agreed = CONTINUE
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell who started the training, a sweep for example, that it was interrupted."""
+        self._stop_listening()
+        if self.requested is not None and trainer.world_size == 1:
+            raise KeyboardInterrupt
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the process as it was."""
+        self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        for which, handler in self._before.items():
+            if signal.getsignal(which) == self._request:
+                signal.signal(which, handler)
+        self._before = {}
