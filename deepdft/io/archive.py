@@ -143,7 +143,7 @@ def _file(path: Path) -> Contents:
         return _tar(path)
     if path.suffix.lower() == ".txt":
         return _list(path)
-    if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.lz4", ".tar.zz", ".tar.xz", ".tar.bz2")):
+    if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.lz4", ".tar.zz", ".tar.xz", ".tar.bz2", ".tar.zst")):
         raise DensityFormatError(f"{path}: a compressed tar cannot be read member by member; decompress it to x.tar")
     with path.open("rb") as file:
         refuse_zip(file.read(_BLOCK), str(path))
@@ -221,7 +221,22 @@ def _tar(path: Path) -> Contents:
             f"{path}: {what} at byte {end} after {len(found.members)} densities, expected another member or the end "
             "mark of a tar: it is truncated or damaged"
         )
+    if (extra := _first_after(path, end)) is not None:
+        raise DensityFormatError(
+            f"{path}: after the end of the tar (at byte {end}) there is more, at byte {extra}, expected nothing but "
+            "zeros: tars joined by cat are not read; name each tar in a .txt list, or join them with tar --concatenate"
+        )
     return found
+
+
+def _first_after(path: Path, end: int) -> int | None:
+    """Where the first byte after the end of a tar lies that is not zero; None if there is none."""
+    with path.open("rb") as file:
+        file.seek(end)
+        while chunk := file.read(1 << 20):
+            if stripped := chunk.lstrip(b"\0"):
+                return file.tell() - len(stripped)
+    return None
 
 
 def _is_whole(info: tarfile.TarInfo, path: Path) -> bool:

@@ -9,6 +9,7 @@ is followed by PAW augmentation occupancies, in a collinear one also by magnetic
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 
 import ase
@@ -17,7 +18,7 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid, volume
-from deepdft.errors import DensityFormatError
+from deepdft.errors import DensityFormatError, InputWarning
 from deepdft.io.numbers import parse_values
 from deepdft.io.text import Lines, mark_floats, mark_pbc, quoted, split_mark
 
@@ -26,8 +27,13 @@ __all__ = ["CHANNELS", "parse_chgcar"]
 CHANNELS = {1: (), 2: ("difference",), 4: ("magnetization_x", "magnetization_y", "magnetization_z")}
 """Names of the blocks after the density, by the number of blocks."""
 
-_OCCUPANCIES = re.compile(rb"augmentation occupancies(?: *\(imaginary part\))? +\d+ +(\d+)[ \t\r]*\n")
+_OCCUPANCIES = re.compile(
+    rb"augmentation occupancies(?: *\(imaginary part\))? *(?:\d+ +(\d+)|\d{4}(\d{4}))[ \t\r]*\n"
+)
+"""The atom's index and the count of its numbers, in four columns each: they touch from 1000 on."""
 
+_ABBREVIATED = {"r": "Zr", "X": "Xe"}
+_ZERO = re.compile(rb"[-+]?0*\.?0*(?:[EeDd][-+]?\d+)?")
 _MOMENT = re.compile(r"[-+]?\d*\.\d+(?:[Ee][-+]?\d+)?")
 
 
@@ -123,19 +129,38 @@ def _symbols(lines: Lines) -> list[str]:
             f"line {lines.number} holds counts ({quoted(line)}) where element symbols are expected: the header "
             "is VASP 4's; insert a line with the symbols of the elements above it"
         )
-    symbols = [re.split(r"[_/]", name)[0] for name in names]  # "Ni_pv", "O/1a2b3c": which POTCAR it was
-    unknown = [name for name, symbol in zip(names, symbols, strict=True) if symbol not in atomic_numbers]
-    if unknown or not names:
+    symbols = [_element(name) for name in names]
+    if None in symbols or not names:
         raise ValueError(f"line {lines.number}: expected element symbols, got {quoted(line)}")
     line = lines.next("the number of atoms of each element")
+    while not all(word.isdigit() for word in line.split()) and None not in (more := list(map(_element, line.split()))):
+        symbols += more  # VASP begins a new line after twenty elements
+        line = lines.next("the number of atoms of each element")
     counts = line.split()
+    while 0 < len(counts) < len(symbols) and all(count.isdigit() for count in counts):
+        counts += (line := lines.next("the number of atoms of each element")).split()
     if len(counts) != len(symbols) or not all(count.isdigit() for count in counts):
         raise ValueError(
             f"line {lines.number}: expected the number of atoms of each of {len(symbols)} elements, got {quoted(line)}"
         )
     if sum(map(int, counts)) > len(lines.text) // 6:  # "0 0 0\n" is the shortest line of an atom
         raise ValueError(f"line {lines.number}: more atoms ({quoted(line)}) than the file has lines")
-    return [symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(int(count))]
+    return [str(symbol) for symbol, count in zip(symbols, counts, strict=True) for _ in range(int(count))]
+
+
+def _element(name: str) -> str | None:
+    """The element of a name in the line of symbols, or None.
+
+    "Ni_pv" and "O/1a2b3c" say which POTCAR it was, "H.5" and "H1.25" are hydrogens with a fractional charge that saturate
+    a surface. VASP cuts "Zr" to "r" and writes "X" for xenon.
+    """
+    symbol = re.split(r"[_/]", name)[0]
+    if re.fullmatch(r"H\d?\.\d*", symbol):
+        return "H"
+    if symbol in _ABBREVIATED:
+        warnings.warn(f"the element symbol {symbol!r} is read as {_ABBREVIATED[symbol]}", InputWarning, stacklevel=2)
+        return _ABBREVIATED[symbol]
+    return symbol if symbol in atomic_numbers else None
 
 
 def _positions(
@@ -166,7 +191,7 @@ def _blocks(text: bytes, header: _Header) -> tuple[list[NDArray[np.float64]], di
         split = end if found < 0 else found
         label = f"{name or 'density'} on the grid {'x'.join(map(str, header.shape))}"
         try:
-            blocks.append(parse_values(text[start:split], n_values))
+            blocks.append(parse_values(_without_padding(text[start:split], n_values), n_values))
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
         occupancies, moments = _split_moments(text[split:end], len(header.atoms))
@@ -175,18 +200,32 @@ def _blocks(text: bytes, header: _Header) -> tuple[list[NDArray[np.float64]], di
     return blocks, info
 
 
+def _without_padding(block: bytes, n_values: int) -> bytes:
+    """The block without the zeros with which scripts such as chgsum.pl fill its last line."""
+    width = len(block.lstrip(b"\r\n").split(b"\n", 1)[0].split())
+    in_last_line = n_values % width if width else 0
+    start = block.rstrip().rfind(b"\n") + 1
+    words = block[start:].split()
+    if not in_last_line or len(words) != width or not all(map(_ZERO.fullmatch, words[in_last_line:])):
+        return block
+    if len(block[:start].split()) + in_last_line != n_values:
+        return block
+    return block[:start] + b" " + b" ".join(words[:in_last_line]) + b"\n"
+
+
 def _split_moments(text: bytes, n_atoms: int) -> tuple[str, str]:
     """The augmentation occupancies, and the magnetic moments that follow them where there is a spin block."""
     position = 0
     while (match := _OCCUPANCIES.match(text, position)) is not None:
-        position, left = match.end(), int(match[1])
+        n_expected = int(match[1] or match[2])
+        position, left = match.end(), n_expected
         while left > 0:
             end = text.find(b"\n", position)
             end = len(text) if end < 0 else end
             n_values = len(text[position:end].split())
             if n_values == 0 or n_values > left:
                 raise ValueError(
-                    f"augmentation occupancies: expected {match[1].decode()} numbers in a set, found others"
+                    f"augmentation occupancies: expected {n_expected} numbers in a set, found others"
                 )
             left -= n_values
             position = end + 1

@@ -1,19 +1,45 @@
-"""Compressed text by suffix: `.zz` (zlib), `.lz4` (frame) and `.gz`, in memory."""
+"""Compressed text by suffix: `.zz` (zlib), `.lz4` (frame), `.gz`, `.bz2`, `.xz` and `.zst`, in memory."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import zlib
+from collections.abc import Callable
 from pathlib import PurePath
+from typing import Any
 
 from deepdft.errors import DensityFormatError
 
-__all__ = ["SUFFIXES", "compress", "decompress", "split_compression"]
+__all__ = ["MAX_EXPANSION", "SUFFIXES", "compress", "decompress", "split_compression"]
 
-SUFFIXES = (".zz", ".lz4", ".gz")
+SUFFIXES = (".zz", ".lz4", ".gz", ".bz2", ".xz", ".zst")
 """The suffixes of compressed files."""
+MAX_EXPANSION = 500
+"""Text may be so many times as large as its compressed form; that of a density is 2 to 5 times as large."""
+_FREE_EXPANSION = 1 << 26
+"""Bytes below which any expansion is allowed."""
 
-_MAGIC = {b"\x1f\x8b": ".gz", b"\x04\x22\x4d\x18": ".lz4", b"\x78\x01": ".zz", b"\x78\x9c": ".zz", b"\x78\xda": ".zz"}
+_KINDS = {
+    ".zz": "zlib",
+    ".gz": "gzip",
+    ".lz4": "lz4 frame",
+    ".bz2": "bzip2",
+    ".xz": "xz",
+    ".zst": "zstandard",
+}
+_MAGIC = {
+    b"\x1f\x8b": ".gz",
+    b"\x04\x22\x4d\x18": ".lz4",
+    b"\x78\x01": ".zz",
+    b"\x78\x9c": ".zz",
+    b"\x78\xda": ".zz",
+    b"BZh": ".bz2",
+    b"\xfd7zXZ\x00": ".xz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+}
+_UNIX_COMPRESS = b"\x1f\x9d"
 
 
 def split_compression(name: str) -> tuple[str, str]:
@@ -24,15 +50,23 @@ def split_compression(name: str) -> tuple[str, str]:
 
 def compress(data: bytes, suffix: str) -> bytes:
     """Compress as the suffix says; "" leaves the data as they are."""
-    if suffix == ".zz":
-        return zlib.compress(data, 6)
-    if suffix == ".gz":
-        return gzip.compress(data, 6, mtime=0)
+    if not suffix:
+        return data
     if suffix == ".lz4":
         import lz4.frame
 
         return bytes(lz4.frame.compress(data, content_checksum=True))
-    return data
+    if suffix == ".zst":
+        import zstandard
+
+        return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+    compressors: dict[str, Callable[[bytes], bytes]] = {
+        ".zz": lambda text: zlib.compress(text, 6),
+        ".gz": lambda text: gzip.compress(text, 6, mtime=0),
+        ".bz2": bz2.compress,
+        ".xz": lzma.compress,
+    }
+    return compressors[suffix](data)
 
 
 def decompress(data: bytes, name: str) -> bytes:
@@ -43,45 +77,87 @@ def decompress(data: bytes, name: str) -> bytes:
         name: of the file (and the archive), for its suffix and for errors.
 
     Raises:
-        DensityFormatError: if the data are damaged, truncated, or followed by something else.
+        DensityFormatError: if the data are damaged, truncated, followed by something else, or expand to more than
+            `MAX_EXPANSION` times their size.
     """
     suffix = split_compression(name)[1]
     if not suffix:
         suffix = next((suffix for magic, suffix in _MAGIC.items() if data.startswith(magic)), "")
+    if not suffix:
+        if data.startswith(_UNIX_COMPRESS):
+            raise DensityFormatError(f"{name}: compressed by Unix compress (.Z), which is not read: use gzip -d first")
+        return data
     try:
-        return _decompress(data, suffix)
-    except (zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-        kind = {".zz": "zlib", ".gz": "gzip", ".lz4": "lz4 frame"}[suffix]
-        raise DensityFormatError(f"{name}: not a whole {kind} file ({suffix}): {error}") from error
+        return _decompress(data, suffix, max(_FREE_EXPANSION, MAX_EXPANSION * len(data)))
+    except (zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
+        raise DensityFormatError(f"{name}: not a whole {_KINDS[suffix]} file ({suffix}): {error}") from error
 
 
-def _decompress(data: bytes, suffix: str) -> bytes:
-    if suffix and not data:
-        raise EOFError("it is empty")
-    if suffix == ".zz":
-        stream = zlib.decompressobj()
-        text = stream.decompress(data)
-        if not stream.eof:
-            raise EOFError("the data end early")
-        if stream.unused_data.strip(b"\0"):
-            raise ValueError(f"{len(stream.unused_data)} bytes follow its end")
-        return text
-    if suffix == ".gz":
-        return gzip.decompress(data)
+def _decompressor(suffix: str) -> Any:
+    """An object with `decompress(data, max_length)`, `eof` and `unused_data`, for one stream."""
     if suffix == ".lz4":
-        return _lz4_frames(data)
-    return data
+        import lz4.frame
+
+        return lz4.frame.LZ4FrameDecompressor()
+    makers: dict[str, Callable[[], Any]] = {
+        ".zz": zlib.decompressobj,
+        ".gz": lambda: zlib.decompressobj(wbits=31),
+        ".bz2": bz2.BZ2Decompressor,
+        ".xz": lambda: lzma.LZMADecompressor(memlimit=1 << 28),
+    }
+    return makers[suffix]()
 
 
-def _lz4_frames(data: bytes) -> bytes:
-    """All frames, one after another."""
-    import lz4.frame
-
-    parts = []
+def _decompress(data: bytes, suffix: str, limit: int) -> bytes:
+    """All streams of a file, one after another; zeros may follow, with which tapes and archives are padded."""
+    if not data:
+        raise EOFError("it is empty")
+    parts: list[bytes] = []
+    size = 0
     while data:
-        frame = lz4.frame.LZ4FrameDecompressor()
-        parts.append(frame.decompress(data))
-        if not frame.eof:
-            raise EOFError("the data end early")
-        data = frame.unused_data or b""
+        part, data = _stream(data, suffix, limit - size)
+        parts.append(part)
+        size += len(part)
+        data = data if data.strip(b"\0") else b""
+        if data and suffix == ".zz":
+            raise ValueError(f"{len(data)} bytes follow its end")
     return b"".join(parts)
+
+
+def _stream(data: bytes, suffix: str, limit: int) -> tuple[bytes, bytes]:
+    """The first stream of some data, and what follows it."""
+    if suffix == ".zst":
+        return _zstandard_frame(data, limit)
+    decompressor = _decompressor(suffix)
+    part = decompressor.decompress(data, limit + 1)
+    if len(part) > limit:
+        raise ValueError(_too_large(limit))
+    if not decompressor.eof:
+        raise EOFError("the data end early")
+    return part, decompressor.unused_data or b""
+
+
+def _zstandard_frame(data: bytes, limit: int) -> tuple[bytes, bytes]:
+    import zstandard
+
+    try:
+        size = zstandard.frame_content_size(data)
+        if size > limit:
+            raise ValueError(_too_large(limit))
+        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+        parts, total = [], 0
+        for start in range(0, len(data), 1 << 16):
+            part = decompressor.decompress(data[start : start + (1 << 16)])
+            parts.append(part)
+            total += len(part)
+            if total > limit:
+                raise ValueError(_too_large(limit))
+            if decompressor.eof:
+                return b"".join(parts), decompressor.unused_data + data[start + (1 << 16) :]
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+    raise EOFError("the data end early")
+
+
+def _too_large(limit: int) -> str:
+    return f"it expands to more than {limit >> 20} MiB, which no text of numbers does; decompress it to read it anyway"

@@ -18,7 +18,7 @@ __all__ = ["format_of", "parse_density", "refuse_zip", "serialise", "vasp_kind"]
 _SUFFIXES = {".cube": "cube", ".cub": "cube", ".chgcar": "chgcar", ".vasp": "chgcar", ".h5": "h5", ".hdf5": "h5"}
 _CHGCAR_NAME = re.compile(r"(CHG|CHGCAR|AECCAR\d|PARCHG)([._-].*|\d*)", re.IGNORECASE)
 _OTHER_SUFFIXES = {".json", ".txt", ".md", ".png", ".py", ".csv", ".yaml", ".log", ".part", ".xml", ".sh", ".ipynb"}
-_PACKED_SUFFIXES = {".tar", ".zip", ".bz2", ".xz", ".zst"}
+_PACKED_SUFFIXES = {".tar", ".zip", ".7z", ".rar"}
 _PARSERS = {"chgcar": parse_chgcar, "cube": parse_cube, "h5": parse_hdf5}
 _ZIP_MAGIC = b"PK\x03\x04"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -111,7 +111,7 @@ def serialise(density: DensityGrid, name: str, comment: str) -> bytes:
         elif found == "chgcar":
             data = format_chgcar(density, comment).encode()
         else:
-            raise ValueError("the format is told by the name: x.cube, CHGCAR, x.CHGCAR or x.h5 (with .zz, .lz4 or .gz)")
+            raise ValueError("the format is told by the name: x.cube, CHGCAR, x.CHGCAR or x.h5 (with a compression suffix such as .gz)")
     except ValueError as error:
         raise DensityFormatError(f"{name}: cannot be written: {error}") from error
     return compress(data, split_compression(name)[1])

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 __all__ = ["Lines", "is_text", "join_mark", "mark_floats", "mark_pbc", "pbc_mark", "quoted", "split_mark"]
 
+_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_.+\-*'()]*")
 _MARK = re.compile(r"\s*\[deepdft((?: \w+=[^\s\]]*)*)\]")
 
 
@@ -38,7 +39,7 @@ class Lines:
         return line
 
     def floats(self, n: int, expected: str, *, words_after: bool = False) -> list[float]:
-        """The n numbers of the next line, behind which there may be words that are no numbers if `words_after`.
+        """The n numbers of the next line, behind which there may be labels such as T, Fe3+, O1 or Ni_pv if `words_after`.
 
         Raises:
             ValueError: if there are fewer or more.
@@ -50,7 +51,7 @@ class Lines:
         except ValueError:
             values = []
         rest = fields[n:]
-        if len(values) < n or (rest and not (words_after and rest[0].isalpha())):
+        if len(values) < n or (rest and not (words_after and all(map(_LABEL.fullmatch, rest)))):
             raise ValueError(f"line {self.number}: expected {expected}, got {quoted(line)}")
         return values
 
