@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from deepdft.density import DensityGrid
 from deepdft.errors import DensityFormatError
+from deepdft.files import atomic_write
 from deepdft.io.archive import Member, contents, members
-from deepdft.io.chgcar_writer import augmentation_of
+from deepdft.io.chgcar_writer import with_occupancies
 from deepdft.io.formats import serialise
 
 __all__ = ["DensityFormatError", "Member", "members", "read_density", "write_density"]
@@ -52,7 +52,8 @@ def write_density(
 
     Args:
         path: its name tells format and compression: x.cube, CHGCAR, x.CHGCAR, x.h5, and .zz, .lz4 or .gz behind it.
-        density: in e/Å³. Its channels are written too; augmentation occupancies in its `info` only into a CHGCAR.
+        density: in e/Å³. Its channels are written too; augmentation occupancies (`atom_arrays`) only into a CHGCAR
+            or HDF5 file.
         comment: one line of text; without it the density's own comment, or the formula.
         template: a CHGCAR whose augmentation occupancies are copied, so that VASP can restart (ICHARG=1) from the
             file. Its atoms must be those of the density: if not, a warning says so, and nothing is copied.
@@ -64,14 +65,9 @@ def write_density(
     if template is not None:
         source = template if isinstance(template, DensityGrid) else read_density(template)
         names = str(path) if isinstance(template, DensityGrid) else f"{path} from {template}"
-        own = {key: text for key, text in density.info.items() if not key.startswith(("augmentation", "magnetic"))}
-        density = replace(density, info={**own, **augmentation_of(source, density, names)})
+        density = with_occupancies(density, source, names)
     if comment is None:
         comment = density.info.get("comment") or density.atoms.get_chemical_formula()
     data = serialise(density, str(path), " ".join(comment.split()))
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with atomic_write(path) as beside:
         beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

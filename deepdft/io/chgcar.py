@@ -20,17 +20,16 @@ from numpy.typing import NDArray
 from deepdft.density import DensityGrid, volume
 from deepdft.errors import DensityFormatError, InputWarning
 from deepdft.io.numbers import parse_values
+from deepdft.io.occupancies import parse_occupancies, split_occupancies
 from deepdft.io.text import Lines, mark_floats, mark_pbc, quoted, split_mark
 
-__all__ = ["CHANNELS", "parse_chgcar"]
+__all__ = ["CHANNELS", "OCCUPANCIES", "parse_chgcar"]
+
+OCCUPANCIES = "occupancies"
+"""Name of the PAW augmentation occupancies in `DensityGrid.atom_arrays`; "occupancies_difference" of a spin block."""
 
 CHANNELS = {1: (), 2: ("difference",), 4: ("magnetization_x", "magnetization_y", "magnetization_z")}
 """Names of the blocks after the density, by the number of blocks."""
-
-_OCCUPANCIES = re.compile(
-    rb"augmentation occupancies(?: *\(imaginary part\))? *(?:\d+ +(\d+)|\d{4}(\d{4}))[ \t\r]*\n"
-)
-"""The atom's index and the count of its numbers, in four columns each: they touch from 1000 on."""
 
 _ABBREVIATED = {"r": "Zr", "X": "Xe"}
 _ZERO = re.compile(rb"[-+]?0*\.?0*(?:[EeDd][-+]?\d+)?")
@@ -58,20 +57,21 @@ def parse_chgcar(text: bytes, name: str) -> DensityGrid:
 
     Returns:
         The density; a second block is the channel "difference" (spin up minus spin down), three further blocks
-        are "magnetization_x", "…_y", "…_z". `info` holds "comment" and, where there are any, the "augmentation"
-        occupancies as text ("augmentation_difference" … for further blocks) and "magnetic_moments".
+        are "magnetization_x", "…_y", "…_z". `atom_arrays` holds the PAW augmentation "occupancies", and
+        "occupancies_difference" of a second block; `info` holds "comment", "magnetic_moments" and the "augmentation"
+        occupancies of a noncollinear calculation as text.
 
     Raises:
         DensityFormatError: if the file is damaged or another format.
     """
     try:
         header = _header(Lines(text))
-        blocks, info = _blocks(text, header)
+        blocks, info, arrays = _blocks(text, header)
     except ValueError as error:
         raise DensityFormatError(f"{name}: not a valid CHGCAR: {error}") from error
     values = [_on_grid(block, header) for block in blocks]
     channels: dict[str, NDArray[np.floating]] = dict(zip(CHANNELS[len(values)], values[1:], strict=True))
-    return DensityGrid(values[0], header.atoms, header.origin, channels, {"comment": header.comment, **info})
+    return DensityGrid(values[0], header.atoms, header.origin, channels, {"comment": header.comment, **info}, arrays)
 
 
 def _on_grid(block: NDArray[np.float64], header: _Header) -> NDArray[np.float64]:
@@ -151,8 +151,8 @@ def _symbols(lines: Lines) -> list[str]:
 def _element(name: str) -> str | None:
     """The element of a name in the line of symbols, or None.
 
-    "Ni_pv" and "O/1a2b3c" say which POTCAR it was, "H.5" and "H1.25" are hydrogens with a fractional charge that saturate
-    a surface. VASP cuts "Zr" to "r" and writes "X" for xenon.
+    "Ni_pv" and "O/1a2b3c" say which POTCAR it was, "H.5" and "H1.25" are hydrogens with a fractional charge that
+    saturate a surface. VASP cuts "Zr" to "r" and writes "X" for xenon.
     """
     symbol = re.split(r"[_/]", name)[0]
     if re.fullmatch(r"H\d?\.\d*", symbol):
@@ -177,8 +177,10 @@ def _positions(
     return positions @ cell if line[:1] in ("D", "d") else positions * scale
 
 
-def _blocks(text: bytes, header: _Header) -> tuple[list[NDArray[np.float64]], dict[str, str]]:
-    """The blocks of values as they stand there, and the text after each."""
+def _blocks(
+    text: bytes, header: _Header
+) -> tuple[list[NDArray[np.float64]], dict[str, str], dict[str, NDArray[np.floating]]]:
+    """The blocks of values as they stand there, and the text and the numbers of the atoms after each."""
     n_values = int(np.prod(header.shape, dtype=object))
     starts = [header.end, *(match.end() for match in header.grid_line.finditer(text, header.end - 1))]
     ends = [*(text.rfind(b"\n", 0, start) + 1 for start in starts[1:]), len(text)]
@@ -186,6 +188,7 @@ def _blocks(text: bytes, header: _Header) -> tuple[list[NDArray[np.float64]], di
         raise ValueError(f"{len(starts)} blocks of values, expected 1, 2 (collinear spin) or 4 (noncollinear)")
     blocks: list[NDArray[np.float64]] = []
     info: dict[str, str] = {}
+    arrays: dict[str, NDArray[np.floating]] = {}
     for start, end, name in zip(starts, ends, ("", *CHANNELS[len(starts)]), strict=True):
         found = text.find(b"augmentation", start, end)
         split = end if found < 0 else found
@@ -195,9 +198,14 @@ def _blocks(text: bytes, header: _Header) -> tuple[list[NDArray[np.float64]], di
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
         occupancies, moments = _split_moments(text[split:end], len(header.atoms))
-        info |= {f"augmentation_{name}".rstrip("_"): occupancies} if occupancies else {}
+        if occupancies:
+            rows = parse_occupancies(occupancies, len(header.atoms))
+            if rows is None:
+                info[f"augmentation_{name}".rstrip("_")] = occupancies.decode("ascii", "replace")
+            else:
+                arrays[f"{OCCUPANCIES}_{name}".rstrip("_")] = rows
         info |= {f"magnetic_moments_{name}".rstrip("_"): moments} if moments else {}
-    return blocks, info
+    return blocks, info, arrays
 
 
 def _without_padding(block: bytes, n_values: int) -> bytes:
@@ -213,23 +221,10 @@ def _without_padding(block: bytes, n_values: int) -> bytes:
     return block[:start] + b" " + b" ".join(words[:in_last_line]) + b"\n"
 
 
-def _split_moments(text: bytes, n_atoms: int) -> tuple[str, str]:
+def _split_moments(text: bytes, n_atoms: int) -> tuple[bytes, str]:
     """The augmentation occupancies, and the magnetic moments that follow them where there is a spin block."""
-    position = 0
-    while (match := _OCCUPANCIES.match(text, position)) is not None:
-        n_expected = int(match[1] or match[2])
-        position, left = match.end(), n_expected
-        while left > 0:
-            end = text.find(b"\n", position)
-            end = len(text) if end < 0 else end
-            n_values = len(text[position:end].split())
-            if n_values == 0 or n_values > left:
-                raise ValueError(
-                    f"augmentation occupancies: expected {n_expected} numbers in a set, found others"
-                )
-            left -= n_values
-            position = end + 1
-    occupancies, rest = text[:position].decode("ascii", "replace"), text[position:].decode("ascii", "replace")
+    position = split_occupancies(text)
+    occupancies, rest = text[:position], text[position:].decode("ascii", "replace")
     moments = rest.split()
     if moments and not (len(moments) == n_atoms and all(map(_MOMENT.fullmatch, moments))):
         raise ValueError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import ase
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid, volume
 from deepdft.errors import InputWarning
-from deepdft.io.chgcar import CHANNELS
+from deepdft.io.chgcar import CHANNELS, OCCUPANCIES
 from deepdft.io.decimals import format_values
+from deepdft.io.occupancies import format_occupancies
 from deepdft.io.text import join_mark, pbc_mark
 
-__all__ = ["augmentation_of", "chgcar_header", "chgcar_shape", "chgcar_values", "format_chgcar"]
+__all__ = ["chgcar_header", "chgcar_shape", "chgcar_values", "format_chgcar", "with_occupancies"]
 
 _SAME = 1e-3  # Å; atoms of a template nearer than this are the same atoms
 _BETWEEN = ("augmentation", "magnetic_moments")
@@ -32,7 +34,7 @@ def format_chgcar(density: DensityGrid, comment: str) -> str:
 
     Args:
         density: a channel "difference", or three "magnetization_x", "…_y" and "…_z", become further blocks. The
-            augmentation occupancies in `info` (as the reader left them) are written after each block.
+            augmentation occupancies in `atom_arrays` are written after each block.
         comment: for the first line.
 
     Raises:
@@ -57,8 +59,11 @@ def format_chgcar(density: DensityGrid, comment: str) -> str:
 
 def _text_after(density: DensityGrid, name: str) -> list[str]:
     """What the reader kept from behind a block of values; moments stand only where a spin block follows."""
+    rows = density.atom_arrays.get(f"{OCCUPANCIES}_{name}".rstrip("_"))
     keys = _BETWEEN if density.channels else _BETWEEN[:1]
     texts = [density.info.get(f"{key}_{name}".rstrip("_"), "") for key in keys]
+    if rows is not None:
+        texts[0] = format_occupancies(rows)
     return [text if text.endswith("\n") else text + "\n" for text in texts if text]
 
 
@@ -100,16 +105,19 @@ def _row(vector: NDArray[np.floating]) -> str:
     return "".join(f" {x:21.16f}" for x in vector)
 
 
-def augmentation_of(template: DensityGrid, density: DensityGrid, names: str) -> dict[str, str]:
-    """The augmentation occupancies of a template, if it has the atoms of the density; else none, with a warning.
+def with_occupancies(density: DensityGrid, template: DensityGrid, names: str) -> DensityGrid:
+    """A density with the augmentation occupancies of a template that has its atoms; else without, with a warning.
 
     Args:
+        density: what will be written; occupancies of its own are dropped.
         template: what was read from a CHGCAR.
-        density: what will be written.
         names: of both files, for the warning.
     """
+    info = {key: text for key, text in density.info.items() if not key.startswith(_BETWEEN)}
+    arrays = {key: rows for key, rows in density.atom_arrays.items() if not key.startswith(OCCUPANCIES)}
     texts = {key: text for key, text in template.info.items() if key.startswith(_BETWEEN)}
-    problem = "" if texts else "the template has none"
+    found = {key: rows for key, rows in template.atom_arrays.items() if key.startswith(OCCUPANCIES)}
+    problem = "" if found or "augmentation" in texts else "the template has none"
     problem = _difference(template, density) or problem
     if problem:
         warnings.warn(
@@ -118,8 +126,8 @@ def augmentation_of(template: DensityGrid, density: DensityGrid, names: str) -> 
             InputWarning,
             stacklevel=3,
         )
-        return {}
-    return texts
+        return replace(density, info=info, atom_arrays=arrays)
+    return replace(density, info=info | texts, atom_arrays=arrays | found)
 
 
 def _difference(one: DensityGrid, other: DensityGrid) -> str:

@@ -111,7 +111,7 @@ def serialise(density: DensityGrid, name: str, comment: str) -> bytes:
         elif found == "chgcar":
             data = format_chgcar(density, comment).encode()
         else:
-            raise ValueError("the format is told by the name: x.cube, CHGCAR, x.CHGCAR or x.h5 (with a compression suffix such as .gz)")
+            raise ValueError("the name tells the format: x.cube, CHGCAR, x.CHGCAR or x.h5, and .gz and the like")
     except ValueError as error:
         raise DensityFormatError(f"{name}: cannot be written: {error}") from error
     return compress(data, split_compression(name)[1])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from deepdft.io.columns import parse_columns
 from deepdft.io.text import quoted
 
-__all__ = ["parse_values"]
+__all__ = ["parse_values", "repair"]
 
 _LARGEST = 1e30  # a larger "density" is a damaged exponent
 _FORTRAN_D = re.compile(rb"(?<=[\d.])[Dd](?=[+-]?\d)")

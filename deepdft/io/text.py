@@ -39,7 +39,7 @@ class Lines:
         return line
 
     def floats(self, n: int, expected: str, *, words_after: bool = False) -> list[float]:
-        """The n numbers of the next line, behind which there may be labels such as T, Fe3+, O1 or Ni_pv if `words_after`.
+        """The n numbers of the next line; with `words_after`, labels such as T, Fe3+, O1 or Ni_pv may follow.
 
         Raises:
             ValueError: if there are fewer or more.

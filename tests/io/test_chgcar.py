@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from deepdft import DensityGrid
 from deepdft.io import DensityFormatError, read_density, write_density
 from deepdft.io.chgcar import parse_chgcar
+from deepdft.io.occupancies import format_occupancies
 
 CELL = np.array([[4.0, 0.0, 0.0], [2.5, 4.5, 0.3], [-1.0, 1.5, 5.0]])
 SHAPE = (3, 4, 5)
@@ -38,8 +39,11 @@ AUGMENTATION = """augmentation occupancies   1   7
   0.1000000E+00  0.2000000E+00  0.3000000E+00  0.4000000E+00  0.5000000E+00
   0.6000000E+00  0.7000000E+00
 augmentation occupancies   2   2
-  0.1000000E+00  0.2000000E+00
+  0.1000000E+00 -0.2000000E-11
+augmentation occupancies   3   1
+  0.0000000E+00
 """
+OCCUPANCIES = np.array([np.arange(1, 8) / 10, [0.1, -0.2e-11, *[np.nan] * 5], [0.0, *[np.nan] * 6]])
 
 
 def block(values=VALUES, per_line=5):
@@ -79,7 +83,8 @@ def test_ase_reads_the_same(tmp_path):
     np.testing.assert_allclose(ours.values, theirs.chg[0], rtol=1e-14)
     np.testing.assert_allclose(ours.channels["difference"], theirs.chgdiff[0], rtol=1e-14)
     np.testing.assert_allclose(ours.atoms.positions, theirs.atoms[0].positions, atol=1e-12)
-    assert ours.info["augmentation"] == theirs.aug == AUGMENTATION
+    assert theirs.aug == AUGMENTATION == format_occupancies(ours.atom_arrays["occupancies"])
+    np.testing.assert_array_equal(ours.atom_arrays["occupancies"], OCCUPANCIES)
 
 
 def test_chg_files_have_ten_columns():
@@ -134,7 +139,8 @@ def test_noncollinear_blocks_are_magnetisation_channels():
 def test_moments_behind_the_occupancies_are_kept_apart():
     moments = "  0.1000000E+01  0.2000000E+01  0.3000000E+01\n"
     density = parse(HEADER + block() + AUGMENTATION + moments + "  3   4   5\n" + block() + AUGMENTATION)
-    assert density.info["augmentation"] == density.info["augmentation_difference"] == AUGMENTATION
+    np.testing.assert_array_equal(density.atom_arrays["occupancies"], OCCUPANCIES)
+    np.testing.assert_array_equal(density.atom_arrays["occupancies_difference"], OCCUPANCIES)
     assert density.info["magnetic_moments"] == moments
 
 
@@ -148,6 +154,9 @@ def test_a_density_with_spin_and_augmentation_comes_back(tmp_path, compression):
     np.testing.assert_allclose(again.values, density.values, rtol=1e-11)
     np.testing.assert_allclose(again.channels["difference"], density.channels["difference"], rtol=1e-11)
     assert again.info == density.info
+    assert again.atom_arrays.keys() == density.atom_arrays.keys() == {"occupancies", "occupancies_difference"}
+    for rows in again.atom_arrays.values():
+        np.testing.assert_array_equal(rows, OCCUPANCIES)
 
 
 def test_atoms_that_are_not_grouped_keep_their_order_and_ase_reads_them(tmp_path):
@@ -200,11 +209,11 @@ class TestTemplate:
         ],
     )
     def test_other_atoms_get_a_warning_and_no_occupancies(self, template, tmp_path, change, problem):
-        density = some_density(info={"augmentation": "stale"})
+        density = some_density(atom_arrays={"occupancies": np.ones((3, 2))})
         change(density)
         with pytest.warns(UserWarning, match=problem):
             write_density(tmp_path / "CHGCAR", density, template=template)
-        assert "augmentation" not in read_density(tmp_path / "CHGCAR").info
+        assert read_density(tmp_path / "CHGCAR").atom_arrays == {}
 
     def test_a_template_without_occupancies_gets_a_warning(self, tmp_path):
         write_density(tmp_path / "plain.CHGCAR", some_density())
