@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deepdft import metrics
-    from deepdft.data.store import DensityStore as Store
+    from deepdft.data.convert import convert
+    from deepdft.data.store import Store
     from deepdft.density import DensityGrid
     from deepdft.inference.predictor import Predictor
     from deepdft.io import read_density, write_density
@@ -29,6 +30,7 @@ __all__ = [
     "Store",
     "__version__",
     "compose",
+    "convert",
     "evaluate",
     "metrics",
     "read_density",
@@ -41,14 +43,15 @@ _HOME = {
     "Evaluation": "deepdft.runs.evaluate",
     "Predictor": "deepdft.inference.predictor",
     "Run": "deepdft.runs.run",
-    "Store": "deepdft.data.store:DensityStore",
+    "Store": "deepdft.data.store",
     "compose": "deepdft.runs.compose",
+    "convert": "deepdft.data.convert",
     "evaluate": "deepdft.runs.evaluate",
     "read_density": "deepdft.io",
     "train": "deepdft.runs.train",
     "write_density": "deepdft.io",
 }
-"""Where each public name is defined: its module, and what it is called there if that is another name."""
+"""The module where each public name is defined."""
 
 
 def __dir__() -> list[str]:
@@ -61,8 +64,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.import_module("deepdft.version").version()
     if name in _HOME:
-        module, _, other = _HOME[name].partition(":")
-        value = getattr(importlib.import_module(module), other or name)
+        value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'deepdft' has no attribute {name!r}")

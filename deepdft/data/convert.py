@@ -223,9 +223,9 @@ def _kept(density: DensityGrid, settings: Settings, drop: Callable[[str], None])
     """A density with the channels that are to be kept; whatever is not kept is counted by `drop`."""
     wanted = settings.channels
     kept = {name: values for name, values in density.channels.items() if wanted is None or name in wanted}
-    for name in density.channels.keys() - kept.keys():
+    for name in sorted(density.channels.keys() - kept.keys()):
         drop(f"channel {name}")
-    for name in density.info.keys() - {"comment"}:
+    for name in sorted(density.info.keys() - {"comment"}):
         drop(name.replace("_", " "))
     return replace(density, channels=kept)
 

@@ -54,7 +54,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.shard_size >= 1:
             raise ValueError(f"shard_size={self.shard_size}: expected a number of bytes, such as 1e9")
-        if self.pbc not in (None, True, False):
+        if not isinstance(self.pbc, bool | None):
             raise ValueError(
                 f"pbc={self.pbc}: expected true (repeats), false (a molecule) or null (as the file has it)"
             )

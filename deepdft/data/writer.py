@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ __all__ = ["COMPRESSIONS", "Compression", "ShardWriter", "check_labels"]
 COMPRESSIONS = ("none", "bitshuffle", "zfp")
 ZFP_BLOCK = 4  # ZFP codes blocks of 4 × 4 × 4 values
 MAX_CHUNK = 2**24  # values; HDF5 holds a whole chunk in memory and refuses 4 GiB
+METADATA_BYTES = 2**16  # more than HDF5 needs for the header of a dataset and its place in a group
 ALIGNMENT = 64  # bytes; densities are mapped into memory
 
 
@@ -111,14 +113,21 @@ class ShardWriter:
         """What happens before and after structures are added."""
         (self.folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
         with suppress(_NothingToWrite), atomic_write(self.folder / self.record.file) as path:
-            with _new_hdf5(path) as self._file:
+            file = _Hdf5File(path)
+            try:
+                file.root.attrs["format"] = "deepdft-density-shard"
+                file.root.attrs["format_version"] = FORMAT_VERSION
+                self._file = file
                 yield
                 if not self.record.name:
                     raise _NothingToWrite
                 arrays = self._table()
+                file.reserve(sum(array.nbytes + METADATA_BYTES for array in arrays.values()))
                 for key, array in arrays.items():
                     *groups, name = key.split("/")
-                    _group(self._file, *groups)[name] = array
+                    _group(file.root, *groups)[name] = array
+            finally:
+                file.close()
             self.record.table_crc32 = table_crc32(arrays)
             self.record.sha256 = sha256_of_file(path)
             self.record.bytes = path.stat().st_size
@@ -152,7 +161,7 @@ class ShardWriter:
                 self._add_channel(row, label, channel, density)
             for key, array in density.atom_arrays.items():
                 self._add_atom_array(row, label, key, array)
-        for key in {key for density in densities.values() for key in density.atom_arrays}:
+        for key in sorted({key for density in densities.values() for key in density.atom_arrays}):
             self.record.atom_arrays[key] = self.record.atom_arrays.get(key, 0) + 1
         atoms = first.atoms
         self.record.name.append(name)
@@ -167,7 +176,8 @@ class ShardWriter:
         """Write the values of a channel and note their integral, checksum and place."""
         _check_name("channel", channel)
         values = np.ascontiguousarray(density.channel(channel), dtype="<f4")
-        group = _group(self._file, "density", label, channel)
+        self._file.reserve(2 * values.nbytes)  # compressed values are hardly ever larger than they are
+        group = _group(self._file.root, "density", label, channel)
         key = f"{row:06d}"
         if self.compression.name == "none":
             dataset = group.create_dataset(key, data=values)
@@ -233,20 +243,39 @@ class _NothingToWrite(Exception):  # noqa: N818  not an error
     """Every structure of a shard was rejected."""
 
 
-@contextmanager
-def _new_hdf5(path: Path) -> Iterator[h5py.File]:
-    """A new HDF5 file; if it cannot be written, an OSError says why, at the end too."""
-    file = h5py.File(path, "w", libver="v110", alignment_threshold=1024, alignment_interval=ALIGNMENT)
-    try:
-        file.attrs["format"] = "deepdft-density-shard"
-        file.attrs["format_version"] = FORMAT_VERSION
-        yield file
-        file.close()
-    except RuntimeError as error:  # what h5py makes of a full disk
-        raise OSError(str(error)) from error
-    finally:
-        with suppress(RuntimeError, OSError):
-            file.close()
+class _Hdf5File:
+    """A new HDF5 file whose space on the disk is reserved before HDF5 writes.
+
+    On a full disk HDF5 fails when it closes the file, and then ends the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reserved = 0
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, METADATA_BYTES)  # an error here is Python's own
+        self.root = h5py.File(
+            path, "w", libver="v110", locking=False, alignment_threshold=1024, alignment_interval=ALIGNMENT
+        )
+
+    def reserve(self, n_bytes: int) -> None:
+        """Make sure that a dataset of so many bytes can be written.
+
+        Raises:
+            OSError: if the disk is full, or the file would be too large for it.
+        """
+        end = self.root.id.get_filesize() + n_bytes + METADATA_BYTES
+        if end > self.reserved:
+            with self.path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, end)
+            self.reserved = end
+
+    def close(self) -> None:
+        """Finish the file, and give back what was reserved in excess."""
+        self.root.flush()
+        end = self.root.id.get_filesize()
+        self.root.close()
+        os.truncate(self.path, end)
 
 
 def _group(file: h5py.File, *names: str) -> h5py.Group:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepdft.data.store import DensityStore
+from deepdft.data.store import Store
 from tests.cli.processes import children, has_ended, running, said_of, wait_for_the_end, wait_until
 
 COMMAND = [sys.executable, "-m", "deepdft.cli.convert"]
@@ -98,7 +98,7 @@ def test_killed_in_the_middle_and_resumed_it_gives_the_same_bytes(source: Path, 
     assert result.returncode == 0, result.stderr
     assert {name: (output / name).stat().st_ino for name in finished} == finished
     assert contents(output) == contents(whole)
-    assert DensityStore(output).fingerprint == DensityStore(whole).fingerprint
+    assert Store(output).fingerprint == Store(whole).fingerprint
     assert sorted(path.name for path in output.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
@@ -155,7 +155,7 @@ def test_relative_paths_and_lists_are_read_from_where_the_user_stands(tmp_path: 
         (tmp_path / f"{name}.CHGCAR").write_text(f"{name}\n{cell}")
     result = run(*COMMAND, "source=[b.CHGCAR,a.CHGCAR]", "output=out/store", "workers=1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    store = DensityStore(tmp_path / "out" / "store")
+    store = Store(tmp_path / "out" / "store")
     assert store.names == ["b", "a"]
     assert store.n_electrons.tolist() == [4.0, 4.0]
     assert store.index["sources"] == ["b.CHGCAR", "a.CHGCAR"]
@@ -173,8 +173,8 @@ def test_runs_of_vasp_are_one_density_each_and_what_is_left_out_is_said(tmp_path
     (tmp_path / "runs" / "1" / "\udcff").write_text("a name in another encoding")
     result = run(*COMMAND, "source=runs", "output=out", "workers=1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert DensityStore(tmp_path / "out").names == ["1/CHGCAR", "2/CHGCAR"]
-    others = r"3 that are no CHGCAR or cube by name (1/INCAR, '1/\udcff', 2/INCAR)"
+    assert Store(tmp_path / "out").names == ["1/CHGCAR", "2/CHGCAR"]
+    others = r"3 not a density by name (1/INCAR, '1/\udcff', 2/INCAR)"
     said = f"left out of the source: 6 beside a CHGCAR (1/AECCAR0, 1/AECCAR1, 1/CHG, …); {others}\n"
     assert said in result.stdout
     assert result.stderr == ""
@@ -191,7 +191,7 @@ def test_densities_that_cannot_be_are_said_once_and_stored(tmp_path: Path) -> No
     )
     assert result.stderr.count("\n") == 1
     assert "left out" not in result.stdout
-    assert DensityStore(tmp_path / "out").names == list("01234")
+    assert Store(tmp_path / "out").names == list("01234")
 
 
 def test_whether_structures_repeat_can_be_said(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_whether_structures_repeat_can_be_said(tmp_path: Path) -> None:
     for pbc, expected in (("null", True), ("true", True), ("false", False)):
         result = run(*COMMAND, "source=x.CHGCAR", f"output=out-{pbc}", f"pbc={pbc}", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
-        assert DensityStore(tmp_path / f"out-{pbc}").atoms(0).pbc.tolist() == [expected] * 3
+        assert Store(tmp_path / f"out-{pbc}").atoms(0).pbc.tolist() == [expected] * 3
     result = run(*COMMAND, "source=x.CHGCAR", "output=out-false", cwd=tmp_path)
     assert "out-false: already a store, of another source or with other settings" in result.stderr
 
