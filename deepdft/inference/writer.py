@@ -7,20 +7,22 @@ fastest for cube and HDF5, x fastest for CHGCAR (`slice_order`).
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.density import Order, volume
+from deepdft.files import atomic_write
 from deepdft.inference.box import Box
 from deepdft.io.chgcar_writer import chgcar_header, chgcar_shape, chgcar_values
 from deepdft.io.compression import split_compression
 from deepdft.io.cube import cube_header, cube_values
 from deepdft.io.formats import format_of
+from deepdft.io.hdf5 import CHECKSUM, structure_datasets
 from deepdft.units import BOHR3
 
 __all__ = ["file_format", "slice_order", "write_slices"]
@@ -72,12 +74,8 @@ def write_slices(
     """
     path = Path(path)
     write = _WRITERS[file_format(path)]
-    beside = path.with_name(path.name + ".part")
-    try:
+    with atomic_write(path) as beside:
         write(beside, box, _counted(slices, box, path), name, unit, " ".join(comment.split()))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _counted(slices: Slices, box: Box, path: Path) -> Iterator[NDArray[np.floating]]:
@@ -134,27 +132,21 @@ def _write_h5(path: Path, box: Box, slices: Slices, name: str, unit: str, commen
     plane = ny * nz
     with h5py.File(path, "w") as file:
         file.attrs["comment"] = comment
-        for key, value in _structure(box).items():
+        for key, value in structure_datasets(box.atoms, box.origin).items():
             file[key] = value
+            file[key].attrs[CHECKSUM] = zlib.crc32(np.ascontiguousarray(value).data)
         values = file.create_dataset(
             "values", box.shape, np.float32, chunks=(1, ny, nz), compression="gzip", compression_opts=1, shuffle=True
         )
         values.attrs.update({"quantity": name, "unit": unit})
-        row = 0
+        row, checksum = 0, 0
         for piece in _pieces(slices, plane):
             rows = len(piece) // plane
-            values[row : row + rows] = piece[: rows * plane].reshape(rows, ny, nz)
+            planes = np.ascontiguousarray(piece[: rows * plane], dtype=np.float32).reshape(rows, ny, nz)
+            values[row : row + rows] = planes
+            checksum = zlib.crc32(planes.data, checksum)
             row += rows
-
-
-def _structure(box: Box) -> dict[str, Any]:
-    return {
-        "numbers": box.atoms.numbers,
-        "positions": box.atoms.positions,
-        "cell": box.atoms.cell.array,
-        "pbc": box.atoms.pbc,
-        "origin": box.origin,
-    }
+        values.attrs[CHECKSUM] = checksum
 
 
 _WRITERS: dict[str, Callable[[Path, Box, Slices, str, str, str], None]] = {

@@ -1,18 +1,34 @@
-"""One density in an HDF5 file: values (nx, ny, nz) in e/Å³ beside numbers, positions, cell, pbc and origin in Å."""
+"""One density in an HDF5 file: values (nx, ny, nz) in e/Å³ beside numbers, positions, cell, pbc and origin in Å.
+
+Every dataset has a CRC-32 of its bytes, which is compared when the file is read: a flipped bit in values that are
+stored plain would come out as another density. Only values in the file itself are read: links to other files, external
+raw storage and virtual datasets could name any file of the reader's machine.
+"""
 
 from __future__ import annotations
 
 import io
+import zlib
+from typing import Any
 
 import ase
 import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid
 from deepdft.errors import DensityFormatError
+from deepdft.io.compression import MAX_EXPANSION
 
-__all__ = ["format_hdf5", "parse_hdf5"]
+__all__ = ["CHECKSUM", "UNIT", "format_hdf5", "parse_hdf5", "structure_datasets"]
 
-_UNIT = "e/Å³"
+UNIT = "e/Å³"
+CHECKSUM = "crc32"
+"""Attribute of a dataset: the CRC-32 of its bytes in the type and order that they are stored in."""
+_FREE_EXPANSION = 1 << 26
+"""Bytes that a dataset may have whatever the size of its file."""
+_LARGEST = 1e30
+"""e/Å³ (or Å): a larger number is a damaged exponent."""
 
 
 def parse_hdf5(data: bytes, name: str) -> DensityGrid:
@@ -23,49 +39,148 @@ def parse_hdf5(data: bytes, name: str) -> DensityGrid:
         name: of the file, for errors.
 
     Raises:
-        DensityFormatError: if the file is damaged or holds something else than a density.
+        DensityFormatError: if the file is damaged, holds something else than a density, or points to other files.
     """
     import h5py
 
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            unit = file["values"].attrs.get("unit", _UNIT)
-            if unit != _UNIT:
-                raise ValueError(f"its values are in {unit!r}, those of a density in {_UNIT!r}")
-            atoms = ase.Atoms(file["numbers"][()], file["positions"][()], cell=file["cell"][()], pbc=file["pbc"][()])
-            channels = {key: dataset[()] for key, dataset in file.get("channels", {}).items()}
+            reader = _Reader(file, limit=max(_FREE_EXPANSION, MAX_EXPANSION * len(data)))
+            values = reader.array("values", 3)
+            unit = file["values"].attrs.get("unit", UNIT)
+            if unit != UNIT:
+                raise ValueError(f"its values are in {unit!r}, those of a density in {UNIT!r}")
+            channels = {key: reader.array(f"channels/{key}", 3) for key in reader.names("channels")}
+            arrays = {key: reader.array(f"atom_arrays/{key}", 2, nan=True) for key in reader.names("atom_arrays")}
             info = {key: text for key, text in file.attrs.items() if isinstance(text, str)}
-            density = DensityGrid(file["values"][()], atoms, file["origin"][()], channels, info)
-        if not np.isfinite(density.values).all():
-            raise ValueError("its values are not all finite")
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            return DensityGrid(values, _atoms(reader), reader.array("origin", 1), channels, info, arrays)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
         raise DensityFormatError(f"{name}: not a whole HDF5 file with a density: {error}") from error
-    return density
+
+
+class _Reader:
+    """Reads the arrays of a file that nobody vouches for.
+
+    Args:
+        file: an open h5py.File.
+        limit: bytes that an array may have.
+    """
+
+    def __init__(self, file: Any, limit: int) -> None:
+        self.file, self.limit = file, limit
+
+    def names(self, group: str) -> list[str]:
+        """Names in a group; none if there is no such group."""
+        import h5py
+
+        if group not in self.file:
+            return []
+        self._refuse_links(group)
+        if not isinstance(self.file[group], h5py.Group):
+            raise ValueError(f"{group} is not a group of datasets")
+        return list(self.file[group])
+
+    def array(self, name: str, n_dimensions: int, *, nan: bool = False) -> NDArray[Any]:
+        """The numbers of a dataset, checked against its checksum where it has one.
+
+        Args:
+            name: of the dataset.
+            n_dimensions: how many it must have.
+            nan: whether NaN is allowed.
+
+        Raises:
+            ValueError: if it is of another form, points to other files, or does not match its checksum.
+        """
+        import h5py
+
+        self._refuse_links(name)
+        dataset = self.file[name]
+        if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+            raise ValueError(f"{name} is not a dataset with values in the file itself")
+        if dataset.dtype.kind not in "fiub" or dataset.ndim != n_dimensions:
+            raise ValueError(
+                f"{name} is {dataset.dtype} {dataset.shape}, expected numbers in {n_dimensions} dimensions"
+            )
+        size = int(np.prod(dataset.shape, dtype=object)) * dataset.dtype.itemsize
+        if size > self.limit:
+            raise ValueError(f"{name} {dataset.shape} is {size >> 20} MiB, more than a file of this size holds")
+        values: NDArray[Any] = dataset[()]
+        if CHECKSUM in dataset.attrs and int(dataset.attrs[CHECKSUM]) != zlib.crc32(np.ascontiguousarray(values).data):
+            raise ValueError(
+                f"{name} does not match its checksum: the file was changed or damaged after it was written"
+            )
+        if values.dtype.kind == "f":
+            sensible = np.abs(values) <= _LARGEST
+            if not (sensible | np.isnan(values) if nan else sensible).all():
+                raise ValueError(f"{name} holds numbers that are not finite, or larger than {_LARGEST:g}")
+        return values
+
+    def _refuse_links(self, name: str) -> None:
+        import h5py
+
+        parts = name.split("/")
+        for end in range(1, len(parts) + 1):
+            path = "/".join(parts[:end])
+            if not isinstance(self.file.get(path, getlink=True), h5py.HardLink):
+                raise ValueError(f"{path} is missing or a link, expected the values themselves")
+
+
+def _atoms(reader: _Reader) -> ase.Atoms:
+    """The structure.
+
+    Raises:
+        ValueError: if the arrays do not fit together, or are no structure.
+    """
+    numbers, positions = reader.array("numbers", 1), reader.array("positions", 2)
+    cell, pbc = reader.array("cell", 2), reader.array("pbc", 1)
+    if numbers.dtype.kind not in "iu" or not ((numbers >= 0) & (numbers < len(chemical_symbols))).all():
+        raise ValueError(f"numbers are not atomic numbers from 0 to {len(chemical_symbols) - 1}")
+    if positions.shape != (len(numbers), 3) or cell.shape != (3, 3) or pbc.shape != (3,):
+        raise ValueError(
+            f"positions {positions.shape}, cell {cell.shape} and pbc {pbc.shape} are not those of {len(numbers)} atoms"
+        )
+    if not np.isin(pbc, (0, 1)).all():
+        raise ValueError(f"pbc is {pbc.tolist()}, expected true or false for each axis")
+    return ase.Atoms(numbers, positions, cell=cell, pbc=pbc.astype(bool))
 
 
 def format_hdf5(density: DensityGrid, comment: str) -> bytes:
-    """The content of a file with the density, its channels and its info, in the precision they have."""
+    """The content of a file with the density, its channels, arrays of its atoms and info, in their precision."""
     import h5py
 
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         file.attrs.update({**density.info, "comment": comment})
-        for key, value in {
-            "numbers": density.atoms.numbers,
-            "positions": density.atoms.positions,
-            "cell": density.atoms.cell.array,
-            "pbc": density.atoms.pbc,
-            "origin": density.origin,
-        }.items():
-            file[key] = value
-        for key, field in {"values": density.values, **_named(density)}.items():
-            dataset = file.create_dataset(key, data=field, compression="gzip", compression_opts=1, shuffle=True)
-            dataset.attrs["unit"] = _UNIT
+        for key, value in structure_datasets(density.atoms, density.origin).items():
+            _store(file, key, value)
+        for key, rows in density.atom_arrays.items():
+            _store(file, f"atom_arrays/{_checked_name(key)}", rows)
+        channels = {f"channels/{_checked_name(name)}": values for name, values in density.channels.items()}
+        for key, field in {"values": density.values, **channels}.items():
+            _store(file, key, field, compression="gzip", compression_opts=1, shuffle=True).attrs["unit"] = UNIT
     return buffer.getvalue()
 
 
-def _named(density: DensityGrid) -> dict[str, np.ndarray]:
-    for name in density.channels:
-        if "/" in name or name in ("", "."):
-            raise ValueError(f"channel {name!r}: a name in a .h5 file has letters, and no slash")
-    return {f"channels/{name}": channel for name, channel in density.channels.items()}
+def _store(file: Any, name: str, array: NDArray[Any], **options: Any) -> Any:
+    """A dataset with its checksum."""
+    array = np.ascontiguousarray(array)
+    dataset = file.create_dataset(name, data=array, **options)
+    dataset.attrs[CHECKSUM] = zlib.crc32(array.data)
+    return dataset
+
+
+def structure_datasets(atoms: ase.Atoms, origin: NDArray[np.floating]) -> dict[str, NDArray[Any]]:
+    """The arrays of a structure by the names of their datasets."""
+    return {
+        "numbers": atoms.numbers,
+        "positions": atoms.positions,
+        "cell": atoms.cell.array,
+        "pbc": atoms.pbc,
+        "origin": np.asarray(origin, dtype=np.float64),
+    }
+
+
+def _checked_name(name: str) -> str:
+    if "/" in name or name in ("", "."):
+        raise ValueError(f"channel {name!r}: a name in a .h5 file has letters, and no slash")
+    return name
