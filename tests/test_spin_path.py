@@ -38,7 +38,14 @@ def magnetic_cell(seed):
             gaussian = (2 * np.pi * width**2) ** -1.5 * np.exp(-squared / (2 * width**2))
             total += electrons * gaussian
             difference += unpaired * gaussian
-    return DensityGrid(total.reshape(SHAPE), atoms, channels={"difference": difference.reshape(SHAPE)})
+    occupancies = generator.normal(size=(4, 8))
+    occupancies[[1, 3], 6:] = np.nan  # O has fewer
+    return DensityGrid(
+        total.reshape(SHAPE),
+        atoms,
+        channels={"difference": difference.reshape(SHAPE)},
+        atom_arrays={"occupancies": occupancies, "occupancies_difference": 0.1 * occupancies},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +73,14 @@ def test_the_store_has_the_channels_and_moments_of_the_files(store):
         assert density.channel_names == ("total", "difference")
         np.testing.assert_allclose(density.channel("difference"), expected.channel("difference"), atol=1e-6)
         assert density.channel("difference").sum() * density.voxel_volume == pytest.approx(MOMENT, rel=1e-5)
+
+
+def test_the_store_gives_the_occupancies_back_for_a_chgcar(store, tmp_path):
+    deepdft.write_density(tmp_path / "CHGCAR", store.density(0))
+    again, expected = deepdft.read_density(tmp_path / "CHGCAR"), magnetic_cell(int(store.names[0].partition(".")[0]))
+    assert set(again.atom_arrays) == {"occupancies", "occupancies_difference"}
+    for name, values in expected.atom_arrays.items():
+        np.testing.assert_allclose(again.atom_arrays[name], values, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
