@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from deepdft.density import TOTAL
 
-__all__ = ["Expected", "ShardTable", "ShardValues", "crc32", "table_crc32"]
+__all__ = ["Expected", "ShardTable", "ShardValues", "chunks_crc32", "crc32", "table_crc32"]
 
 hdf5plugin.register(("bshuf", "zfp"), force=False)  # what stores may be compressed with
 
@@ -74,6 +74,8 @@ class ShardTable:
     """(n,) where the densities of a label and channel begin in the file; empty where they are compressed."""
     checksums: Mapping[tuple[str, str], NDArray[np.int64]]
     """(n,) CRC-32 of the densities of a label and channel; empty in version 1."""
+    stored_checksums: Mapping[tuple[str, str], NDArray[np.int64]]
+    """(n,) CRC-32 of their compressed bytes: damaged ones would end the process in the decoder."""
     atom_arrays: Mapping[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.float64]]]
     """Numbers per atom (n,) of each structure, and the numbers of all one after another, by label and name."""
 
@@ -108,6 +110,7 @@ class ShardTable:
             **plain,
             byte_offsets=keyed.get("byte_offsets", {}),
             checksums=keyed.get("checksums", {}),
+            stored_checksums=keyed.get("stored_checksums", {}),
             atom_arrays={key: (widths[key], numbers[key]) for key in widths},
         )
 
@@ -185,12 +188,24 @@ class ShardValues:
             raise ValueError(f"structure {row} has {dataset.shape} {dataset.dtype}, expected {shape} float32")
         if dataset.chunks is not None and any(chunk > n for chunk, n in zip(dataset.chunks, shape, strict=True)):
             raise ValueError(f"structure {row} has chunks larger than its grid")
+        if self.table.version > 1 and chunks_crc32(dataset) != self.table.stored_checksums[label, channel][row]:
+            raise ValueError(f"the {channel} density {label} of its structure {row} differs from its checksum")
         return dataset
 
 
 def crc32(array: NDArray[Any]) -> int:
     """CRC-32 of the values of an array in C order."""
     return zlib.crc32(np.ascontiguousarray(array).data)
+
+
+def chunks_crc32(dataset: h5py.Dataset) -> int:
+    """CRC-32 of the bytes of a dataset as they are stored."""
+    total = 0
+    for chunk in dataset.iter_chunks():
+        first = tuple(part.start for part in chunk)
+        mask, stored = dataset.id.read_direct_chunk(first)
+        total = zlib.crc32(stored, zlib.crc32(str(mask).encode(), total))
+    return total
 
 
 def table_crc32(arrays: Mapping[str, NDArray[Any]]) -> int:
@@ -217,7 +232,7 @@ def _read_v1(file: h5py.File, expected: Expected) -> dict[str, NDArray[Any]]:
 def _read_v2(file: h5py.File, expected: Expected) -> dict[str, NDArray[Any]]:
     """The table of version 2, with which names there are checked by the checksum."""
     keys = [*_TABLE, "atom_offsets", "numbers", "positions", "names"]
-    for kind in ("checksums", "byte_offsets", "atom_array_widths", "atom_arrays"):
+    for kind in ("checksums", "stored_checksums", "byte_offsets", "atom_array_widths", "atom_arrays"):
         for label in expected.labels:
             group = file.get(f"{kind}/{label}")
             keys += [f"{kind}/{label}/{name}" for name in (group if isinstance(group, h5py.Group) else ())]

@@ -9,6 +9,7 @@ Layout of a store, written by `deepdft.data.writer`, format version 2:
         atom_offsets (n + 1,), numbers (n_atoms,), positions (n_atoms, 3)
         density/LABEL/CHANNEL/000000     (nx, ny, nz) float32, one dataset for each structure that has the channel
         checksums/LABEL/CHANNEL          (n,) CRC-32 of these values as they are read; -1 without the channel
+        stored_checksums/LABEL/CHANNEL   (n,) CRC-32 of the compressed bytes, checked before they are decompressed
         byte_offsets/LABEL/CHANNEL       (n,) where they begin in the file, to map them into memory; if not compressed
         atom_arrays/LABEL/NAME           numbers per atom, (n_atoms, width) of each structure one after another
         atom_array_widths/LABEL/NAME     (n,) their widths; -1 without the array

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from deepdft.data.index import FORMAT_VERSION
 from deepdft.data.records import WORK_FOLDER, Rejected, ShardRecord, sha256_of_file, shard_name, write_record
-from deepdft.data.shards import ABSENT, crc32, table_crc32
+from deepdft.data.shards import ABSENT, chunks_crc32, crc32, table_crc32
 from deepdft.density import DensityGrid
 from deepdft.files import atomic_write
 
@@ -185,8 +185,9 @@ class ShardWriter:
         else:
             options = self.compression.filter()
             group.create_dataset(key, data=values, chunks=_chunks(values.shape), **options)
-            if self.compression.name == "zfp":
-                values = group[key][()]  # what is read later: opened again, it comes from the file, decompressed
+            stored = group[key]  # opened again, it is read from the file
+            self._note(f"stored_checksums/{label}/{channel}", row, chunks_crc32(stored))
+            values = stored[()]
         self._note(f"checksums/{label}/{channel}", row, crc32(values))
         column = self.record.integrals[label].setdefault(channel, [])
         column += [None] * (row - len(column))
