@@ -10,7 +10,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-__all__ = ["positional_list", "quote_list", "quote_texts"]
+__all__ = ["positional_list", "quote_list", "quote_structures", "quote_texts"]
 
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 """With one of these, commas separate the choices of a sweep."""
@@ -41,6 +41,14 @@ def quote_list(argument: str, key: str) -> str:
     return f"{match[1]}={_quoted([item.strip() for item in match[2].split(',') if item.strip()])}"
 
 
+def quote_structures(argument: str, key: str) -> str:
+    """`key=[CCO,C(=O)O]` as a list of texts; a SMILES that begins with a bracket, as [OH-], is none."""
+    prefixed, _, text = argument.partition("=")
+    if prefixed.lstrip("+") != key or not (_is_list(text) and "," in text) or set("'\"") & set(text):
+        return argument
+    return quote_list(argument, key)
+
+
 def quote_texts(arguments: Sequence[str], *keys: str, lists: Sequence[str] = ()) -> list[str]:
     """Arguments with `key=CC(=O)O` as `key='CC(=O)O'`, wherever Hydra would take the value for anything but this text.
 
@@ -56,7 +64,7 @@ def quote_texts(arguments: Sequence[str], *keys: str, lists: Sequence[str] = ())
 def _quote_text(argument: str, keys: Sequence[str], lists: Sequence[str], *, is_sweep: bool) -> str:
     prefixed, _, text = argument.partition("=")
     key = prefixed.lstrip("+")
-    of_the_user = text.startswith(("'", '"')) or "${" in text or (key in lists and _is_list(text))
+    of_the_user = text.startswith(("'", '"', "['", '["')) or "${" in text or (key in lists and _is_list(text))
     if key not in (*keys, *lists) or of_the_user or _is_understood(text, is_sweep=is_sweep):
         return argument
     return f"{prefixed}={_quote(text)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.density import Order, grid_points
+from deepdft.errors import InputWarning
+from deepdft.io.plausibility import check_structure
 
 __all__ = ["DEFAULT_SPACING", "DEFAULT_VACUUM", "MARGIN", "Box", "fft_size", "make_box", "room"]
 
@@ -82,8 +85,8 @@ def make_box(
         ValueError: if a number makes no sense, a periodic structure has no cell or is given vacuum, or a slab or wire
             is thicker than its cell.
     """
-    if len(atoms) == 0:
-        raise ValueError("a structure needs at least one atom")
+    with warnings.catch_warnings(action="ignore", category=InputWarning):  # the predictor warns
+        check_structure(atoms)
     _check_vacuum(atoms, vacuum)
     boxed = atoms.copy()
     if atoms.pbc.any() or (vacuum is None and _fits(atoms)):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import ase
 import numpy as np
 import torch
-from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from deepdft.checkpoint import load_checkpoint
@@ -20,6 +20,8 @@ from deepdft.inference.box import MARGIN, Box, make_box, room
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.inference.field_files import check_names
 from deepdft.inference.fields import EncodedFields
+from deepdft.inference.trust import Tally, expected_electrons, symbols, unknown_elements
+from deepdft.io.plausibility import check_structure, formula_of
 from deepdft.io.structures import total_charge
 from deepdft.models.base import DensityModel
 
@@ -55,18 +57,33 @@ class Predictor:
         model: in evaluation mode; its device and precision are used.
         pbc: periodic boundaries the model was trained with: None as the structure has them, True forced
             on, False ignored.
-        info: what is known of the model; with `elements`, the atomic numbers it was trained on, others are
-            warned of.
+        info: what is known of the model: "elements", the atomic numbers it was trained on, and "valences", the
+            electrons by atomic number that its densities have.
+        allow_unknown: whether to predict structures with elements that the model was not trained on; they are
+            refused otherwise.
     """
 
-    def __init__(self, model: DensityModel, *, pbc: bool | None = None, info: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        model: DensityModel,
+        *,
+        pbc: bool | None = None,
+        info: Mapping[str, Any] | None = None,
+        allow_unknown: bool = False,
+    ) -> None:
         self.model = model.eval()
         self.pbc = pbc
         self.info = dict(info or {})
+        self.allow_unknown = allow_unknown
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | os.PathLike[str], device: torch.device | str = "cpu", trusted: Sequence[str] = ()
+        cls,
+        path: str | os.PathLike[str],
+        device: torch.device | str = "cpu",
+        trusted: Sequence[str] = (),
+        *,
+        allow_unknown: bool = False,
     ) -> Self:
         """Load a checkpoint file, a run directory or a released DeepDFT folder.
 
@@ -74,6 +91,7 @@ class Predictor:
             path: file or folder.
             device: "cpu", "cuda", "cuda:N" or "auto".
             trusted: packages outside deepdft whose model classes may be built.
+            allow_unknown: whether to predict elements that the model was not trained on.
 
         Raises:
             FileNotFoundError: if there is no checkpoint.
@@ -81,7 +99,7 @@ class Predictor:
         """
         where = choose_device(device) if isinstance(device, str) else device
         checkpoint = load_checkpoint(path, device=where, trusted=trusted)
-        return cls(checkpoint.model, pbc=checkpoint.pbc, info=checkpoint.info)
+        return cls(checkpoint.model, pbc=checkpoint.pbc, info=checkpoint.info, allow_unknown=allow_unknown)
 
     def encode(self, atoms: ase.Atoms) -> EncodedStructure:
         """The structure with its atoms encoded, to ask for many sets of points.
@@ -89,7 +107,7 @@ class Predictor:
         Raises:
             ValueError: if there are no atoms, or the structure repeats without lattice vectors.
         """
-        self._warn(atoms)
+        self.check(atoms)
         return EncodedStructure(self.model, atoms, pbc=self.pbc)
 
     def predict(
@@ -113,7 +131,8 @@ class Predictor:
             progress: called with points done and points in all.
 
         Returns:
-            The density; atoms keep their positions, `origin` says where the grid begins.
+            The density; atoms keep their positions, `origin` says where the grid begins. `info` has "not_trained_on",
+            elements that the model does not know, and "doubts", such as missing electrons, where there are any.
 
         Raises:
             ValueError: if the grid or the structure makes no sense.
@@ -132,7 +151,24 @@ class Predictor:
             done += len(part)
         total, *others = (np.ascontiguousarray(column).reshape(box.shape) for column in values.T)
         channels = dict(zip(self.model.channels[1:], others, strict=True))
-        return DensityGrid(total, box.atoms, box.origin, channels)
+        density = DensityGrid(total, box.atoms, box.origin, channels)
+        tally = self.tally(box)
+        tally.add(total)
+        info = {
+            "not_trained_on": symbols(self.unknown(box.atoms)),
+            "doubts": "; ".join(tally.doubts(box.spacing.max())),
+        }
+        if info["doubts"]:
+            warnings.warn(f"{formula_of(box.atoms)}: {info['doubts']}", InputWarning, stacklevel=3)
+        return replace(density, info={name: text for name, text in info.items() if text})
+
+    def tally(self, box: Box) -> Tally:
+        """To count the electrons of a density on the grid of a box, against what its atoms should have."""
+        return Tally(volume(box.atoms.cell.array) / box.n_points, expected_electrons(box.atoms.numbers, self.info))
+
+    def unknown(self, atoms: ase.Atoms) -> list[int]:
+        """Atomic numbers in a structure that the model was not trained on."""
+        return unknown_elements(atoms.numbers, self.info)
 
     def predict_slices(
         self, box: Box, *, order: Order = "C", n_electrons: float | None = None, progress: Progress | None = None
@@ -189,7 +225,7 @@ class Predictor:
         Raises:
             ValueError: if there are no atoms, or the structure repeats without lattice vectors.
         """
-        self._warn(atoms)
+        self.check(atoms)
         return EncodedFields(self.model, atoms, pbc=self.pbc)
 
     def fields_at_points(
@@ -236,30 +272,35 @@ class Predictor:
         found = self.encode_fields(box.structure()).at(box.points(slice(None)), names, progress=progress)
         return {name: values.reshape(*box.shape, *values.shape[1:]) for name, values in found.items()}, box
 
-    def _warn(self, atoms: ase.Atoms) -> None:
-        """Say where the model is used for what it has not been trained for."""
-        known = self.info.get("elements")
-        if known:
-            new = sorted(set(atoms.numbers.tolist()) - set(known))
-            if new:
-                names = ", ".join(chemical_symbols[number] for number in new)
-                warnings.warn(
-                    f"the model has not been trained on {names}: densities there are guesses; checkpoint=free_atoms, "
-                    "the sum of isolated atoms, knows 83 elements",
-                    InputWarning,
-                    stacklevel=3,
+    def check(self, atoms: ase.Atoms) -> None:
+        """Refuse what the model cannot predict, and warn of what it has not been trained for.
+
+        Raises:
+            ValueError: if the structure cannot exist, or has elements that the model was not trained on and
+                `allow_unknown` is off.
+        """
+        check_structure(atoms)
+        formula = formula_of(atoms)
+        if new := self.unknown(atoms):
+            text = f"{formula}: the model has not been trained on {symbols(new)}"
+            hint = "checkpoint=free_atoms, the sum of isolated atoms, knows 83 elements"
+            if not self.allow_unknown:
+                raise ValueError(
+                    f"{text}, but on {symbols(sorted(self.info['elements']))}; {hint}; allow_unknown=true predicts it "
+                    "all the same"
                 )
+            warnings.warn(f"{text}: densities there are guesses; {hint}", InputWarning, stacklevel=3)
         if charge := total_charge(atoms):
             warnings.warn(
-                f"{atoms.get_chemical_formula()} has the charge {charge:+d}, which models do not know of: they have "
-                "learned neutral structures",
+                f"{formula} has the charge {charge:+d}, which models do not know of: they have learned neutral "
+                "structures",
                 InputWarning,
                 stacklevel=3,
             )
         if self.pbc is False and atoms.pbc.any() and atoms.cell.rank == 3 and room(atoms)[atoms.pbc].min() < MARGIN:
             warnings.warn(
-                f"the model was trained with periodic boundaries ignored: {atoms.get_chemical_formula()} is taken "
-                "for a molecule, and its density is wrong near the faces of the cell, for lack of the atoms beyond",
+                f"the model was trained with periodic boundaries ignored: {formula} is taken for a molecule, and its "
+                "density is wrong near the faces of the cell, for lack of the atoms beyond",
                 InputWarning,
                 stacklevel=3,
             )

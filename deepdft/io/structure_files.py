@@ -39,7 +39,7 @@ def read_frames(path: Path, frames: str | int) -> list[ase.Atoms]:
         return _chosen(read_pdb(_text(path)), frames)
     if kind == "sdf":
         return _chosen(_read_sdf(_text(path)), frames)
-    found = ase.io.read(path, index=str(frames))
+    found = ase.io.read(path, index=str(frames), do_not_split_by_at_sign=True)
     structures = found if isinstance(found, list) else [found]
     for atoms in structures:
         if kind == "gromacs":

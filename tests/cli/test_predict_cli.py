@@ -3,6 +3,7 @@
 import re
 import sys
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -11,17 +12,16 @@ from ase.calculators.vasp import VaspChargeDensity
 from ase.io import write
 from ase.io.cube import read_cube
 from ase.units import Bohr
+from scipy.integrate import quad
 
 from deepdft.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from deepdft.cli.predict import main
 from deepdft.density import DensityGrid
+from deepdft.files import exclusive_lock
 from deepdft.inference.predictor import Predictor
 from deepdft.io import write_density
 
-UNKNOWN_CARBON = (
-    "warning: the model has not been trained on C: densities there are guesses; checkpoint=free_atoms, the sum of "
-    "isolated atoms, knows 83 elements"
-)
+KNOWN = "checkpoint=free_atoms, the sum of isolated atoms, knows 83 elements"
 CONFIG = {"_target_": "deepdft.models.schnet.SchNet", "hidden_size": 8, "n_interactions": 2, "cutoff": 3.0}
 
 
@@ -163,18 +163,64 @@ def test_fields_without_pictures_and_of_several_frames(folder, predict, gaussian
     assert sorted(path.name for path in folder.glob("x*")) == ["x_000.h5", "x_000_dori.h5", "x_001.h5", "x_001_dori.h5"]
 
 
-def test_new_elements_are_warned_of_once_with_fields_too(predict, gaussian):
+def test_elements_that_the_model_does_not_know_are_refused_before_anything_is_written(folder, failure):
+    write("methane.xyz", molecule("CH4"))
+    said = failure("structure=methane.xyz", "output=out/x.cube", "shape=[4,4,4]")
+    assert f"CH4: the model has not been trained on C, but on H, O, Al; {KNOWN}; allow_unknown=true" in said
+    assert not (folder / "out").exists()
+
+
+def test_elements_that_are_predicted_all_the_same_are_said_once_and_marked(folder, predict, gaussian):
     write("methane.xyz", molecule("CH4"))
     said = predict(
-        "checkpoint=gaussian.ckpt", "structure=methane.xyz", "output=x.cube", "shape=[4,4,4]", "fields=[dori]"
+        "checkpoint=gaussian.ckpt",
+        "structure=methane.xyz",
+        "output=x.h5",
+        "spacing=0.5",
+        "fields=[dori]",
+        "allow_unknown=true",
     )
-    assert said.err.strip() == UNKNOWN_CARBON
+    assert (
+        said.err.strip() == f"warning: CH4: the model has not been trained on C: densities there are guesses; {KNOWN}"
+    )
+    with h5py.File("x.h5") as file:
+        assert "which was not trained on C" in file.attrs["comment"]
 
 
-def test_elements_the_model_has_not_seen_are_said_in_one_line(folder, predict):
-    write("methane.xyz", molecule("CH4"))
-    said = predict("structure=methane.xyz", "output=x.cube", "shape=[4,4,4]", "picture=false")
-    assert said.err.strip() == UNKNOWN_CARBON
+def test_missing_electrons_and_negative_densities_are_said_beside_the_count(folder, predict):
+    config = {"_target_": "deepdft.models.superposition.Superposition", "n_functions": 1, "smallest_exponent": 1.0}
+    model = build_model(config)
+    torch.nn.init.constant_(model.weights.weight, -1.0)
+    info = {"elements": [1, 8], "valences": {1: 1, 8: 6}}
+    save_checkpoint(folder / "bad.ckpt", Checkpoint(model, config, info=info))
+    said = predict("checkpoint=bad.ckpt", "structure=water.xyz", "output=x.cube", "spacing=0.2", "picture=false")
+    exact = -3 * quad(lambda r: 4 * np.pi * r**2 * np.exp(-(r**2)) * (1 - r**2 / 10) ** 3, 0, 10**0.5)[0]
+    found, share = re.search(r"x\.cube: (-[\d.]+) electrons \((-[\d.]+) of 8 expected\);", said.out).groups()
+    assert float(found) == pytest.approx(exact, rel=1e-3)
+    assert float(share) == pytest.approx(exact, abs=0.06)
+    assert "warning: x.cube: -" in said.err
+    assert re.search(r"warning: x\.cube: the density goes down to -[\d.]+ e/Å³", said.err)
+
+
+def test_names_and_lists_of_smiles_are_structures(folder, predict):
+    said = predict("checkpoint=free_atoms", "structure=NaCl", "output=n.cube", "shape=[8,8,8]", "picture=false").out
+    assert "structure: the crystal NaCl (rocksalt, a = 5.64 Å; 8 atoms, by ASE's bulk)" in said
+    assert read(folder / "n.cube")[1].get_chemical_formula() == "Cl4Na4"
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
+    predict("checkpoint=free_atoms", "structure=[CCO,C(=O)O]", "output=m.cube", "shape=[4,4,4]", "picture=false")
+    assert [read(folder / f"m_00{i}.cube")[1].get_chemical_formula() for i in range(2)] == ["C2H6O", "CH2O2"]
+
+
+def test_a_file_with_an_at_sign_in_its_name_is_read(folder, predict):
+    write("a@b.xyz", molecule("H2O"), format="xyz")
+    predict("structure=a@b.xyz", "output=x.cube", "shape=[4,4,4]", "picture=false")
+
+
+def test_a_second_prediction_into_the_same_file_is_refused(folder, failure):
+    with exclusive_lock("x.cube", "prediction"):
+        said = failure("structure=water.xyz", "output=x.cube", "shape=[4,4,4]", "picture=false")
+    assert "x.cube: prediction is under way there, by this process" in said
+    assert not (folder / "x.cube").exists()
 
 
 def test_a_model_is_exported_as_a_checkpoint_of_this_package(folder, predict):
@@ -284,6 +330,7 @@ def test_without_a_checkpoint_the_bundled_model_predicts(folder, monkeypatch, ca
     assert "no checkpoint given: the bundled model" in said
     electrons = float(re.search(r"([\d.]+) electrons", said).group(1))
     assert electrons == pytest.approx(8, rel=0.02)  # valence electrons
+    assert "electrons (8 expected);" in said
 
 
 def test_a_coarse_grid_is_said_to_miscount(predict):

@@ -277,7 +277,7 @@ def test_the_periodicity_a_model_was_trained_with_counts(gaussians):
 
 def test_elements_the_model_has_not_seen_are_named(gaussians):
     predictor = Predictor(gaussians, info={"elements": [1, 8]})
-    with pytest.warns(UserWarning, match="not been trained on C, Cl:"):
+    with pytest.raises(ValueError, match="not been trained on C, Cl, but on H, O"):
         predictor.fields_at_points(molecule("CH3Cl"), ["iri"], np.zeros((1, 3)))
 
 

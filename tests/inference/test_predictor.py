@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase.build import bulk, fcc111, molecule
 
+from deepdft.errors import InputWarning
 from deepdft.inference.box import make_box
 from deepdft.inference.encoded import _points_of_grid
 from deepdft.inference.predictor import Predictor, choose_device
@@ -173,9 +174,50 @@ def test_no_atoms_are_refused(gaussians):
 
 def test_elements_the_model_has_not_seen_are_named(gaussians):
     predictor = Predictor(gaussians, info={"elements": [1, 8]})
-    with pytest.warns(UserWarning, match="not been trained on C, Cl:"):
+    with pytest.raises(ValueError, match="not been trained on C, Cl, but on H, O"):
         predictor.predict_points(molecule("CH3Cl"), np.zeros((1, 3)))
     predictor.predict_points(molecule("H2O"), np.zeros((1, 3)))
+
+
+def test_elements_the_model_has_not_seen_are_predicted_where_that_is_wanted(gaussians):
+    predictor = Predictor(gaussians, info={"elements": [1, 8]}, allow_unknown=True)
+    with pytest.warns(InputWarning, match="not been trained on C, Cl: densities there are guesses"):
+        density = predictor.predict(molecule("CH3Cl"), spacing=0.8)
+    assert density.info == {"not_trained_on": "C, Cl"}
+
+
+def test_electrons_that_the_atoms_do_not_have_are_reported(gaussians):
+    atoms = ase.Atoms("He", [[0, 0, 0]])
+    found = Predictor(gaussians).predict(atoms, spacing=0.2)
+    assert found.info == {}, "nothing is known of the electrons of this model's data"
+    exact = found.n_electrons
+    right, wrong = (Predictor(gaussians, info={"valences": {2: n}}) for n in (exact, 1.02 * exact))
+    assert right.predict(atoms, spacing=0.2).info == {}
+    with pytest.warns(InputWarning, match=rf"He: {exact:.1f} of [\d.]+ expected electrons"):
+        density = wrong.predict(atoms, spacing=0.2)
+    assert density.info["doubts"].startswith(f"{exact:.1f} of ")
+    assert wrong.predict(atoms, spacing=0.4).info == {}, "such a grid miscounts by itself"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"numbers": [200, 1, 1]}, "atomic numbers 200"),
+        ({"positions": np.zeros((3, 3))}, "are 0 Å apart"),
+        ({"cell": [5, 5, 1e-8], "pbc": True}, "1e-08 Å thick along c"),
+        ({"cell": np.full((3, 3), np.nan), "pbc": True}, "lattice vectors are not finite"),
+        ({"positions": np.full((3, 3), np.inf)}, "positions are not finite"),
+    ],
+)
+def test_structures_that_cannot_exist_are_refused(gaussians, change, message):
+    atoms = molecule("H2O")
+    for name, value in change.items():
+        setattr(atoms, name, value)
+    predictor = Predictor(gaussians)
+    with pytest.raises(ValueError, match=message):
+        predictor.predict_points(atoms, np.zeros((1, 3)))
+    with pytest.raises(ValueError, match=message):
+        predictor.predict(atoms, shape=(4, 4, 4))
 
 
 def test_a_crystal_given_to_a_model_that_ignores_periodicity_is_warned_of(gaussians):

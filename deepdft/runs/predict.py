@@ -1,0 +1,252 @@
+"""Predictions of structures into files: the density, fields derived from it, and pictures of both."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import ase
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from deepdft import plotting
+from deepdft.density import Grid
+from deepdft.errors import InputWarning
+from deepdft.files import exclusive_lock
+from deepdft.inference.box import Box, make_box
+from deepdft.inference.field_files import COMPONENTS, component_path, write_fields
+from deepdft.inference.output import PREDICTED, refuse_foreign, refuse_too_large
+from deepdft.inference.predictor import Predictor
+from deepdft.inference.trust import COARSE, Tally, symbols
+from deepdft.inference.writer import slice_order, write_slices
+from deepdft.io import write_density
+from deepdft.io.plausibility import formula_of
+
+__all__ = ["PredictionFiles", "numbered", "predict_to_files"]
+
+PICTURE_PIXELS = 160
+"""Points along the longer side of the picture: few beside a grid's, and smooth enough when interpolated."""
+
+
+@dataclass(frozen=True)
+class PredictionFiles:
+    """What is written for each structure, and where."""
+
+    output: Path
+    """x.cube, x.h5, CHGCAR or x.CHGCAR; files of several structures are numbered."""
+    source: str
+    """What the structures were read from, for the comment in the files."""
+    model: str
+    """Name of the model, for comments and titles."""
+    checkpoint: str
+    """Where the model is from, for the comment in the files."""
+    n_electrons: float | None = None
+    """Electrons that the density in the file is scaled to; None leaves it as predicted."""
+    fields: Sequence[str] = field(default_factory=tuple)
+    """Names of fields derived from the density, a file each."""
+    picture: bool = True
+    """Whether to draw the density, and the indicators among the fields."""
+
+    def outputs(self, count: int) -> list[Path]:
+        """The files of the densities of `count` structures."""
+        return [numbered(self.output, index, count) for index in range(count)]
+
+    def comment(self, unknown: str) -> str:
+        """One line about the density, with the elements that the model does not know."""
+        scaled = "" if self.n_electrons is None else f", scaled to {self.n_electrons} electrons"
+        guessed = f", which was not trained on {unknown}" if unknown else ""
+        return f"density of {self.source} {PREDICTED} {self.checkpoint}{guessed}{scaled}"
+
+
+def numbered(output: Path, index: int, count: int) -> Path:
+    """The output of one of several frames: x_000.cube, x_001.cube, …; the name itself if it is alone."""
+    if count == 1:
+        return output
+    digits = max(3, len(str(count - 1)))
+    return output.with_name(f"{output.stem}_{index:0{digits}d}{output.suffix}")
+
+
+def predict_to_files(
+    predictor: Predictor,
+    structures: Sequence[ase.Atoms],
+    files: PredictionFiles,
+    *,
+    spacing: float | None = None,
+    shape: Sequence[int] | None = None,
+    vacuum: float | None = None,
+) -> None:
+    """Predict structures into files, and print a few lines about each.
+
+    Nothing is begun before all structures, grids and files are known to be possible. While files are written, another
+    process that would write the same ones is refused.
+
+    Args:
+        predictor: the model.
+        structures: with the atoms to predict.
+        files: what to write.
+        spacing: Å, largest distance between grid points; None is 0.1 without a shape.
+        shape: (nx, ny, nz) points, instead of a spacing.
+        vacuum: Å on each side of a molecule.
+
+    Raises:
+        ValueError: if a structure or its grid makes no sense, a file is no prediction and would be written over,
+            there is no room, or another process writes the same files.
+    """
+    boxes = [make_box(atoms, spacing=spacing, shape=shape, vacuum=vacuum) for atoms in structures]
+    for box in boxes:
+        predictor.check(box.structure())
+    outputs = files.outputs(len(boxes))
+    for output in outputs:
+        for file in (output, *_field_paths(output, files.fields)):
+            refuse_foreign(file)
+    refuse_too_large(outputs[0], boxes)
+    files.output.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(files.output, "prediction"):
+        for box, output in zip(boxes, outputs, strict=True):
+            _Files(predictor, box, output, files).write()
+
+
+class _Files:
+    """The files of one structure."""
+
+    def __init__(self, predictor: Predictor, box: Box, output: Path, files: PredictionFiles) -> None:
+        self.predictor = predictor
+        self.box = box
+        self.output = output
+        self.files = files
+        self.unknown = symbols(predictor.unknown(box.atoms))
+
+    def write(self) -> None:
+        """Write all, and print what was done."""
+        lengths, steps = self.box.atoms.cell.lengths(), self.box.spacing
+        print(
+            f"{formula_of(self.box.atoms)}: box {_product(lengths, '.2f')} Å, {_periodic(self.box)}; grid "
+            f"{_product(self.box.shape, 'd')} = {self.box.n_points} points, {_product(steps, '.3f')} Å apart"
+        )
+        tally = self._density()
+        if self.files.picture:
+            self._draw(tally.electrons)
+        if self.files.fields:
+            self._derive()
+
+    def _density(self) -> Tally:
+        tally = self.predictor.tally(self.box)
+        began = time.monotonic()
+        with _quiet(), _progress(self.box.n_points) as advance:
+            self._predict(tally, advance)
+        print(f"{self.output}: {tally.count()}; {_speed(began, self.box.n_points)}")
+        if self.box.spacing.max() > COARSE + 1e-6:
+            apart = f"{self.box.spacing.max():.2f} Å apart"
+            print(f"points {apart} miscount the electrons near nuclei; spacing=0.1 counts them right")
+        for doubt in tally.doubts(self.box.spacing.max()):
+            warnings.warn(f"{self.output}: {doubt}", InputWarning, stacklevel=2)
+        return tally
+
+    def _predict(self, tally: Tally, advance: Callable[[int, int], None]) -> None:
+        comment = self.files.comment(self.unknown)
+        options = {"n_electrons": self.files.n_electrons, "progress": advance}
+        if len(self.predictor.model.channels) > 1:
+            density = self.predictor.predict_box(self.box, **options)  # type: ignore[arg-type]
+            tally.add(density.values)
+            write_density(self.output, density, comment=comment)
+            return
+        chunks = self.predictor.predict_slices(self.box, order=slice_order(self.output), **options)  # type: ignore[arg-type]
+        write_slices(self.output, self.box, _counted(chunks, tally), comment=comment)
+
+    def _draw(self, electrons: float) -> None:
+        """A picture of the density on the plane that shows the structure best."""
+        plane = self._plane()
+        with _quiet():
+            encoded = self.predictor.encode(self.box.structure())
+        model = f"{self.files.model}, not trained on {self.unknown}" if self.unknown else self.files.model
+        title = plotting.heading(self.box.atoms, model=model, n_electrons=electrons)
+        self._picture(plane, encoded.total(plane.points()), "density", ".png", title=title)
+
+    def _derive(self) -> None:
+        """Write fields derived from the density beside it, and draw the indicators among them."""
+        names = list(self.files.fields)
+        with _quiet():
+            fields = self.predictor.encode_fields(self.box.structure())
+        began = time.monotonic()
+        with _progress(self.box.n_points, "deriving") as advance:
+            paths = write_fields(
+                self.output,
+                self.box,
+                lambda points: fields.at(points, names),
+                names,
+                slice_size=fields.slice_size,
+                progress=advance,
+                comment=f"from the {self.files.comment(self.unknown)}",
+            )
+        print(f"{', '.join(map(str, paths))}: {_speed(began, self.box.n_points)}")
+        drawn = [name for name in names if name in plotting.SCALES]
+        if self.files.picture and drawn:
+            plane = self._plane()
+            with _progress(len(plane.points()), "drawing") as advance:
+                found = fields.at(plane.points(), drawn, progress=advance)
+            for name in drawn:
+                self._picture(plane, found[name], name, f"_{name}.png")
+
+    def _plane(self) -> plotting.Plane:
+        return replace(plotting.choose_plane(self.box.atoms, self.box.origin), pixels=PICTURE_PIXELS)
+
+    def _picture(
+        self, plane: plotting.Plane, values: NDArray[np.floating], name: str, ending: str, title: str | None = None
+    ) -> None:
+        """Draw a quantity (n,) at the plane's points into a file beside the output: x.cube → x + ending."""
+        path = self.output.with_name(self.output.stem + ending)
+        scale = plotting.SCALES[name]
+        picture = plotting.plane_picture(
+            plane, self.box.atoms, values.reshape(plane.shape), origin=self.box.origin, title=title, scale=scale
+        )
+        plotting.save(picture, path)
+        print(f"{path}: {'the density' if name == 'density' else name.upper()} on a plane through the atoms")
+
+
+def _field_paths(output: Path, names: Iterable[str]) -> list[Path]:
+    """The files of fields derived from the density, one for each component."""
+    return [component_path(output, name, suffix) for name in names for suffix in COMPONENTS.get(name, ("",))]
+
+
+def _counted(chunks: Iterable[NDArray[np.floating]], tally: Tally) -> Iterator[NDArray[np.floating]]:
+    """The same chunks of (n, n_channels); their total is added to the tally."""
+    for chunk in chunks:
+        tally.add(chunk[:, 0])
+        yield chunk
+
+
+def _product(numbers: Iterable[float], form: str) -> str:
+    return " × ".join(format(number, form) for number in numbers)
+
+
+def _periodic(box: Box | Grid) -> str:
+    axes = "".join(axis for axis, repeats in zip("abc", box.atoms.pbc, strict=True) if repeats)
+    return f"periodic along {axes}" if axes else "not periodic"
+
+
+def _speed(began: float, n_points: int) -> str:
+    seconds = time.monotonic() - began
+    return f"{seconds:.1f} s, {n_points / max(seconds, 1e-9):.0f} points/s"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings about a structure, which were given before anything was begun."""
+    with warnings.catch_warnings(action="ignore", category=InputWarning):
+        yield
+
+
+@contextmanager
+def _progress(total: int, doing: str = "predicting") -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on the terminal."""
+    columns = (TextColumn(doing), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, _: bar.update(task, completed=done)
