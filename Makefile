@@ -4,11 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 GPAW_READY := $(VENV)/.gpaw
+GPAW_MPI ?= 0
 GPAW_PACKAGES := g++ libxc-dev libopenblas-dev
+QE_PACKAGES := quantum-espresso quantum-espresso-data
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gpaw triton browser demo bench test lint format wheel clean
+.PHONY: help setup gpaw qe triton browser demo bench test lint format wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -24,10 +26,14 @@ setup: $(READY) ## Make the virtual environment
 $(GPAW_READY): $(READY)
 	@echo 'GPAW is compiled here and needs $(GPAW_PACKAGES): these are installed by apt-get where they are missing'
 	dpkg -s $(GPAW_PACKAGES) >/dev/null 2>&1 || ($(SUDO) apt-get update -qq && $(SUDO) apt-get install -qq -y $(GPAW_PACKAGES))
-	CC=g++ $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gpaw]'
+	@echo 'GPAW is built without MPI (gpaw_siteconfig.py); with it: make gpaw GPAW_MPI=1, where mpic++ and its headers are installed'
+	CC=g++ GPAW_CONFIG=$${GPAW_CONFIG:-$(abspath gpaw_siteconfig.py)} GPAW_MPI=$(GPAW_MPI) $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gpaw]'
 	touch $@
 
 gpaw: $(GPAW_READY) ## Install GPAW for deepdft-generate: system packages by apt-get (sudo), then the extra
+
+qe: ## Install Quantum ESPRESSO for deepdft-generate dft=qe and deepdft-start by apt-get (sudo): pw.x and pseudopotentials
+	dpkg -s $(QE_PACKAGES) >/dev/null 2>&1 || ($(SUDO) apt-get update -qq && $(SUDO) apt-get install -qq -y --no-install-recommends $(QE_PACKAGES))
 
 triton: $(READY) ## Install Triton where torch has not brought it: its interpreter tests the GPU kernel on the CPU (0.2 GB)
 	$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'triton==3.7.1'

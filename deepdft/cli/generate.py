@@ -23,9 +23,9 @@ from deepdft.data.store import Store
 from deepdft.data.unfinished import finished_store, unfinished
 from deepdft.data.writer import Compression
 from deepdft.dft.functionals import functionals
-from deepdft.dft.jobs import ACCOUNTS, Progress, generate
-from deepdft.dft.plan import Entry, GenerationPlan, Settings, digest
-from deepdft.dft.structures import entries_of_recipe, read_entries
+from deepdft.dft.generate import CALCULATION_LOG, Progress, generate
+from deepdft.dft.generate_plan import Member, Plan, Settings, digest
+from deepdft.dft.structures import members_of_recipe, read_members
 from deepdft.runs.provenance import command_line, versions
 
 __all__ = ["main"]
@@ -33,7 +33,7 @@ __all__ = ["main"]
 
 @one_line_errors
 def main() -> None:
-    """Entry point of deepdft-generate."""
+    """Member point of deepdft-generate."""
     sys.argv[1:] = quote_texts(sys.argv[1:], "output", lists=["structures"])
     _run()
 
@@ -59,7 +59,7 @@ def _run(cfg: DictConfig) -> None:
     if recipe is not None and _is_complete(cfg, output, settings.identity(_origin(recipe))):
         return
     entries = _read(cfg) if recipe is None else _make(recipe, output, settings.identity(_origin(recipe)))
-    plan = GenerationPlan(settings, entries, digest(entries) if recipe is None else _origin(recipe))
+    plan = Plan(settings, entries, digest(entries) if recipe is None else _origin(recipe))
     if _is_complete(cfg, output, plan.identity):
         return
     provenance = {"command": command_line(), "versions": versions()} | ({} if recipe is None else {"recipe": recipe})
@@ -90,20 +90,20 @@ def _keep_split(cfg: DictConfig, store: Store) -> None:
         print("split: " + ", ".join(f"{len(part)} {name}" for name, part in names.items()))
 
 
-def _read(cfg: DictConfig) -> list[Entry]:
+def _read(cfg: DictConfig) -> list[Member]:
     sources = cfg.structures if isinstance(cfg.structures, str) else [str(source) for source in cfg.structures]
-    return read_entries(sources, frames=cfg.frames)
+    return read_members(sources, frames=cfg.frames)
 
 
 def _origin(recipe: Any) -> str:
     return repr(sorted(recipe.items()))
 
 
-def _make(recipe: Any, output: Path, identity: str) -> list[Entry]:
+def _make(recipe: Any, output: Path, identity: str) -> list[Member]:
     """The structures of a recipe; they are kept in the unfinished store."""
     made = instantiate(recipe, _convert_="all")
     with unfinished(output, identity, what="generation"):
-        return entries_of_recipe(
+        return members_of_recipe(
             made,
             output / WORK_FOLDER,
             progress=lambda number: print(f"structure {number + 1} of {len(made)}", file=sys.stderr),
@@ -163,7 +163,7 @@ def _summarise(store: Store) -> None:
     points = store.shapes.prod(axis=1)
     print(f"{store.root}: {len(store)} structures × {', '.join(store.labels)}, {size / 1e6:.1f} MB")
     print(f"grid points: {points.min()} to {points.max()} a structure; {store.index['definition']}")
-    print(f"energies, iterations and seconds of each structure: {store.root / ACCOUNTS}")
+    print(f"energies, iterations and seconds of each structure: {store.root / CALCULATION_LOG}")
     rejected = store.index["rejected"]
     if rejected:
         print(f"{len(rejected)} structures failed; see {store.root / 'rejected.csv'}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import ase
 
+from deepdft.data.kind import DensityKind
 from deepdft.density import DensityGrid
 from deepdft.dft.functionals import Functional
 from deepdft.io.structures import total_charge
@@ -36,8 +38,8 @@ class Calculation:
     details: dict[str, Any] = field(default_factory=dict)
     """More that is particular to this structure."""
 
-    def account(self) -> dict[str, Any]:
-        """For the store's account of its calculations."""
+    def record(self) -> dict[str, Any]:
+        """For the store's log of its calculations."""
         return {
             "energy": self.energy,
             "electrons": round(self.density.n_electrons, 6),
@@ -48,7 +50,7 @@ class Calculation:
         }
 
     def check(self) -> None:
-        """See that the grid holds all electrons.
+        """Check that the grid holds all electrons, and the difference of the spins the magnetic moment.
 
         Raises:
             CalculationError: if it does not.
@@ -58,6 +60,13 @@ class Calculation:
             raise CalculationError(
                 f"{found:.3f} electrons on the grid, expected {self.n_valence:g}; take a finer grid or more smoothing"
             )
+        if "difference" in self.density.channels and "magnetic_moment" in self.details:
+            moment = float(self.density.channel("difference").sum(dtype="float64")) * self.density.voxel_volume
+            if not abs(moment - self.details["magnetic_moment"]) <= COUNT_TOLERANCE * max(self.n_valence, 1.0):
+                raise CalculationError(
+                    f"the spin density integrates to {moment:.3f} μ_B, the calculation has "
+                    f"{self.details['magnetic_moment']:.3f}; take a finer grid or more smoothing"
+                )
 
 
 def ignored_charge(atoms: ase.Atoms, calculated: float) -> int:
@@ -67,7 +76,14 @@ def ignored_charge(atoms: ase.Atoms, calculated: float) -> int:
 
 
 class Engine(Protocol):
-    """Makes densities; must be picklable, as it travels to workers."""
+    """A program that makes densities: what it must provide, in one class with a YAML in conf/dft.
+
+    It must be picklable, as it travels to workers.
+    """
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channels of its densities: ("total",), or ("total", "difference") with spin."""
 
     @property
     def charge(self) -> float:
@@ -78,6 +94,9 @@ class Engine(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """For index.json: "method", "definition" of the density and "parameters", which decide the result."""
+
+    def kind(self, elements: Sequence[str], functionals: Sequence[Functional]) -> DensityKind:
+        """What its densities are, with the pseudopotentials or PAW sets of these elements."""
 
     def versions(self) -> dict[str, str]:
         """Versions of the programs it uses."""

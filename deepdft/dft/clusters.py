@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deepdft.data.workers import sigint_blocked
-from deepdft.dft.jobs import Task
+from deepdft.dft.generate import Task
 
 __all__ = ["DaskWorkers", "Local", "Slurm", "slurm_cluster"]
 
@@ -56,10 +56,10 @@ class DaskWorkers(ABC):
             logging.getLogger("distributed").setLevel(logging.ERROR)
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "Dask is not installed: run `make gpaw`, pip install 'deepdft[gpaw]', or choose cluster=here"
+                "Dask is not installed: run `make gpaw`, pip install 'deepdft[gpaw]', or choose cluster=none"
             ) from error
         with dask.config.set(SETTINGS), self.start(len(tasks)) as cluster, Client(cluster) as client:
-            by_key = {f"structure-{task.position}": task for task in tasks}
+            by_key = {f"structure-{task.index}": task for task in tasks}
             futures = client.map(_call, tasks, key=list(by_key), pure=False)
             for future in as_completed(futures):
                 task = by_key[future.key]

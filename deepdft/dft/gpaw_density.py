@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from deepdft.dft.smoothing import RadialSmoother, add_around, smooth_periodic
 
-__all__ = ["valence_density"]
+__all__ = ["valence_densities"]
 
 
-def valence_density(dft: Any, atoms: ase.Atoms, smoothing: float, shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """The valence density of a finished calculation, convolved with a Gaussian.
+def valence_densities(
+    dft: Any, atoms: ase.Atoms, smoothing: float, shape: tuple[int, int, int]
+) -> list[NDArray[np.float64]]:
+    """The valence density of a finished calculation, and the difference of its spins, convolved with a Gaussian.
 
     ρ = Σ_n f_n |ψ̃_n|² + Σ_atoms Σ_ij D_ij (φ_i φ_j - φ̃_i φ̃_j); the squares on a grid that holds them without
     aliasing, of which the wanted grid is a part, the atomic sums as radial functions. Nothing is cut off or
@@ -33,7 +35,7 @@ def valence_density(dft: Any, atoms: ase.Atoms, smoothing: float, shape: tuple[i
         shape: of the grid.
 
     Returns:
-        (nx, ny, nz) e/Å³.
+        The total density (nx, ny, nz) in e/Å³; of a spin-polarised calculation also spin up minus spin down.
     """
     cell = atoms.cell.array
     step = _refinement(dft, shape)
@@ -41,8 +43,12 @@ def valence_density(dft: Any, atoms: ase.Atoms, smoothing: float, shape: tuple[i
     matrices = dft.density.D_asii.new()
     matrices.data[:] = 0.0
     dft.ibzwfs.add_to_density(squares, matrices)
-    smooth = smooth_periodic(squares.data.sum(axis=0) / Bohr**3, cell, smoothing)
-    values = np.ascontiguousarray(smooth[:: step[0], :: step[1], :: step[2]])
+    # of the spins in each channel
+    signs: list[tuple[float, ...]] = [(1.0,)] if len(squares.data) == 1 else [(1.0, 1.0), (1.0, -1.0)]
+    channels = []
+    for sign in signs:
+        smooth = smooth_periodic(np.tensordot(sign, squares.data, axes=1) / Bohr**3, cell, smoothing)
+        channels.append(np.ascontiguousarray(smooth[:: step[0], :: step[1], :: step[2]]))
     smoothers: dict[Any, RadialSmoother] = {}
     for index, occupations in matrices.items():
         setup = dft.setups[index]
@@ -50,10 +56,11 @@ def valence_density(dft: Any, atoms: ase.Atoms, smoothing: float, shape: tuple[i
             radii, weights = _radial_grid(setup)
             smoothers[setup] = RadialSmoother(radii * Bohr, weights * Bohr**3, smoothing)
         smoother = smoothers[setup]
-        matrix = occupations.real.sum(axis=0)
-        radial = smoother(_atomic_part(setup, matrix) / Bohr**3)
-        add_around(values, cell, atoms.positions[index], radial, smoother.cutoff, _harmonics)
-    return values
+        for sign, values in zip(signs, channels, strict=True):
+            matrix = np.tensordot(sign, occupations.real, axes=1)
+            radial = smoother(_atomic_part(setup, matrix) / Bohr**3)
+            add_around(values, cell, atoms.positions[index], radial, smoother.cutoff, _harmonics)
+    return channels
 
 
 def _refinement(dft: Any, shape: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -13,13 +13,13 @@ import numpy as np
 from ase.io.formats import UnknownFileTypeError, filetype
 
 from deepdft.data.naming import disambiguate, with_folders
-from deepdft.dft.plan import Entry
+from deepdft.dft.generate_plan import Member
 from deepdft.files import write_text
 from deepdft.io.archive import files_below
 from deepdft.io.smiles import atoms_from_smiles
 from deepdft.io.structures import is_density, read_structures
 
-__all__ = ["Recipe", "entries_of_recipe", "read_entries"]
+__all__ = ["Recipe", "members_of_recipe", "read_members"]
 
 SMILES_SUFFIXES = (".smi", ".smiles")
 STRUCTURES_FILE = "structures.jsonl"
@@ -28,7 +28,7 @@ Found = tuple[Iterator[str], str, ase.Atoms]
 """A structure: names it may get, the best first, where it comes from, and its atoms."""
 
 
-def read_entries(sources: str | Sequence[str], *, frames: str | int = ":") -> list[Entry]:
+def read_members(sources: str | Sequence[str], *, frames: str | int = ":") -> list[Member]:
     """Read structures and name them.
 
     A name is the frame's own (`atoms.info["name"]`) where it has one, else that of the file, with the frame's number
@@ -57,7 +57,7 @@ def read_entries(sources: str | Sequence[str], *, frames: str | int = ":") -> li
     if not found:
         raise ValueError(f"structures={sources}: there are none")
     names = disambiguate([candidates for candidates, _, _ in found])
-    return [Entry(name, origin, atoms) for name, (_, origin, atoms) in zip(names, found, strict=True)]
+    return [Member(name, origin, atoms) for name, (_, origin, atoms) in zip(names, found, strict=True)]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -127,7 +127,7 @@ class Recipe(Protocol):
         """Name and atoms of one of them."""
 
 
-def entries_of_recipe(recipe: Recipe, folder: Path, *, progress: Callable[[int], None] | None = None) -> list[Entry]:
+def members_of_recipe(recipe: Recipe, folder: Path, *, progress: Callable[[int], None] | None = None) -> list[Member]:
     """Make the structures of a recipe, each kept in `structures.jsonl` as soon as it is there.
 
     Args:
@@ -143,13 +143,15 @@ def entries_of_recipe(recipe: Recipe, folder: Path, *, progress: Callable[[int],
         name, atoms = recipe.make(number)
         content = {"name": name, "numbers": atoms.numbers, "positions": atoms.positions}
         content |= {"cell": atoms.cell.array, "pbc": atoms.pbc}
+        if atoms.get_initial_magnetic_moments().any():
+            content["magmoms"] = atoms.get_initial_magnetic_moments()
         made.append(json.dumps({key: np.asarray(value).tolist() for key, value in content.items()}))
         write_text(path, "\n".join(made) + "\n")
     kind = type(recipe).__name__
     entries = []
     for line in made:
         content = json.loads(line)
-        entries.append(Entry(content.pop("name"), kind, ase.Atoms(**content)))
+        entries.append(Member(content.pop("name"), kind, ase.Atoms(**content)))
     return entries
 
 

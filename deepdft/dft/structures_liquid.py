@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from deepdft.io.smiles import atoms_from_smiles
 
-__all__ = ["LiquidBoxes", "bonds", "is_whole", "pack", "shake"]
+__all__ = ["LiquidBoxes", "bonds", "equilibrate", "is_whole", "pack"]
 
 CONTACT = 0.8
 """Atoms of different molecules are packed no closer than this share of the sum of their van der Waals radii."""
@@ -93,7 +93,7 @@ class LiquidBoxes:
         for attempt in range(self.attempts):
             rng = np.random.default_rng([self.seed, number, attempt])
             atoms = pack(self.molecule, self.n_molecules, self.density, rng)
-            shake(atoms, gfn1(), temperature=self.temperature, steps=self.steps, timestep=self.timestep, rng=rng)
+            equilibrate(atoms, gfn1(), temperature=self.temperature, steps=self.steps, timestep=self.timestep, rng=rng)
             if is_whole(atoms, self.molecule):
                 atoms.wrap()
                 return name, atoms[np.argsort(atoms.numbers, kind="stable")]
@@ -195,7 +195,7 @@ def is_whole(atoms: ase.Atoms, molecule: ase.Atoms) -> bool:
     return bonds(atoms) == {(start + i, start + j) for start in range(0, len(atoms), size) for i, j in bonds(molecule)}
 
 
-def shake(
+def equilibrate(
     atoms: ase.Atoms, calculator: Any, *, temperature: float, steps: int, timestep: float, rng: np.random.Generator
 ) -> None:
     """Molecular dynamics at a temperature (Langevin, 20 fs), in place; the calculator is removed again.

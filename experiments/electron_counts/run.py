@@ -14,7 +14,8 @@ from ase.build import bulk, molecule
 from ase.spacegroup import crystal
 
 from deepdft.dft.functionals import FUNCTIONALS
-from deepdft.dft.gpaw import GpawMolecule, GpawPeriodic, even_smooth, valence_density
+from deepdft.dft.gpaw import GpawMolecule, GpawPeriodic, even_smooth
+from deepdft.dft.gpaw_density import valence_densities
 from deepdft.io.smiles import atoms_from_smiles
 
 SPACINGS = (0.2, 0.15)  # Å
@@ -62,7 +63,7 @@ def measure(name: str) -> dict[str, object]:
     }
     for spacing, ratio in product(SPACINGS, RATIOS):
         shape = tuple(2 * even_smooth(length / spacing) for length in atoms.cell.lengths())
-        values = valence_density(calculator.dft, atoms, ratio * spacing, shape)
+        (values,) = valence_densities(calculator.dft, atoms, ratio * spacing, shape)
         worst = max((count - exact for count in counts(values, atoms.get_volume())), key=abs)
         result[f"spacing {spacing} Å, width {ratio} spacings, worst of 8 grids, %"] = round(100 * worst / exact, 4)
     return result

@@ -58,7 +58,7 @@ def molecules(tmp_path: Path) -> Path:
 
 
 def test_molecules_of_a_file_become_a_store(tmp_path: Path, molecules: Path) -> None:
-    arguments = [f"structures={molecules}", "output=store", "cluster=here", "xc=[PBE,RP]", *fake()]
+    arguments = [f"structures={molecules}", "output=store", "cluster=none", "xc=[PBE,RP]", *fake()]
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"train": [0, 1, 2, 3], "validation": [4], "test": [5]}))
     result = run(*arguments, f"split={split}", cwd=tmp_path)
@@ -79,12 +79,12 @@ def test_molecules_of_a_file_become_a_store(tmp_path: Path, molecules: Path) -> 
 
 def test_a_functional_may_be_a_number(tmp_path: Path) -> None:
     ase.io.write(tmp_path / "one.xyz", molecule("H2O"))
-    result = run("structures=one.xyz", "output=store", "cluster=here", "xc=91", *fake(), cwd=tmp_path)
+    result = run("structures=one.xyz", "output=store", "cluster=none", "xc=91", *fake(), cwd=tmp_path)
     assert "store: 1 structures × PW91" in result.stdout, result.stderr
 
 
 def test_a_recipe_makes_the_structures_once(tmp_path: Path) -> None:
-    arguments = ["recipe=nmc", "recipe.count=2", "output=store", "cluster=here", *fake()]
+    arguments = ["recipe=nmc", "recipe.count=2", "output=store", "cluster=none", *fake()]
     result = run(*arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     store = DensityStore(tmp_path / "store")
@@ -97,11 +97,11 @@ def test_a_recipe_makes_the_structures_once(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_recipe_is_not_mixed_with_another(tmp_path: Path) -> None:
-    arguments = ["recipe=qm9", "recipe.folder=.", "recipe.count=1", "output=store", "cluster=here", *fake()]
+    arguments = ["recipe=qm9", "recipe.folder=.", "recipe.count=1", "output=store", "cluster=none", *fake()]
     (tmp_path / "dsgdb9nsd_000001.xyz").write_text("1\n\nXe 0 0 0 0\n")
     assert "all 1 structures failed, 000001 with: PBE: not converged" in run(*arguments, cwd=tmp_path).stderr
     result = run(*arguments, "recipe.seed=1", cwd=tmp_path)
-    assert "a generation of another source, or with other settings, was begun here" in result.stderr
+    assert "a generation of another source, or with other settings, was started here" in result.stderr
 
 
 def results(output: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import ase
 import numpy as np
 
+from deepdft.data.kind import DensityKind
 from deepdft.density import DensityGrid, grid_points
 from deepdft.dft.calculation import Calculation, CalculationError
 from deepdft.dft.functionals import Functional
@@ -23,6 +25,10 @@ class FakeEngine:
     log: str | None = None
     """Folder where each calculation leaves a file."""
     charge: float = 0.0
+    channels: tuple[str, ...] = ("total",)
+
+    def kind(self, elements: Sequence[str], functionals: Sequence[Functional]) -> DensityKind:
+        return DensityKind("Gaussians", "fake", {element: f"{element} of no set" for element in elements})
 
     def check(self) -> None:
         pass
@@ -60,5 +66,6 @@ class FakeEngine:
         squared = ((apart - 6.0 * np.round(apart / 6.0)) ** 2).sum(axis=-1)
         values = (atoms.numbers * np.exp(-0.5 * squared / width**2) / (2 * np.pi * width**2) ** 1.5).sum(axis=1)
         electrons = float(atoms.numbers.sum()) + (0.1 if "Ar" in atoms.symbols else 0.0)
-        density = DensityGrid(values.reshape(self.shape(atoms)).astype(np.float32), atoms)
+        total = values.reshape(self.shape(atoms)).astype(np.float32)
+        density = DensityGrid(total, atoms, channels=dict.fromkeys(self.channels[1:], 0.25 * total))
         return Calculation(density, n_valence=electrons, energy=-1.5, iterations=7, seconds=self.seconds)

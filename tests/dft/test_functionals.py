@@ -1,8 +1,10 @@
 """The eight functionals are found by name and by tag, and libxc knows them."""
 
+from dataclasses import replace
+
 import pytest
 
-from deepdft.dft.functionals import FUNCTIONALS, functionals
+from deepdft.dft.functionals import FUNCTIONALS, PAPER, functionals
 
 
 def test_all_are_the_papers_eight_with_the_reference_first() -> None:
@@ -47,3 +49,11 @@ def test_gpaw_has_the_functional_and_its_paw_sets(functional) -> None:
     XC(functional.kernel)  # raises for a name that libxc does not know
     for element in ("H", "Li", "C", "N", "O", "F", "Mn", "Co", "Ni"):
         SetupData.find_and_read_path(element, functional.setups)
+
+
+def test_all_means_the_eight_of_the_paper_whatever_else_can_be_calculated(monkeypatch: pytest.MonkeyPatch) -> None:
+    ninth = replace(FUNCTIONALS["PBE"], label="SCAN", tag="SC")
+    monkeypatch.setitem(FUNCTIONALS, "SCAN", ninth)
+    assert [functional.label for functional in functionals("all")] == list(PAPER)
+    assert len(PAPER) == 8
+    assert functionals("SCAN") == [ninth]

@@ -1,5 +1,7 @@
 """GPAW for real, on hydrogen; and what the engine decides without it."""
 
+import re
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -7,9 +9,10 @@ from ase.build import bulk, molecule
 
 from deepdft.dft.calculation import CalculationError
 from deepdft.dft.functionals import FUNCTIONALS
-from deepdft.dft.gpaw import GpawMolecule, GpawPeriodic, even_smooth
-from deepdft.dft.gpaw_density import valence_density
+from deepdft.dft.gpaw import GpawMolecule, GpawPeriodic, even_smooth, magnetic_state
+from deepdft.dft.gpaw_density import valence_densities
 
+PBE = FUNCTIONALS["PBE"]
 COMMON = {"spacing": 0.2, "smoothing": 0.1, "smearing": 0.05, "convergence": {"density": 1e-3}, "max_iterations": 60}
 
 
@@ -152,7 +155,7 @@ def test_the_unsmoothed_sum_is_gpaws_own_density(hydrogen) -> None:
     framed, _ = hydrogen
     calculator = molecules().converge(framed, FUNCTIONALS["PBE"])
     shape = tuple(int(n) for n in calculator.get_number_of_grid_points())
-    mine = valence_density(calculator.dft, framed, 0.02, shape)
+    (mine,) = valence_densities(calculator.dft, framed, 0.02, shape)
     theirs = calculator.get_all_electron_density(skip_core=True)
     np.testing.assert_allclose(mine, theirs, atol=0.02 * theirs.max())
     far = theirs < 0.3 * theirs.max()
@@ -206,3 +209,71 @@ def test_a_crystal_with_k_points() -> None:
     sharp = engine.calculate(Atoms("Li", cell=[[3.5, 0, 0], [0, 3.5, 0], [3.5, 0, 2.0]], pbc=True), FUNCTIONALS["PBE"])
     assert "angles between your unit-cell vectors" in sharp.details["warnings"][0]
     assert calculation.n_valence == 1
+
+
+def test_initial_moments_are_the_structures_or_the_elements() -> None:
+    atoms = Atoms("NiO2")
+    assert molecules().initial_moments(atoms) == [0.0, 0.0, 0.0]
+    with pytest.raises(CalculationError, match=r"NiO2 has no magnetic moments to start with.*dft\.magnetic_moments"):
+        molecules(spin=True).initial_moments(atoms)
+    by_element = molecules(magnetic_moments={"Ni": 2.0})
+    assert by_element.channels == ("total", "difference")
+    assert by_element.initial_moments(atoms) == [2.0, 0.0, 0.0]
+    atoms.set_initial_magnetic_moments([-1.0, 0.5, 0.0])
+    for engine in (molecules(spin=True), by_element, crystals(spin=True)):
+        atoms.set_cell([5.0, 5.0, 5.0])
+        atoms.pbc = True
+        assert engine.initial_moments(engine.frame(atoms)) == [-1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("moments", "state"),
+    [
+        ([0.0, 0.05], "none"),
+        ([1.7, 1.7, 0.01], "ferromagnetic"),
+        ([-1.0, -2.0], "ferromagnetic"),
+        ([2.0, -2.0, 0.05], "antiferromagnetic"),
+        ([4.0, -1.0], "ferrimagnetic"),
+    ],
+)
+def test_the_magnetic_state_follows_from_the_moments(moments: list[float], state: str) -> None:
+    assert magnetic_state(np.array(moments)) == state
+
+
+def test_a_generation_without_spin_is_described_as_before() -> None:
+    assert "spin" not in molecules().describe()["parameters"]
+    assert molecules(spin=True).describe()["parameters"]["spin"] is True
+
+
+def test_the_kind_has_the_md5_of_the_paw_sets() -> None:
+    needs_gpaw()
+    kind = molecules().kind(["H", "O"], [FUNCTIONALS["PBE"], FUNCTIONALS["CA"]])
+    assert kind.code == "GPAW"
+    assert kind.smoothing == 0.1
+    assert set(kind.pseudopotentials) == {"H", "O"}
+    for element, text in kind.pseudopotentials.items():
+        assert re.fullmatch(rf"{element}\.PBE [0-9a-f]{{32}}, {element}\.LDA [0-9a-f]{{32}}", text)
+
+
+def test_spin_of_the_hydrogen_atom_is_its_density() -> None:
+    """One electron of spin up: the difference is the density itself, from start moments of the structure."""
+    needs_gpaw()
+    engine = molecules(spin=True, smearing=0.01)
+    density = engine.calculate(engine.frame(Atoms("H", magmoms=[1.0])), FUNCTIONALS["PBE"]).density
+    np.testing.assert_allclose(density.channel("difference"), density.values, atol=1e-5)
+    down = engine.calculate(engine.frame(Atoms("H", magmoms=[-1.0])), FUNCTIONALS["PBE"])
+    down.check()
+    np.testing.assert_allclose(down.density.channel("difference"), -down.density.values, atol=1e-5)
+    assert down.details["magnetic_moment"] == pytest.approx(-1.0, abs=1e-3)
+
+
+def test_initial_moments_decide_the_state_of_a_hydrogen_molecule() -> None:
+    needs_gpaw()
+    engine = molecules(spin=True)
+    singlet = engine.calculate(engine.frame(Atoms("H2", [[0, 0, 0], [0, 0, 0.75]], magmoms=[0.1, -0.1])), PBE)
+    triplet = engine.calculate(engine.frame(Atoms("H2", [[0, 0, 0], [0, 0, 0.75]], magmoms=[1.0, 1.0])), PBE)
+    assert (singlet.details["magnetic_state"], triplet.details["magnetic_state"]) == ("none", "ferromagnetic")
+    assert singlet.details["magnetic_moment"] == pytest.approx(0.0, abs=1e-3)
+    assert triplet.details["magnetic_moment"] == pytest.approx(2.0, abs=1e-3)
+    assert singlet.energy < triplet.energy - 5
+    triplet.check()

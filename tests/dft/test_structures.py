@@ -9,23 +9,23 @@ import pytest
 from ase.build import bulk, molecule
 
 from deepdft.density import DensityGrid
-from deepdft.dft.structures import entries_of_recipe, read_entries
+from deepdft.dft.structures import members_of_recipe, read_members
 from deepdft.io import write_density
 
 
 def test_frames_of_a_trajectory_are_numbered(tmp_path: Path) -> None:
     frames = [molecule("H2O"), molecule("CH4"), molecule("NH3")]
     ase.io.write(tmp_path / "md.traj", frames)
-    entries = read_entries(str(tmp_path / "md.traj"))
+    entries = read_members(str(tmp_path / "md.traj"))
     assert [entry.name for entry in entries] == ["md-000000", "md-000001", "md-000002"]
     assert entries[1].source == f"{tmp_path}/md.traj, frame 1"
     assert entries[1].atoms == frames[1]
-    assert [len(entry.atoms) for entry in read_entries(str(tmp_path / "md.traj"), frames="::2")] == [3, 4]
+    assert [len(entry.atoms) for entry in read_members(str(tmp_path / "md.traj"), frames="::2")] == [3, 4]
 
 
 def test_a_single_frame_has_the_name_of_its_file(tmp_path: Path) -> None:
     ase.io.write(tmp_path / "salt.cif", bulk("NaCl", "rocksalt", a=5.6))
-    (entry,) = read_entries(str(tmp_path / "salt.cif"))
+    (entry,) = read_members(str(tmp_path / "salt.cif"))
     assert entry.name == "salt"
     assert entry.atoms.pbc.all()
 
@@ -35,7 +35,7 @@ def test_frames_may_bring_their_names(tmp_path: Path) -> None:
     for atoms, name in zip(frames, ("water", "methane"), strict=True):
         atoms.info["name"] = name
     ase.io.write(tmp_path / "named.extxyz", frames)
-    assert [entry.name for entry in read_entries(str(tmp_path / "named.extxyz"))] == ["water", "methane"]
+    assert [entry.name for entry in read_members(str(tmp_path / "named.extxyz"))] == ["water", "methane"]
 
 
 def test_rows_of_a_database(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_rows_of_a_database(tmp_path: Path) -> None:
     with connect(tmp_path / "rows.db") as database:
         for name in ("H2O", "CH4"):
             database.write(molecule(name))
-    assert [str(entry.atoms.symbols) for entry in read_entries(str(tmp_path / "rows.db"))] == ["OH2", "CH4"]
+    assert [str(entry.atoms.symbols) for entry in read_members(str(tmp_path / "rows.db"))] == ["OH2", "CH4"]
 
 
 def test_a_folder_gives_all_files_that_ase_or_we_know(tmp_path: Path) -> None:
@@ -55,39 +55,39 @@ def test_a_folder_gives_all_files_that_ase_or_we_know(tmp_path: Path) -> None:
     (tmp_path / ".hidden.xyz").write_text("no structure")
     water = molecule("H2O", cell=[4.0, 4.0, 4.0])
     write_density(tmp_path / "CHGCAR.zz", DensityGrid(np.ones((2, 2, 2)), water))
-    assert [entry.name for entry in read_entries(str(tmp_path))] == ["CHGCAR", "b", "a"]
+    assert [entry.name for entry in read_members(str(tmp_path))] == ["CHGCAR", "b", "a"]
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ValueError, match=r"empty: no file in it has a name that ASE knows"):
-        read_entries(str(empty))
+        read_members(str(empty))
 
 
 def test_several_sources_keep_their_order(tmp_path: Path) -> None:
     for name in ("H2O", "CH4"):
         ase.io.write(tmp_path / f"{name}.xyz", molecule(name))
     sources = [str(tmp_path / "H2O.xyz"), str(tmp_path / "CH4.xyz")]
-    assert [entry.name for entry in read_entries(sources)] == ["H2O", "CH4"]
+    assert [entry.name for entry in read_members(sources)] == ["H2O", "CH4"]
 
 
 def test_a_list_of_smiles(tmp_path: Path) -> None:
     pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
     path = tmp_path / "list.smi"
     path.write_text("# a comment\nO water\n\nCCO\n")
-    entries = read_entries(str(path))
+    entries = read_members(str(path))
     assert [(entry.name, len(entry.atoms)) for entry in entries] == [("water", 3), ("CCO", 9)]
     assert entries[0].source == f"{path}, line 2: O"
     path.write_text("O\twater\nCCO \t  ethyl alcohol \n\t\nC\n")
-    assert [entry.name for entry in read_entries(str(path))] == ["water", "ethyl alcohol", "C"]
-    assert [entry.name for entry in read_entries(["C", "O"])] == ["C", "O"]
+    assert [entry.name for entry in read_members(str(path))] == ["water", "ethyl alcohol", "C"]
+    assert [entry.name for entry in read_members(["C", "O"])] == ["C", "O"]
     path.write_text("O\nC(\n")
     with pytest.raises(ValueError, match=r"list.smi, line 2: 'C\(' is neither a file nor a valid SMILES"):
-        read_entries(str(path))
+        read_members(str(path))
 
 
 def test_a_smiles_is_a_name_even_where_it_looks_like_a_path() -> None:
     pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
     pair = ["F/C=C/F", "F/C=C\\F"]
-    entries = read_entries(pair)
+    entries = read_members(pair)
     assert [entry.name for entry in entries] == [entry.source for entry in entries] == pair
     trans, cis = (entry.atoms.get_distance(0, 3) for entry in entries)
     assert trans > cis + 0.5
@@ -100,7 +100,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
         ase.io.write(tmp_path / name, [water, water] if name == "b/1/y.xyz" else water, format=format_of(name))
 
     def names(*sources: str) -> list[str]:
-        return [entry.name for entry in read_entries([str(tmp_path / source) for source in sources])]
+        return [entry.name for entry in read_members([str(tmp_path / source) for source in sources])]
 
     assert names("a") == ["1/POSCAR", "2/POSCAR", "2/deep/POSCAR", "x"]
     assert names("a/1/POSCAR", "a/2/POSCAR") == names("a/1", "a/2")[:2] == ["1/POSCAR", "2/POSCAR"]
@@ -120,7 +120,7 @@ def test_folders_that_links_lead_to_are_read(tmp_path: Path) -> None:
         ase.io.write(tmp_path / name, molecule("H2O"))
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "folder")
-    assert [entry.name for entry in read_entries(str(tmp_path / "folder"))] == ["other", "own"]
+    assert [entry.name for entry in read_members(str(tmp_path / "folder"))] == ["other", "own"]
 
 
 class Counting:
@@ -143,10 +143,10 @@ class Counting:
 
 def test_a_recipe_that_was_interrupted_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        entries_of_recipe(Counting(stop_at=2), tmp_path)
+        members_of_recipe(Counting(stop_at=2), tmp_path)
     recipe = Counting()
     seen: list[int] = []
-    entries = entries_of_recipe(recipe, tmp_path, progress=seen.append)
+    entries = members_of_recipe(recipe, tmp_path, progress=seen.append)
     assert recipe.made == seen == [2, 3]
     assert [entry.name for entry in entries] == ["000", "001", "002", "003"]
     for number, entry in enumerate(entries):

@@ -8,7 +8,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
 from deepdft.dft import structures_liquid
-from deepdft.dft.structures_liquid import CONTACT, LiquidBoxes, bonds, is_whole, pack, shake
+from deepdft.dft.structures_liquid import CONTACT, LiquidBoxes, bonds, equilibrate, is_whole, pack
 
 
 class NoForces(Calculator):
@@ -95,7 +95,7 @@ def test_dynamics_reach_the_temperature() -> None:
     before = atoms.positions.copy()
     kinetic: list[float] = []
     for seed in range(2):
-        shake(atoms, EMT(), temperature=600.0, steps=60, timestep=2.0, rng=np.random.default_rng(seed))
+        equilibrate(atoms, EMT(), temperature=600.0, steps=60, timestep=2.0, rng=np.random.default_rng(seed))
         kinetic.append(atoms.get_temperature())
     assert np.mean(kinetic) == pytest.approx(600.0, rel=0.25)
     assert atoms.calc is None

@@ -17,11 +17,11 @@ from deepdft.data.writer import Compression
 from deepdft.dft.calculation import CalculationError, Engine, ignored_charge
 from deepdft.dft.functionals import Functional
 
-__all__ = ["Entry", "GenerationPlan", "Settings", "digest"]
+__all__ = ["Member", "Plan", "Settings", "digest"]
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class Member:
     """A structure to be calculated."""
 
     name: str
@@ -62,7 +62,7 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
-class GenerationPlan:
+class Plan:
     """Everything that decides what the store will hold.
 
     Raises:
@@ -70,24 +70,24 @@ class GenerationPlan:
     """
 
     settings: Settings
-    entries: Sequence[Entry]
+    members: Sequence[Member]
     origin: str
     """What decides the structures: their `digest`, or a recipe's settings."""
 
     def __post_init__(self) -> None:
-        if not self.entries:
+        if not self.members:
             raise ValueError("structures: there are none")
-        twice = [name for name, count in Counter(entry.name for entry in self.entries).items() if count > 1]
+        twice = [name for name, count in Counter(member.name for member in self.members).items() if count > 1]
         if twice:
             raise ValueError(
                 f"structures: {len(twice)} names come several times, e.g. {twice[0]!r}; is a source given twice?"
             )
         calculated = self.settings.engine.charge
-        charged = [entry for entry in self.entries if ignored_charge(entry.atoms, calculated)]
+        charged = [member for member in self.members if ignored_charge(member.atoms, calculated)]
         if charged:
             first = charged[0]
             raise ValueError(
-                f"structures: {len(charged)} of {len(self.entries)} have a charge that would be ignored, e.g. "
+                f"structures: {len(charged)} of {len(self.members)} have a charge that would be ignored, e.g. "
                 f"{first.name!r} ({first.source}) the charge {ignored_charge(first.atoms, calculated):+d}; expected "
                 "neutral ones: leave such out, or give them with their counterions"
             )
@@ -100,7 +100,7 @@ class GenerationPlan:
     @cached_property
     def points(self) -> list[int]:
         """Grid points of each structure; 0 where the engine will refuse it."""
-        return [self._points(entry.atoms) for entry in self.entries]
+        return [self._points(member.atoms) for member in self.members]
 
     def _points(self, atoms: ase.Atoms) -> int:
         engine = self.settings.engine
@@ -113,38 +113,43 @@ class GenerationPlan:
     def costs(self) -> list[float]:
         """Work of each structure in a common unit, roughly: grid points × electrons."""
         return [
-            1.0 + points * float(entry.atoms.numbers.sum())
-            for points, entry in zip(self.points, self.entries, strict=True)
+            1.0 + points * float(member.atoms.numbers.sum())
+            for points, member in zip(self.points, self.members, strict=True)
         ]
 
     @cached_property
     def shards(self) -> list[range]:
-        """Positions of the structures in each shard."""
-        limit = self.settings.shard_size / (4 * len(self.settings.functionals))  # grid points, a float32 for each label
+        """Indices of the structures in each shard."""
+        n_values = len(self.settings.functionals) * len(self.settings.engine.channels)
+        limit = self.settings.shard_size / (4 * n_values)  # grid points, a float32 for each label and channel
         starts, filled = [0], 0
-        for position, points in enumerate(self.points):
-            if filled + points > limit and position > starts[-1]:
-                starts.append(position)
+        for index, points in enumerate(self.points):
+            if filled + points > limit and index > starts[-1]:
+                starts.append(index)
                 filled = 0
             filled += points
-        return [range(first, last) for first, last in zip(starts, [*starts[1:], len(self.entries)], strict=True)]
+        return [range(first, last) for first, last in zip(starts, [*starts[1:], len(self.members)], strict=True)]
 
     def provenance(self) -> dict[str, Any]:
         """What index.json says about how the data were made."""
         chosen = self.settings.functionals
+        elements = sorted({symbol for member in self.members for symbol in member.atoms.symbols})
         return {
             "plan": self.identity,
             **self.settings.engine.describe(),
+            "kind": self.settings.engine.kind(elements, chosen).as_dict(),
             "functionals": {f.label: {"tag": f.tag, "kernel": f.kernel, "paw": f.setups} for f in chosen},
-            "n_members": len(self.entries),
+            "n_members": len(self.members),
         }
 
 
-def digest(entries: Sequence[Entry]) -> str:
+def digest(members: Sequence[Member]) -> str:
     """sha256 of structures and their names."""
     total = hashlib.sha256()
-    for entry in entries:
-        total.update(entry.name.encode())
-        for array in (entry.atoms.numbers, entry.atoms.positions, entry.atoms.cell.array, entry.atoms.pbc):
+    for member in members:
+        total.update(member.name.encode())
+        for array in (member.atoms.numbers, member.atoms.positions, member.atoms.cell.array, member.atoms.pbc):
             total.update(np.ascontiguousarray(array).tobytes())
+        if member.atoms.get_initial_magnetic_moments().any():
+            total.update(member.atoms.get_initial_magnetic_moments().tobytes())
     return total.hexdigest()

@@ -1,9 +1,12 @@
 """Generations: whatever goes wrong with a structure is noted, and an interrupted run loses only what was running."""
 
 import csv
+import errno
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import ase
@@ -11,20 +14,22 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-import deepdft.dft.jobs
+import deepdft.dft.generate
 from deepdft.data.store import Store
 from deepdft.data.writer import Compression
+from deepdft.dft.calculation import CalculationError
 from deepdft.dft.functionals import FUNCTIONALS, functionals
-from deepdft.dft.jobs import Here, Progress, Task, generate
-from deepdft.dft.plan import Entry, GenerationPlan, Settings, digest
+from deepdft.dft.generate import InProcess, Progress, Task, generate
+from deepdft.dft.generate_plan import Member, Plan, Settings, digest
+from deepdft.errors import InputWarning
 from tests.dft.fake import FakeEngine
 
 NAMES = ("H2O", "CH4", "HF", "NH3", "CO", "N2")
 
 
-def entries(names: Sequence[str] = NAMES) -> list[Entry]:
+def members(names: Sequence[str] = NAMES) -> list[Member]:
     made = {name: ase.Atoms(name) if len(name) == 2 and name[1].islower() else molecule(name) for name in names}
-    return [Entry(name, f"{name}.xyz", atoms) for name, atoms in made.items()]
+    return [Member(name, f"{name}.xyz", atoms) for name, atoms in made.items()]
 
 
 def plan(
@@ -33,14 +38,14 @@ def plan(
     xc: str | Sequence[str] = "PBE",
     engine: FakeEngine | None = None,
     per_shard: float = 2,
-) -> GenerationPlan:
+) -> Plan:
     chosen = functionals(xc)
     size = 4.0 * len(chosen) * 18 * 20 * 22 * per_shard
-    made = entries(names)
-    return GenerationPlan(Settings(chosen, engine or FakeEngine(), shard_size=size), made, digest(made))
+    made = members(names)
+    return Plan(Settings(chosen, engine or FakeEngine(), shard_size=size), made, digest(made))
 
 
-def accounts(store: Path) -> list[dict]:
+def records(store: Path) -> list[dict]:
     return [json.loads(line) for line in (store / "calculations.jsonl").read_text().splitlines()]
 
 
@@ -48,8 +53,8 @@ def test_all_structures_are_there_with_their_densities(tmp_path: Path) -> None:
     engine = FakeEngine()
     store = generate(plan(), tmp_path / "store", provenance={"command": ["me"]})
     assert store.names == list(NAMES)
-    for i, entry in enumerate(entries()):
-        framed = engine.frame(entry.atoms)
+    for i, member in enumerate(members()):
+        framed = engine.frame(member.atoms)
         expected = engine.calculate(framed, FUNCTIONALS["PBE"]).density
         np.testing.assert_array_equal(store.values(i), expected.values)
         assert store.atoms(i) == framed
@@ -67,7 +72,7 @@ def test_the_index_and_the_accounts_tell_how_it_was_made(tmp_path: Path) -> None
     assert store.index["parameters"] == {"seconds": 0.0}
     assert store.index["command"] == ["me"]
     assert store.index["functionals"]["PW91"] == {"tag": "91", "kernel": "GGA_X_PW91+GGA_C_PW91", "paw": "PBE"}
-    first = accounts(store.root)[0]
+    first = records(store.root)[0]
     assert first["name"] == "H2O"
     assert first["source"] == "H2O.xyz"
     assert first["versions"] == {"fake": "1"}
@@ -101,7 +106,7 @@ def test_a_structure_that_fails_does_not_stop_the_others(tmp_path: Path, bad: st
             {"index": "1", "name": bad, "source": f"{bad}.xyz", "reason": reason},
         ]
     assert [member["name"] for member in store.index["rejected"]] == [bad]
-    assert accounts(store.root)[1]["error"] == reason
+    assert records(store.root)[1]["error"] == reason
 
 
 def test_where_all_fail_there_is_no_store(tmp_path: Path) -> None:
@@ -150,7 +155,7 @@ def test_failures_are_not_tried_again_when_a_generation_goes_on(tmp_path: Path) 
 
 
 def test_densities_without_an_account_are_made_again(tmp_path: Path) -> None:
-    """A worker was killed between the two, or the account's densities went missing."""
+    """A worker was killed between the two, or the record's densities went missing."""
     output = tmp_path / "store"
 
     def stop(status: Progress) -> None:
@@ -189,27 +194,27 @@ def test_a_finished_store_is_left_alone_and_another_plan_refused(tmp_path: Path)
 def test_a_store_that_another_process_has_just_finished_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unfinished = deepdft.dft.jobs.unfinished
+    unfinished = deepdft.dft.generate.unfinished
 
     made: dict[str, int] = {}
 
     @contextmanager
     def late(output: Path, identity: str, *, what: str) -> Iterator[None]:
-        monkeypatch.setattr(deepdft.dft.jobs, "unfinished", unfinished)
+        monkeypatch.setattr(deepdft.dft.generate, "unfinished", unfinished)
         generate(plan(), output)
         made.update((path.name, path.stat().st_mtime_ns) for path in output.glob("*.h5"))
         with unfinished(output, identity, what=what):
             yield
 
-    monkeypatch.setattr(deepdft.dft.jobs, "unfinished", late)
+    monkeypatch.setattr(deepdft.dft.generate, "unfinished", late)
     generate(plan(), tmp_path / "store").verify()
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*.h5")} == made != {}
 
 
 def test_a_lost_worker_is_a_failed_structure(tmp_path: Path) -> None:
     def lose_the_second(tasks: Sequence[Task]):
-        for task, outcome in Here()(tasks):
-            lost = task.entry.name == "CH4"
+        for task, outcome in InProcess()(tasks):
+            lost = task.member.name == "CH4"
             yield task, ChildProcessError("its worker was killed") if lost else outcome
 
     store = generate(plan(["H2O", "CH4", "HF"]), tmp_path / "store", workers=lose_the_second)
@@ -218,31 +223,84 @@ def test_a_lost_worker_is_a_failed_structure(tmp_path: Path) -> None:
 
 
 def test_densities_can_be_compressed(tmp_path: Path) -> None:
-    made = entries(["H2O"])
+    made = members(["H2O"])
     settings = Settings(functionals("PBE"), FakeEngine(), Compression("bitshuffle"))
-    store = generate(GenerationPlan(settings, made, digest(made)), tmp_path / "store")
+    store = generate(Plan(settings, made, digest(made)), tmp_path / "store")
     assert store.index["compression"] == {"name": "bitshuffle"}
     assert store.n_electrons[0] == pytest.approx(10.0, rel=1e-3)
 
 
 def test_names_must_be_unique() -> None:
-    made = [*entries(["H2O", "CH4"]), *entries(["H2O"])]
+    made = [*members(["H2O", "CH4"]), *members(["H2O"])]
     with pytest.raises(ValueError, match=r"1 names come several times, e\.g\. 'H2O'"):
-        GenerationPlan(Settings(functionals("PBE"), FakeEngine()), made, digest(made))
+        Plan(Settings(functionals("PBE"), FakeEngine()), made, digest(made))
 
 
 def test_charges_that_would_be_ignored_are_refused() -> None:
     ammonium = molecule("NH3")
     ammonium.set_initial_charges([1.0, 0.0, 0.0, 0.0])
-    made = [*entries(["H2O"]), Entry("ion", "ions.smi, line 3: [NH3+]", ammonium), Entry("other", "x", ammonium)]
+    made = [*members(["H2O"]), Member("ion", "ions.smi, line 3: [NH3+]", ammonium), Member("other", "x", ammonium)]
     message = r"2 of 3 have a charge .*, e\.g\. 'ion' \(ions\.smi, line 3: \[NH3\+\]\) the charge \+1; expected neutral"
     for charge in (0.0, -1.0):
         with pytest.raises(ValueError, match=message):
-            GenerationPlan(Settings(functionals("PBE"), FakeEngine(charge=charge)), made, digest(made))
-    GenerationPlan(Settings(functionals("PBE"), FakeEngine(charge=1.0)), made, digest(made))
+            Plan(Settings(functionals("PBE"), FakeEngine(charge=charge)), made, digest(made))
+    Plan(Settings(functionals("PBE"), FakeEngine(charge=1.0)), made, digest(made))
 
 
 def test_shards_follow_the_size_of_the_densities() -> None:
     assert [len(shard) for shard in plan(["H2O", "CH4", "HF", "NH3"], per_shard=2).shards] == [2, 2]
     assert [len(shard) for shard in plan(["H2O", "CH4"], per_shard=0.1).shards] == [1, 1]
     assert [len(shard) for shard in plan(["He", "H2O", "Ar"], per_shard=9).shards] == [3]
+
+
+def test_spin_becomes_a_channel_of_the_store(tmp_path: Path) -> None:
+    engine = FakeEngine(channels=("total", "difference"))
+    store = generate(plan(["H2O", "CH4"], xc=["PBE", "CA"], engine=engine), tmp_path / "store")
+    for label in ("PBE", "CA"):
+        density = store.density(1, label)
+        assert density.channel_names == ("total", "difference")
+        np.testing.assert_array_equal(density.channel("difference"), np.float32(0.25) * density.values)
+    store.verify()
+
+
+def test_a_spin_density_that_is_not_the_magnetic_moment_is_refused(tmp_path: Path) -> None:
+    engine = FakeEngine(channels=("total", "difference"))
+    framed = engine.frame(molecule("H2O"))
+    made = engine.calculate(framed, FUNCTIONALS["PBE"])
+    right = replace(made, details={"magnetic_moment": 2.5})  # a quarter of ten electrons
+    right.check()
+    with pytest.raises(CalculationError, match=r"spin density integrates to 2\.500 μ_B, the calculation has -2\.500"):
+        replace(right, details={"magnetic_moment": -2.5}).check()
+
+
+def test_the_kind_of_the_densities_is_recorded(tmp_path: Path) -> None:
+    store = generate(plan(["H2O", "CH4"]), tmp_path / "store")
+    assert store.kind.code == "fake"
+    assert store.kind.pseudopotentials == {symbol: f"{symbol} of no set" for symbol in "CHO"}
+
+
+def test_a_full_disk_stops_the_generation_and_fails_no_structure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A structure whose results cannot be written is calculated again when there is space."""
+    output = tmp_path / "store"
+    save = np.save
+
+    def full(file, values) -> None:
+        if sum(1 for _ in (output / ".conversion" / "results").glob("*.json")) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(file, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("numpy.save", full)
+        with pytest.raises(OSError, match=r"0000002\.npy: not written, no space left on device"):
+            generate(plan(), output)
+    assert not list(output.rglob("*.part"))
+    store = generate(plan(), output)
+    assert store.names == list(NAMES)
+    assert store.fingerprint == generate(plan(), tmp_path / "whole").fingerprint
+
+
+def test_the_former_name_of_the_cluster_still_works() -> None:
+    with pytest.warns(InputWarning, match="cluster=here is now cluster=none"):
+        assert isinstance(deepdft.dft.generate.deprecated_here(), InProcess)
