@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_list, quote_texts
+from deepdft.evaluation.ranks import n_processes
 from deepdft.runs.directory import named_folder, refuse_training_run, with_run_dir
 from deepdft.runs.evaluate import run_evaluation
 from deepdft.runs.evaluation_settings import EvaluationSettings
@@ -40,7 +40,7 @@ def _run(cfg: DictConfig) -> None:
             "data.pbc is a setting of training; a model is evaluated with the periodic boundaries it was trained with, "
             "unless pbc=true or pbc=false is given"
         )
-    if cfg.output is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if cfg.output is None and n_processes() > 1:
         raise ValueError("several processes need one folder: give output=<folder>")
     wandb = (cfg.get("logger") or {}).get("wandb")  # logger=null leaves the group out
     result = run_evaluation(_settings(cfg), Path(cfg.run_dir), wandb and partial(_wandb, wandb))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from omegaconf import DictConfig
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
+from deepdft.evaluation.ranks import n_processes
 from deepdft.runs.directory import named_folder, only_writer, refuse_training_run, with_run_dir
 from deepdft.runs.resume import with_stored_overrides
-from deepdft.runs.slurm import slurm_tasks
 from deepdft.runs.train import train
 
 __all__ = ["main"]
@@ -29,13 +28,13 @@ def main() -> None:
     folder, resumed = (named_folder(rest, key) for key in ("hydra.run.dir", "resume"))
     if resumed and folder and folder.resolve() != resumed.resolve():
         raise ValueError(f"resume={resumed}: a run is resumed where it lies; leave out run_dir={folder}")
-    if not resumed:
-        refuse_training_run(folder, f"resume it with resume={folder}, or give another run_dir")
-        if folder is None and not flags and int(os.environ.get("WORLD_SIZE", "1")) * slurm_tasks() > 1:
-            raise ValueError("several processes need one folder: give run_dir=<folder>")
+    if not resumed and folder is None and not flags and n_processes() > 1:
+        raise ValueError("several processes need one folder: give run_dir=<folder>")
     texts = ("resume", "from", "init", "data.root", "hydra.run.dir", "hydra.sweep.dir")
     sys.argv[1:] = quote_texts([*flags, *rest], *texts)
     with only_writer(resumed or folder, "training"):  # Hydra writes there too
+        if not resumed:
+            refuse_training_run(folder, f"resume it with resume={folder}, or give another run_dir")
         _run()
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-__all__ = ["Ranks", "ranks"]
+__all__ = ["Ranks", "is_lost_peer", "n_processes", "ranks", "slurm_tasks"]
+
+INTERACTIVE = ("bash", "interactive")
+"""Names of SLURM jobs that are a shell in which commands are started by hand."""
+MEETING_TIME = timedelta(minutes=2)
+"""How long processes wait for each other at the start."""
 
 T = TypeVar("T")
 
@@ -48,16 +54,70 @@ class Ranks:
         return [item for part in parts for item in part]
 
 
+def slurm_tasks() -> int:
+    """How many processes of this command SLURM has started; 1 in a shell of a job, whatever it has reserved."""
+    by_hand = "SLURM_PROCID" not in os.environ or os.environ.get("SLURM_JOB_NAME") in INTERACTIVE
+    if by_hand or "LOCAL_RANK" in os.environ or "WORLD_SIZE" in os.environ:
+        return 1  # of torchrun, or started by the first process
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS") or "1")
+
+
+def n_processes() -> int:
+    """How many processes of this command torchrun or SLURM has started."""
+    return max(slurm_tasks(), int(os.environ.get("WORLD_SIZE", "1")))
+
+
 @contextmanager
 def ranks() -> Iterator[Ranks]:
-    """Join the processes that torchrun has started (RANK, WORLD_SIZE, LOCAL_RANK), or be alone."""
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size == 1:
+    """Join the processes that torchrun or srun has started, or be alone.
+
+    Raises:
+        ValueError: if not all of them come, or one of them ends before its work is done.
+    """
+    tasks = slurm_tasks()
+    if n_processes() == 1:
         yield Ranks()
         return
     # structures differ in size: a process may wait long for the others
-    dist.init_process_group("gloo", timeout=timedelta(days=7))
+    timeout = timedelta(days=7)
+    if tasks > 1:
+        me = Ranks(int(os.environ["SLURM_PROCID"]), tasks, int(os.environ.get("SLURM_LOCALID", "0")))
+        dist.init_process_group("gloo", store=_slurm_store(me), rank=me.rank, world_size=tasks, timeout=timeout)
+    else:
+        dist.init_process_group("gloo", timeout=timeout)
+        me = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        yield Ranks(int(os.environ["RANK"]), world_size, int(os.environ.get("LOCAL_RANK", "0")))
+        yield me
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            raise
+        raise ValueError(
+            "another process of this evaluation has ended before its work was done; the same command, with the same "
+            "output, continues"
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error comes from another process that has ended."""
+    lost = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "ncclRemoteError", "Socket closed")
+    return isinstance(error, dist.DistError) or any(words in str(error) for words in lost)
+
+
+def _slurm_store(me: Ranks) -> Any:
+    """Where the processes that srun has started meet."""
+    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST") or "127.0.0.1"
+    first = re.sub(r"\[(\d+).*?\]", r"\1", nodes).split(",")[0]  # n[01-04,07] and n01,n02 start with n01
+    job, step = (int(re.sub(r"\D", "", os.environ.get(name, "")) or 0) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    port = int(os.environ.get("MASTER_PORT") or 15000 + (job + 1000 * step) % 10000)
+    address = os.environ.get("MASTER_ADDR") or first
+    try:
+        return dist.TCPStore(  # type: ignore[attr-defined]
+            address, port, me.world_size, me.rank == 0, timeout=MEETING_TIME
+        )
+    except (RuntimeError, dist.DistError) as error:
+        raise ValueError(
+            f"SLURM_NTASKS={me.world_size}, but not all of these processes have met at {address}:{port} within "
+            f"{MEETING_TIME.seconds} s; start them with srun, or give --ntasks=1"
+        ) from error

@@ -16,7 +16,7 @@ from deepdft.data.store import DensityStore
 from deepdft.evaluation.ensemble import StructureSpread
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.evaluation.ranks import Ranks, ranks
-from deepdft.runs.directory import new_directory
+from deepdft.runs.directory import new_directory, only_writer
 from deepdft.runs.evaluate_ensemble import EnsembleEvaluation
 from deepdft.runs.evaluate_errors import ErrorEvaluation
 from deepdft.runs.evaluation_settings import EvaluationSettings, with_data
@@ -156,7 +156,11 @@ def run_evaluation(settings: EvaluationSettings, output: Path, logger: Any = Non
     if settings.evaluation not in EVALUATIONS:
         raise ValueError(f"evaluation={settings.evaluation}: expected {' or '.join(EVALUATIONS)}")
     settings, said = with_data(settings)
-    with ranks() as process_group, matmul_precision(settings.matmul_precision):
+    with (
+        only_writer(output, "evaluation"),
+        ranks() as process_group,
+        matmul_precision(settings.matmul_precision),
+    ):
         is_first = process_group.rank == 0
         if said is not None and is_first:
             print(said)

@@ -13,18 +13,24 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-__all__ = ["cluster_environment", "requeue", "slurm_tasks"]
+from deepdft.evaluation.ranks import slurm_tasks
 
-INTERACTIVE = ("bash", "interactive")
-"""Names of jobs that are a shell in which commands are started by hand."""
+__all__ = ["cluster_environment", "requeue"]
 
 
-def slurm_tasks() -> int:
-    """How many processes of this command SLURM has started; 1 in a shell of a job, whatever it has reserved."""
-    by_hand = "SLURM_PROCID" not in os.environ or os.environ.get("SLURM_JOB_NAME") in INTERACTIVE
-    if by_hand or "LOCAL_RANK" in os.environ or TorchElasticEnvironment.detect():
-        return 1  # of torchrun, or started by the first process
-    return int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS") or "1")
+class _SrunTasks(SLURMEnvironment):
+    """Tasks of srun, which may have been asked for in any way (Lightning refuses --ntasks without per node)."""
+
+    @staticmethod
+    def _validate_srun_variables() -> None:
+        """`cluster_environment` has compared them with the devices."""
+
+    def validate_settings(self, num_devices: int, num_nodes: int) -> None:
+        """`cluster_environment` has compared them with the tasks."""
+
+    def world_size(self) -> int:
+        """Tasks of the step, of which a job may have several."""
+        return slurm_tasks()
 
 
 def cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment | None:
@@ -39,14 +45,14 @@ def cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment | None
     tasks = slurm_tasks()
     if tasks > 1:
         devices, nodes = trainer["devices"], int(trainer.get("num_nodes") or 1)
-        per_node = devices if isinstance(devices, int) else len(devices) if isinstance(devices, list) else None
-        if per_node is not None and per_node >= 0 and per_node * nodes != tasks:
+        per_node = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdecimal() else None
+        if per_node is not None and per_node * nodes != tasks:
             raise ValueError(
                 f"SLURM has started {tasks} tasks of this command, but trainer.devices={devices} on {nodes} node"
                 f"{'s' if nodes > 1 else ''}: one run of {tasks} processes needs trainer=ddp trainer.devices=<tasks "
                 "per node> (and +trainer.num_nodes=<nodes>); a run of one process, srun --ntasks=1"
             )
-        return SLURMEnvironment(auto_requeue=False)
+        return _SrunTasks(auto_requeue=False)
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     return LightningEnvironment() if "SLURM_NTASKS" in os.environ else None

@@ -30,6 +30,7 @@ from deepdft.checkpoint import (
     read_checkpoint_file,
 )
 from deepdft.data.datamodule import DensityDataModule
+from deepdft.evaluation.ranks import is_lost_peer
 from deepdft.models.base import DensityModel
 from deepdft.runs.compose import from_settings
 from deepdft.runs.data_checks import warn_of_free_atom_valences, warn_of_new_elements
@@ -315,6 +316,11 @@ def _fit(
 ) -> None:
     """Fit, and leave W&B with an exit code whatever happens."""
     exit_code = 1
+    observer = logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script")
+    report = _ReportLostPeer(run_dir)
+    observer.addHandler(report)
+    observer.setLevel(logging.INFO)
+    observer.propagate = False  # what Lightning says of it is said by this
     try:
         with without_filling():
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
@@ -323,9 +329,35 @@ def _fit(
         if not _time_is_over(trainer):
             _interrupted(trainer, run_dir, stop)
         exit_code = 0
+    except RuntimeError as error:
+        if trainer.world_size > 1 and is_lost_peer(error):
+            raise ValueError(_lost_peer(run_dir)) from error
+        raise
     finally:
+        observer.removeHandler(report)
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish(exit_code=exit_code)
+
+
+def _lost_peer(run_dir: Path) -> str:
+    """What is to be done when one of several processes has ended."""
+    return (
+        f"another process of this run has ended (killed, or out of memory): deepdft-train "
+        f"resume={os.path.relpath(run_dir)} continues after step {_last_step(run_dir)}"
+    )
+
+
+class _ReportLostPeer(logging.Handler):
+    """Says why the run ends when Lightning kills its first process, since one that it started has ended."""
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__()
+        self.run_dir = run_dir
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report in one line."""
+        if "terminated with code" in record.getMessage():
+            print(f"error: {_lost_peer(self.run_dir)}", file=sys.stderr, flush=True)
 
 
 def _time_is_over(trainer: pl.Trainer) -> bool:

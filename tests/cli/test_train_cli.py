@@ -22,12 +22,14 @@ from deepdft.checkpoint import load_checkpoint
 from deepdft.cli.app import config_directory
 from deepdft.cli.train import main
 from deepdft.data.store import DensityStore
+from deepdft.files import exclusive_lock
 from deepdft.graph.batch import Batch
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.orbital import Orbital
 from deepdft.runs.resolvers import _run_directory
 from deepdft.runs.trainer_settings import without_filling
 from deepdft.training.callbacks import DensityPicture
+from deepdft.training.interrupt import CheckpointOnInterrupt
 from deepdft.training.module import DensityModule
 from tests.cli.processes import descendants, running, wait_until
 
@@ -730,3 +732,113 @@ def test_a_second_ctrl_c_ends_a_validation(tiny_store: Path) -> None:
         _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
     assert "to go on: deepdft-train resume=run (after step 0 of 4, the last state that was kept)" in error
+
+
+def test_a_run_has_one_writer(train, capfd: pytest.CaptureFixture) -> None:
+    train("run_dir=run")
+    for arguments in (["run_dir=run"], ["resume=run"], ["run_dir=new"]):
+        folder = Path(arguments[0].partition("=")[2])
+        folder.mkdir(exist_ok=True)
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        with exclusive_lock(folder, "training"), pytest.raises(SystemExit) as stop:
+            train(*arguments, "trainer.max_steps=12", settings=[] if "resume=run" in arguments else SMALL)
+        assert stop.value.code == 1
+        assert f"error: {folder}: training is under way there, by this process" in capfd.readouterr().err
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_auto_starts_a_run_and_resumes_it_with_the_same_command(train, capfd: pytest.CaptureFixture) -> None:
+    command = ["run_dir=run", "resume=auto", "trainer.max_steps=8"]
+    train(*command)
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == 8
+    for name in ("summary.json", "checkpoints/best.ckpt"):
+        (Path("run") / name).unlink()
+    last = torch.load("run/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == 8
+    capfd.readouterr()
+    train(*command)
+    assert "run after step 8\n" in capfd.readouterr().out
+    train(*command)
+    assert "is finished, after 8 steps" in capfd.readouterr().out
+    train("run_dir=run", "resume=auto", "trainer.max_steps=12")
+    train("run_dir=whole", "trainer.max_steps=12")
+    assert same_weights("run", "whole")
+    with pytest.raises(SystemExit):
+        train("resume=auto")
+    assert "error: resume=auto starts or resumes the run in one folder: give run_dir=<folder>" in capfd.readouterr().err
+
+
+def test_a_new_run_has_the_settings_of_another(train, capfd: pytest.CaptureFixture) -> None:
+    train("run_dir=run")
+    files = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    train("from=run", "run_dir=new", "optimizer.lr=1e-3", settings=[])
+    new, old = (yaml.safe_load(Path(folder, "config.yaml").read_text()) for folder in ("new", "run"))
+    assert new["optimizer"].pop("lr") == 1e-3
+    assert old["optimizer"].pop("lr") == 1e-2
+    assert (new["from"], new["model"], new["optimizer"]) == ("run", old["model"], old["optimizer"])
+    train("resume=new", "trainer.max_steps=12", settings=[])
+    with pytest.raises(SystemExit):
+        train("from=nowhere", settings=[])
+    assert "from=nowhere: not a run directory" in capfd.readouterr().err
+
+    with pytest.raises(SystemExit):
+        train("--config-dir", "run", "--config-name", "config", settings=[])
+    assert "holds a training run; resume it with resume=" in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (".hydra/overrides.yaml", "- !!python/object/apply:os.system ['touch hacked']\n"),
+        (".hydra/overrides.yaml", "a: b\n"),
+        (".hydra/hydra.yaml", "[]\n"),
+        ("config.yaml", "!!python/object/apply:os.system ['touch hacked']\n"),
+        ("config.yaml", "a: [\n"),
+        ("config.yaml", "[1]\n"),
+        ("run.json", "[]"),
+        ("split.json", '{"train": 3}'),
+        ("summary.json", "{"),
+    ],
+)
+def test_a_damaged_record_of_a_run_is_one_line(train, file: str, text: str, capfd: pytest.CaptureFixture) -> None:
+    train("run_dir=run", "trainer.max_steps=1", "trainer.val_check_interval=1")
+    (Path("run") / file).write_text(text)
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        train("resume=run", "trainer.max_steps=2" if file in ("run.json", "split.json") else "seed=0", settings=[])
+    error = capfd.readouterr().err.strip().splitlines()
+    assert stop.value.code == 1
+    assert re.match(rf"error: \S*run/{file}: damaged", error[-1])
+    assert not Path("hacked").exists()
+
+
+def test_the_state_is_kept_by_the_clock_too(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    keep = CheckpointOnInterrupt._keep
+
+    def note(self: CheckpointOnInterrupt, trainer: pl.Trainer) -> None:
+        kept.append(trainer.global_step)
+        keep(self, trainer)
+
+    monkeypatch.setattr(CheckpointOnInterrupt, "_keep", note)
+    train("run_dir=run", "callbacks.interruptible.minutes=1e-9", "trainer.log_every_n_steps=3")
+    assert kept == [1, 2, 5, 7], "not where a row of the log or a validation comes after"
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_state_before(train, tiny_store: Path) -> None:
+    train("run_dir=run")
+    last = Path("run/checkpoints/last.ckpt")
+    before = last.read_bytes()
+    limited = (
+        "import resource, sys; from deepdft.cli.train import main\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) // 2},) * 2)\nmain()"
+    )
+    command = [sys.executable, "-c", limited, "resume=run", "trainer.max_steps=12"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    error = done.stderr.strip().splitlines()
+    assert len(error) == 1, done.stderr
+    assert re.match(r"error: \S+\.ckpt: not written, file too large", error[0])
+    assert last.read_bytes() == before
+    assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
