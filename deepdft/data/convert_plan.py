@@ -184,8 +184,8 @@ def make_plan(
 def _left_out(listed: Sequence[Contents]) -> dict[str, list[str]]:
     """Files that are not structures, by reason; a reason without files is not there."""
     reasons = {
-        "beside a CHGCAR": [file.name for part in listed for file in part.beside_chgcar],
-        "not a density by name": [file.name for part in listed for file in part.others],
+        "derived from a CHGCAR": [file.name for part in listed for file in part.derived],
+        "not a density": [file.name for part in listed for file in part.others],
     }
     return {reason: names for reason, names in reasons.items() if names}
 

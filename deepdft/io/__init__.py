@@ -32,7 +32,7 @@ def read_density(path: str | os.PathLike[str], *, member: str | None = None, pbc
     """
     listed = contents(path)
     found = listed.members
-    by_name = {one.name: one for one in (*listed.beside_chgcar, *found)}
+    by_name = {one.name: one for one in (*listed.derived, *found)}
     if member is None and len(found) == 1:
         return found[0].read(pbc=pbc)
     if member is None or member not in by_name:

@@ -10,18 +10,21 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from deepdft.density import DensityGrid
 from deepdft.errors import DensityFormatError
-from deepdft.io.formats import format_of, parse_density, refuse_zip, vasp_kind
+from deepdft.io.compression import decompress, split_compression
+from deepdft.io.formats import format_of, is_derived, is_run_density, is_structure, parse_density, refuse_zip
 from deepdft.io.text import is_text
 
 __all__ = ["Contents", "Member", "contents", "files_below", "members"]
 
 _BLOCK = 512  # bytes; tars consist of such blocks
 _FORMATS = ("cube", "chgcar")
+MAX_HEADER_BYTES = 2**21
+"""Atoms of a structure file that are looked at, some 20 000, to tell it from a density."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,11 @@ class Contents:
 
     members: list[Member]
     """The densities."""
-    beside_chgcar: list[Member]
-    """CHG, AECCAR and PARCHG in a directory with a CHGCAR: coarser copies and parts of its density."""
+    derived: list[Member]
+    """Parts, combinations and copies of the density of a calculation: AECCAR0, PARCHG; beside a CHGCAR also CHG,
+    CHGCAR_sum, CHGCAR.bak and the like."""
     others: list[Member]
-    """Files that are no densities by their names."""
+    """Files that are no densities by their names, or structures (x.vasp) without a density."""
 
 
 def members(source: str | os.PathLike[str]) -> list[Member]:
@@ -101,7 +105,10 @@ def contents(source: str | os.PathLike[str]) -> Contents:
         raise FileNotFoundError(f"{source}: there is no such file or folder to read densities from")
     found = _folder(source) if source.is_dir() else _file(source)
     if not found.members:
-        raise DensityFormatError(f"{source}: no densities in it; expected members such as x.cube or x.CHGCAR.lz4")
+        parts = f"; {found.derived[0].name} is a part of one and is read only if it is named" if found.derived else ""
+        raise DensityFormatError(
+            f"{source}: no densities in it; expected members such as x.cube or x.CHGCAR.lz4{parts}"
+        )
     return found
 
 
@@ -116,24 +123,39 @@ def _sort(files: Iterable[Member], runs: set[PurePosixPath]) -> Contents:
     for file in files:
         path = PurePosixPath(file.name)
         if is_density_name(file.name):
-            beside = path.parent in runs and vasp_kind(file.name) not in (None, "CHGCAR")
-            (found.beside_chgcar if beside else found.members).append(file)
+            if is_derived(file.name, beside_chgcar=path.parent in runs):
+                found.derived.append(file)
+            else:
+                (found.others if _is_structure(file) else found.members).append(file)
         elif not any(part.startswith(".") for part in path.parts):
             found.others.append(file)
     return found
 
 
+def _is_structure(file: Member) -> bool:
+    """Whether an x.vasp is a POSCAR; of large files only the beginning is read."""
+    if PurePosixPath(split_compression(file.name)[0]).suffix.lower() != ".vasp":
+        return False
+    is_packed = bool(split_compression(file.name)[1])
+    beginning = replace(file, size=file.size if is_packed else min(file.size, MAX_HEADER_BYTES))
+    try:
+        return is_structure(decompress(beginning.read_bytes(), file.name), file.name)
+    except DensityFormatError:
+        return False  # whoever reads it says what is wrong
+
+
 def _runs(files: Iterable[Member]) -> set[PurePosixPath]:
-    """The directories with a CHGCAR."""
-    found = (file.name for file in files if vasp_kind(file.name) == "CHGCAR" and is_density_name(file.name))
-    return {PurePosixPath(name).parent for name in found}
+    """The directories with the CHGCAR of a calculation."""
+    return {
+        PurePosixPath(file.name).parent for file in files if is_density_name(file.name) and is_run_density(file.name)
+    }
 
 
 def _join(parts: Iterable[Contents]) -> Contents:
     found = Contents([], [], [])
     for part in parts:
         found.members.extend(part.members)
-        found.beside_chgcar.extend(part.beside_chgcar)
+        found.derived.extend(part.derived)
         found.others.extend(part.others)
     return found
 

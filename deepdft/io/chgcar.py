@@ -74,6 +74,20 @@ def parse_chgcar(text: bytes, name: str) -> DensityGrid:
     return DensityGrid(values[0], header.atoms, header.origin, channels, {"comment": header.comment, **info}, arrays)
 
 
+def is_poscar(text: bytes) -> bool:
+    """Whether a file, or its beginning, is a structure of VASP's without the grid and values of a CHGCAR."""
+    lines = Lines(text)
+    try:
+        split_mark(lines.next("a comment"))
+        cell, scale = _cell(lines)
+        _positions(lines, len(_symbols(lines)), cell, scale)
+    except ValueError:
+        return False  # damaged, or cut off: whoever reads the whole says what is wrong
+    rest = text[lines.position :].split(b"\n", 3)
+    following = next((line.split() for line in rest if line.strip()), [])
+    return not (len(following) == 3 and all(field.isdigit() for field in following))
+
+
 def _on_grid(block: NDArray[np.float64], header: _Header) -> NDArray[np.float64]:
     """(nx, ny, nz) in e/Å³ from values times volume with x fastest."""
     nx, ny, nz = header.shape

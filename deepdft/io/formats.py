@@ -7,16 +7,22 @@ from pathlib import PurePosixPath
 
 from deepdft.density import DensityGrid
 from deepdft.errors import DensityFormatError
-from deepdft.io.chgcar import parse_chgcar
+from deepdft.io.chgcar import is_poscar, parse_chgcar
 from deepdft.io.chgcar_writer import format_chgcar
 from deepdft.io.compression import compress, decompress, split_compression
 from deepdft.io.cube import format_cube, parse_cube
 from deepdft.io.hdf5 import format_hdf5, parse_hdf5
 
-__all__ = ["format_of", "parse_density", "refuse_zip", "serialise", "vasp_kind"]
+__all__ = ["format_of", "is_derived", "is_run_density", "is_structure", "parse_density", "refuse_zip", "serialise"]
 
 _SUFFIXES = {".cube": "cube", ".cub": "cube", ".chgcar": "chgcar", ".vasp": "chgcar", ".h5": "h5", ".hdf5": "h5"}
 _CHGCAR_NAME = re.compile(r"(CHG|CHGCAR|AECCAR\d|PARCHG)([._-].*|\d*)", re.IGNORECASE)
+_PART_NAME = re.compile(r"(AECCAR\d|PARCHG|CHGDIFF)([._-].*|\d*)(?<!\.chgcar)", re.IGNORECASE)
+_DERIVED_NAME = re.compile(
+    r"CHG|CHG[._-].*(?<!\.chgcar)|CHGCAR[._-]?(sum|mag|spin|diff|up|down|dn|tot|total|core|val|ae|all|ref|bak|backup|old"
+    r"|orig|save|saved|copy|prev|tmp)\d*([._-].*)?|CHGCAR~",
+    re.IGNORECASE,
+)
 _OTHER_SUFFIXES = {".json", ".txt", ".md", ".png", ".py", ".csv", ".yaml", ".log", ".part", ".xml", ".sh", ".ipynb"}
 _PACKED_SUFFIXES = {".tar", ".zip", ".7z", ".rar"}
 _PARSERS = {"chgcar": parse_chgcar, "cube": parse_cube, "h5": parse_hdf5}
@@ -40,15 +46,33 @@ def format_of(name: str) -> str | None:
     return "chgcar" if _CHGCAR_NAME.fullmatch(base) and suffix not in _OTHER_SUFFIXES | _PACKED_SUFFIXES else None
 
 
-def vasp_kind(name: str) -> str | None:
-    """Which of VASP's files one is by its name: "CHGCAR", "CHG", "AECCAR0", "PARCHG", or None."""
-    if format_of(name) != "chgcar":
-        return None
+def is_structure(data: bytes, name: str) -> bool:
+    """Whether a file that may be a CHGCAR by its name, x.vasp, is a POSCAR by its content."""
+    return PurePosixPath(split_compression(name)[0]).suffix.lower() == ".vasp" and is_poscar(data)
+
+
+def is_run_density(name: str) -> bool:
+    """Whether a file is the CHGCAR of a calculation by its name: CHGCAR, CHGCAR_7 or x.CHGCAR, but not CHGCAR_sum."""
+    base = PurePosixPath(split_compression(str(name))[0]).name.lower()
+    return format_of(name) == "chgcar" and (
+        base.endswith(".chgcar") or (base.startswith("chgcar") and not is_derived(name, beside_chgcar=True))
+    )
+
+
+def is_derived(name: str, *, beside_chgcar: bool) -> bool:
+    """Whether a file holds a part, a combination or a copy of the density of a calculation, by its name.
+
+    Args:
+        name: of the file.
+        beside_chgcar: whether it lies in a directory with the CHGCAR of a calculation: CHG, CHGCAR_sum, CHGCAR.bak and
+            the like are derived only then, AECCAR0, AECCAR2, PARCHG and CHGDIFF always.
+    """
+    if format_of(name) not in (None, "chgcar"):
+        return False
     base = PurePosixPath(split_compression(str(name))[0]).name
-    if base.lower().endswith(".chgcar"):  # CHG-1.CHGCAR: what is before it is a name of the user's
-        return "CHGCAR"
-    match = _CHGCAR_NAME.fullmatch(base)
-    return match[1].upper() if match else None
+    if _PART_NAME.fullmatch(base):
+        return True
+    return beside_chgcar and bool(_DERIVED_NAME.fullmatch(base))
 
 
 def _format_by_content(data: bytes) -> str | None:

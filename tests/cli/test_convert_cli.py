@@ -174,8 +174,8 @@ def test_runs_of_vasp_are_one_density_each_and_what_is_left_out_is_said(tmp_path
     result = run(*COMMAND, "source=runs", "output=out", "workers=1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert Store(tmp_path / "out").names == ["1/CHGCAR", "2/CHGCAR"]
-    others = r"3 not a density by name (1/INCAR, '1/\udcff', 2/INCAR)"
-    said = f"left out of the source: 6 beside a CHGCAR (1/AECCAR0, 1/AECCAR1, 1/CHG, …); {others}\n"
+    others = r"3 not a density (1/INCAR, '1/\udcff', 2/INCAR)"
+    said = f"left out of the source: 6 derived from a CHGCAR (1/AECCAR0, 1/AECCAR1, 1/CHG, …); {others}\n"
     assert said in result.stdout
     assert result.stderr == ""
 

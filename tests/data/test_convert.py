@@ -211,8 +211,8 @@ def test_files_that_are_left_out_are_told_apart(tmp_path: Path, source: Path) ->
     plan = make_plan([tmp_path / "runs", tar])
     assert plan.tasks[0].names == ["1/CHGCAR", "0", "x/chg"]
     assert plan.left_out == {
-        "beside a CHGCAR": ["1/AECCAR0", "1/CHG"],
-        "not a density by name": ["1/INCAR", "README"],
+        "derived from a CHGCAR": ["1/AECCAR0", "1/CHG"],
+        "not a density": ["1/INCAR", "README"],
     }
     assert make_plan([source]).left_out == {}
 

@@ -1,5 +1,6 @@
 """Members of tars, lists, folders and files: stable order, direct access, damage named."""
 
+import gzip
 import io
 import os
 import pickle
@@ -152,10 +153,10 @@ RUNS = [
     *("CHG", "flat/CHGCAR", "flat/CHGCAR2", "flat/CHGCAR_1", "flat/CHG_2.CHGCAR", "flat/CHG_3"),
 ]
 DENSITIES = [
-    *("1/CHGCAR", "1/x.cube", "2/chgcar.gz", "3/AECCAR0", "3/CHG", "4/CHG_1", "CHG"),
+    *("1/CHGCAR", "1/x.cube", "2/chgcar.gz", "3/CHG", "4/CHG_1", "CHG"),
     *("flat/CHGCAR", "flat/CHGCAR2", "flat/CHGCAR_1", "flat/CHG_2.CHGCAR"),
 ]
-BESIDE = ["1/AECCAR0", "1/AECCAR1", "1/AECCAR2", "1/CHG", "1/PARCHG.0001.ALLK", "2/CHG.gz", "flat/CHG_3"]
+BESIDE = ["1/AECCAR0", "1/AECCAR1", "1/AECCAR2", "1/CHG", "1/PARCHG.0001.ALLK", "2/CHG.gz", "3/AECCAR0", "flat/CHG_3"]
 
 
 def write_runs(folder):
@@ -169,7 +170,7 @@ def write_runs(folder):
 def test_beside_a_chgcar_the_other_densities_of_the_run_are_left_out(tmp_path):
     found = contents(write_runs(tmp_path))
     assert sorted(member.name for member in found.members) == DENSITIES
-    assert sorted(member.name for member in found.beside_chgcar) == BESIDE
+    assert sorted(member.name for member in found.derived) == BESIDE
     assert [member.name for member in found.others] == ["1/INCAR"]
     assert members(tmp_path) == found.members
 
@@ -179,8 +180,35 @@ def test_runs_within_a_tar_are_told_apart_by_their_directories(tmp_path, top):
     runs = write_runs(tmp_path / "runs")
     found = contents(write_tar(tmp_path / "x.tar", {top + name: (runs / name).read_bytes() for name in RUNS}))
     assert [member.name for member in found.members] == [top + name for name in DENSITIES]
-    assert [member.name for member in found.beside_chgcar] == [top + name for name in BESIDE]
+    assert [member.name for member in found.derived] == [top + name for name in BESIDE]
     assert [member.name for member in found.others] == [f"{top}1/INCAR"]
+
+
+POSCAR = (
+    "x\n1.0\n3 0 0\n0 3 0\n0 0 3\nH O\n2 1\nSelective dynamics\nDirect\n0 0 0 T T T\n0.5 0 0 F F F\n0 0.5 0 T T T\n"
+)
+
+
+def test_what_a_run_leaves_behind_is_no_structure(tmp_path):
+    """As in the folder of a calculation with a Bader analysis, differences of densities and the relaxed structure."""
+    density = content(0, "CHGCAR")
+    for name in ("CHGCAR", "CHGCAR_sum", "CHGCAR_mag", "CHGCAR.bak", "CHGDIFF.vasp", "AECCAR0", "AECCAR2", "d.vasp"):
+        (tmp_path / name).write_bytes(density)
+    velocities = "\n" + "  0.0 0.0 0.0\n" * 3
+    for name, text in (("relaxed.vasp", POSCAR), ("md.vasp", POSCAR + velocities), ("x.vasp.gz", POSCAR)):
+        (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    found = contents(tmp_path)
+    assert [member.name for member in found.members] == ["CHGCAR", "d.vasp"]
+    derived = ["AECCAR0", "AECCAR2", "CHGCAR.bak", "CHGCAR_mag", "CHGCAR_sum", "CHGDIFF.vasp"]
+    assert sorted(member.name for member in found.derived) == derived
+    assert sorted(member.name for member in found.others) == ["md.vasp", "relaxed.vasp", "x.vasp.gz"]
+
+
+def test_parts_of_a_density_alone_are_no_source_unless_they_are_named(tmp_path):
+    (tmp_path / "AECCAR2").write_bytes(content(0, "AECCAR2"))
+    with pytest.raises(DensityFormatError, match=r"no densities in it; .*; AECCAR2 is a part of one and is read only"):
+        contents(tmp_path)
+    assert_is(read_density(tmp_path / "AECCAR2"), 0)
 
 
 def test_a_tar_has_directories_of_its_own(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import deepdft
 from deepdft import DensityGrid
 from deepdft.io import DensityFormatError, read_density, write_density
-from deepdft.io.formats import format_of, parse_density, serialise, vasp_kind
+from deepdft.io.formats import format_of, is_derived, is_run_density, parse_density, serialise
 from deepdft.io.text import quoted
 
 NAMES = ["x.cube", "x.cube.gz", "CHGCAR", "x.CHGCAR.zz", "x.chgcar.lz4", "x.vasp", "x.h5", "x.h5.gz"]
@@ -87,23 +87,42 @@ def test_names_tell_formats(name, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    "name", ["CHGCAR", "run/chgcar_7.gz", "CHGCAR.vasp", "CHG_1.CHGCAR.zz", "AECCAR0.CHGCAR", "sum.chgcar"]
+)
+def test_names_tell_the_density_of_a_calculation(name):
+    assert is_run_density(name)
+    assert not is_derived(name, beside_chgcar=True)
+
+
+@pytest.mark.parametrize("name", ["AECCAR0", "run/AECCAR2.gz", "PARCHG.0001.ALLK", "CHGDIFF.vasp", "CHGDIFF"])
+def test_names_tell_parts_of_a_density(name):
+    assert is_derived(name, beside_chgcar=False)
+    assert not is_run_density(name)
+
+
+@pytest.mark.parametrize(
+    "name",
     [
-        ("CHGCAR", "CHGCAR"),
-        ("run/chgcar_7.gz", "CHGCAR"),
-        ("CHGCAR.vasp", "CHGCAR"),
-        ("CHG", "CHG"),
-        ("chg.lz4", "CHG"),
-        ("AECCAR0", "AECCAR0"),
-        ("PARCHG.0001.ALLK", "PARCHG"),
-        ("CHG_1.CHGCAR.zz", "CHGCAR"),  # its suffix says what it is
-        ("CHG.cube", None),
-        ("x.vasp", None),
-        ("INCAR", None),
+        "CHG",
+        "chg.lz4",
+        "CHG_3",
+        "CHGCAR_sum",
+        "CHGCAR_mag.gz",
+        "CHGCAR.bak",
+        "CHGCAR.old",
+        "CHGCAR_diff.vasp",
+        "CHGCAR~",
     ],
 )
-def test_names_tell_the_files_of_vasp(name, expected):
-    assert vasp_kind(name) == expected
+def test_names_tell_copies_and_combinations_beside_a_chgcar(name):
+    assert is_derived(name, beside_chgcar=True)
+    assert not is_derived(name, beside_chgcar=False)
+    assert not is_run_density(name)
+
+
+@pytest.mark.parametrize("name", ["CHG.cube", "x.vasp", "INCAR", "CHGCAR2", "CHGCAR.Li_spin", "CHGCAR_summit"])
+def test_other_names_are_not_those_of_derived_densities(name):
+    assert not is_derived(name, beside_chgcar=True)
 
 
 @pytest.mark.parametrize("data", [b"", b"\n \n"])
