@@ -10,7 +10,7 @@ QE_PACKAGES := quantum-espresso quantum-espresso-data
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gpaw qe triton browser demo bench test lint format wheel clean
+.PHONY: help setup gpaw qe triton browser demo bench test fuzz lint format wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -49,6 +49,9 @@ bench: $(READY) ## Time training and prediction beside the arithmetic of the rel
 
 test: $(READY) ## Run the tests on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+fuzz: $(READY) ## Read more than a hundred thousand damaged files of all kinds (half an hour on 2 cores)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py
 
 lint: $(READY) ## Check style, format and types
 	$(BIN)/ruff check .
