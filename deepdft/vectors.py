@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["matmul_single_threaded"]
+from deepdft import chunks
 
-MAX_ROWS_PER_PRODUCT = 8192
-"""Few enough rows for OpenBLAS to multiply them on one thread (measured: up to about thirty thousand)."""
+__all__ = ["matmul_single_threaded"]
 
 
 def matmul_single_threaded(vectors: NDArray[Any], matrix: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -24,7 +23,7 @@ def matmul_single_threaded(vectors: NDArray[Any], matrix: NDArray[np.floating]) 
         matrix: (3, 3).
     """
     result = np.empty((len(vectors), matrix.shape[1]))
-    for start in range(0, len(vectors), MAX_ROWS_PER_PRODUCT):
-        rows = slice(start, start + MAX_ROWS_PER_PRODUCT)
+    for start in range(0, len(vectors), chunks.CPU.matrix_rows):
+        rows = slice(start, start + chunks.CPU.matrix_rows)
         np.matmul(vectors[rows], matrix, out=result[rows])
     return result

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "deepdft"
 
 LAYERS = [  # lowest first; a module may import from its own and from lower layers
-    {"compiled", "errors", "files", "locks", "units", "vectors", "version"},
+    {"chunks", "compiled", "errors", "files", "locks", "units", "vectors", "version"},
     {"density"},
     {"electrostatics"},
     {"comparison", "measures"},

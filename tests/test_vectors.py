@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from deepdft.vectors import MAX_ROWS_PER_PRODUCT, matmul_single_threaded
+from deepdft.chunks import CPU
+from deepdft.vectors import matmul_single_threaded
 
 
-@pytest.mark.parametrize("n", [0, 1, MAX_ROWS_PER_PRODUCT, 2 * MAX_ROWS_PER_PRODUCT, 2 * MAX_ROWS_PER_PRODUCT + 3])
+@pytest.mark.parametrize("n", [0, 1, CPU.matrix_rows, 2 * CPU.matrix_rows, 2 * CPU.matrix_rows + 3])
 def test_every_row_is_multiplied(n: int) -> None:
     rng = np.random.default_rng(n)
     vectors, matrix = rng.normal(size=(n, 3)), rng.normal(size=(3, 3))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepdft import chunks
 from deepdft.density import volume
 from deepdft.evaluation import errors as model_errors
 from deepdft.evaluation.ensemble_structure import EnsembleStructure
@@ -18,9 +19,6 @@ from deepdft.evaluation.parts import StructureRow, write_table
 from deepdft.measures import EPS_MAD, Terms, absolute_deviations
 
 __all__ = ["StructureSpread", "deviation_at", "reference_label", "structure_spread", "write_csv"]
-
-POINTS_AT_ONCE = 2**19
-"""Grid points read at a time: 32 MB in float64 for eight densities."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,9 @@ def _values_at(structure: EnsembleStructure, label: str, indices: NDArray[np.int
 
 
 def _slabs(structure: EnsembleStructure) -> Iterator[slice]:
-    """Slices of planes along the first axis, of about `POINTS_AT_ONCE` points."""
+    """Slices of planes along the first axis, of about `chunks.CPU.points_accumulated` points."""
     nx, ny, nz = structure.shape
-    step = max(1, POINTS_AT_ONCE // (ny * nz))
+    step = max(1, chunks.CPU.points_accumulated // (ny * nz))
     for start in range(0, nx, step):
         yield slice(start, min(start + step, nx))
 

@@ -121,8 +121,7 @@ def _compare(model: DensityModel, reference: DensityGrid, *, pbc: bool | None) -
     predicted = {name: np.empty_like(values) for name, values in exact.items()}
     sums: dict[str, PointSums] = {}
     n_points = reference.values.size
-    for start in encoded.starts(n_points):
-        chunk = slice(start, min(start + encoded.slice_size, n_points))
+    for chunk in encoded.chunks(n_points):
         densities = encoded.density_on_grid(reference, chunk)  # (n, n_channels)
         for i, name in columns.items():
             predicted[name][chunk] = densities[:, i]

@@ -150,12 +150,12 @@ class ProbeGraph(_Tensors):
         sender, receiver = self.edge_index
         return self.positions[receiver] - atom_positions[sender] - self.edge_shift
 
-    def parts(self, most_edges: int) -> list[ProbeGraph]:
-        """Consecutive probes with about `most_edges` edges at a time; a probe's edges stay together."""
+    def chunks(self, max_edges: int) -> list[ProbeGraph]:
+        """Consecutive probes with about `max_edges` edges at a time; a probe's edges stay together."""
         receiver, n_edges = self.edge_index[1], self.edge_index.shape[1]
-        if n_edges <= most_edges:
+        if n_edges <= max_edges:
             return [self]
-        inner = receiver[most_edges::most_edges].unique_consecutive()  # the first probe of each part but the first
+        inner = receiver[max_edges::max_edges].unique_consecutive()  # the first probe of each part but the first
         inner = inner[inner > 0]
         first_edges = torch.searchsorted(receiver, inner).tolist()
         probes, edges = [0, *inner.tolist(), self.n_probes], [0, *first_edges, n_edges]

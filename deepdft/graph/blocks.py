@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepdft import chunks
 from deepdft.graph.batch import Structures
 from deepdft.graph.images import Array, Images, complete_cell, periodic_images, wrap_shifts
 from deepdft.graph.pairs import pairs_in_blocks
@@ -28,10 +29,6 @@ SPARSE_WIDTH = 3.0
 """Å, of blocks whose points are joined to atoms one by one (measured: 1.5 is a third slower for few points)."""
 SMALLEST_EXTENT = 0.5
 """Å, of a list of points along an axis, to tell how densely they lie."""
-LARGEST_GROUP = 64
-"""Blocks; some tens of thousands of points."""
-LARGEST_SPARSE_GROUP = 8000
-"""Points, where they are evenly spread; in a crystal a hundred edges each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +77,7 @@ class Blocks:
 
 
 def compact_blocks(
-    structures: Structures, points: Tensor, cutoff: float, *, largest: int, dense: int = 0, least_groups: int = 1
+    structures: Structures, points: Tensor, cutoff: float, *, largest: int, dense: int = 0, min_groups: int = 1
 ) -> Iterator[Blocks]:
     """Cut points that may have atoms within the cutoff into blocks.
 
@@ -90,7 +87,7 @@ def compact_blocks(
         cutoff: Å.
         largest: points in a block.
         dense: points in a block on average; if there were fewer, blocks are wider.
-        least_groups: how many groups are wanted, where there are as many blocks.
+        min_groups: how many groups are wanted, where there are as many blocks.
     """
     positions, cell = structures.positions.double().numpy(), structures.cells[0].double().numpy()
     pbc = structures.pbc[0].numpy()
@@ -108,9 +105,9 @@ def compact_blocks(
         order, first = cut_into_cubes(places[near], largest, width=SPARSE_WIDTH)
     index = near[order]
     n_blocks = len(first) - 1
-    size = max(1, min(LARGEST_GROUP, n_blocks // least_groups))
+    size = max(1, min(chunks.CPU.blocks_per_group, n_blocks // min_groups))
     if not is_dense:
-        size = max(1, min(size, LARGEST_SPARSE_GROUP * n_blocks // len(near)))
+        size = max(1, min(size, chunks.CPU.points_per_sparse_group * n_blocks // len(near)))
     for start in range(0, n_blocks, size):
         bounds = first[start : start + size + 1]
         own = torch.from_numpy(index[bounds[0] : bounds[-1]])

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepdft import chunks
 from deepdft.graph.batch import Structures
 from deepdft.graph.blocks import LARGEST_WIDTH
 from deepdft.graph.images import complete_cell, periodic_images
 
 __all__ = ["PointBlocks", "dense_edges", "point_blocks", "wrap_on_device"]
 
-PAIRS_AT_A_TIME = 20_000_000
-"""Points times atom images whose distances are held at once: 1.8 GB in double precision, with their indices."""
 SMALLEST_EXTENT = 0.5
 """Å, of a list of points along an axis, to tell how densely they lie."""
 
@@ -130,7 +129,7 @@ def dense_edges(
     wrap = images.wrap_shifts(points, point_structure)
     inside = points + wrap
     first = images.counts.cumsum(0) - images.counts
-    size = max(1, PAIRS_AT_A_TIME // max(1, images.most))
+    size = max(1, chunks.GPU.distances // max(1, images.most))
     parts = [
         _edges_of(images, inside, point_structure, first, slice(start, start + size), cutoff)
         for start in range(0, max(1, len(points)), size)
@@ -225,7 +224,7 @@ def point_blocks(structures: Structures, points: Tensor, cutoff: float, *, size:
 
 
 def _blocks_and_images(low: Tensor, high: Tensor, positions: Tensor, cutoff: float) -> Iterator[tuple[Tensor, Tensor]]:
-    size = max(1, PAIRS_AT_A_TIME // max(1, len(positions)))
+    size = max(1, chunks.GPU.distances // max(1, len(positions)))
     for start in range(0, len(low), size):
         part = slice(start, start + size)
         block, image = (_from_box(low[part, None], high[part, None], positions) < cutoff**2).nonzero(as_tuple=True)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from deepdft import chunks
 from deepdft.compiled import compiled
 
 __all__ = ["pairs_in_blocks", "pairs_within"]
@@ -13,11 +14,6 @@ __all__ = ["pairs_in_blocks", "pairs_within"]
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Pairs = tuple[Indices, Indices]
-
-OTHERS_WITHOUT_TREE, PAIRS_WITHOUT_TREE = 2000, 10_000_000
-"""Up to which all distances are computed, 1.4 ns each; trees take 1 µs a point and 0.3 µs a pair found (measured)."""
-POINTS_PER_TREE = 10_000
-"""Larger trees fall out of the cache (measured: fastest between 5 and 20 thousand)."""
 
 
 def pairs_within(points: Array, others: Array, cutoff: float) -> Pairs:
@@ -30,7 +26,7 @@ def pairs_within(points: Array, others: Array, cutoff: float) -> Pairs:
         others: (n_others, 3) Å.
         cutoff: Å.
     """
-    few = len(others) <= OTHERS_WITHOUT_TREE or len(points) * len(others) <= PAIRS_WITHOUT_TREE
+    few = len(others) <= chunks.CPU.images_without_tree or len(points) * len(others) <= chunks.CPU.distances
     return (_by_distances if few else _by_trees)(points, others, cutoff)
 
 
@@ -96,8 +92,9 @@ def _collect(
 def _by_trees(points: Array, others: Array, cutoff: float) -> Pairs:
     tree = cKDTree(others)
     found_i, found_j = [], []
-    for start in range(0, len(points), POINTS_PER_TREE):
-        chunk = cKDTree(points[start : start + POINTS_PER_TREE])
+    size = chunks.CPU.points_per_tree
+    for start in range(0, len(points), size):
+        chunk = cKDTree(points[start : start + size])
         pairs = chunk.sparse_distance_matrix(tree, cutoff, output_type="ndarray")
         pairs = pairs[pairs["v"] < cutoff]
         found_i.append(pairs["i"] + start)

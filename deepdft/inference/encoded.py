@@ -1,9 +1,9 @@
-"""Densities at many points of one structure: encode once, decode slice by slice."""
+"""Densities at many points of one structure: encode once, decode chunk by chunk."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Protocol
 
 import ase
@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepdft import chunks
+from deepdft.chunks import Chunks
 from deepdft.density import Order, grid_points
 from deepdft.graph.batch import ProbeGraph, Structures
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
@@ -19,17 +21,6 @@ from deepdft.models.base import AtomStates, DensityModel
 from deepdft.nn.threads import in_parallel
 
 __all__ = ["EncodedStructure", "check_points", "periodicity"]
-
-EDGES_PER_PIECE = {"cpu": 100_000, "cuda": 2_000_000}
-"""Edges from atoms to points that are searched for at a time; a model may decode them in smaller parts.
-
-CPU: a point takes 0.4 µs in graphs of this size and 1.1 µs in ones of 15 000 edges.
-"""
-EDGES_PER_GRAPH = {"cpu": 15_000, "cuda": 2_000_000}
-"""The same where all edges go through the model at once, as for derivatives: about 0.1 kB × hidden size each."""
-PIECES_PER_THREAD = 4
-"""Of a slice: some have more atoms around them than others."""
-SMALLEST_PIECE, LARGEST_PIECE, LARGEST_SLICE = 256, 200_000, 1_000_000
 
 
 def periodicity(atoms: ase.Atoms, pbc: bool | None) -> bool | None:
@@ -106,15 +97,17 @@ class EncodedStructure:
         ).to(parameter.device)
         with torch.no_grad():
             self.states: AtomStates = model.encode(atom_graph(self.structures, model.cutoff))
-        per_point = self._edges_per_point()
-        self.graph_size = _size(EDGES_PER_GRAPH, per_point, parameter.device)
+        device = parameter.device
+        sizes, per_point = chunks.on(device.type), self._edges_per_point()
+        self.points_per_graph = _points(sizes, sizes.edges_differentiated, per_point)
         """Points whose edges may go through the model at once, so that memory stays bounded."""
-        in_blocks = model.points_at_a_time(parameter.device)
-        self.piece_size = in_blocks or _size(EDGES_PER_PIECE, per_point, parameter.device)
-        """Points that the model is asked for at a time, on one thread where there are several pieces."""
-        on_threads = parameter.device.type == "cpu" and not in_blocks and torch.get_num_threads() > 1
-        n_pieces = PIECES_PER_THREAD * torch.get_num_threads() if on_threads else 1
-        self.slice_size = max(self.piece_size, min(n_pieces * self.piece_size, LARGEST_SLICE))
+        in_blocks = model.chunk_size(device)
+        self.points_per_thread = in_blocks or _points(sizes, sizes.edges_searched, per_point)
+        """Points that the model is asked for at a time, on one thread where there are several chunks."""
+        on_threads = device.type == "cpu" and not in_blocks and torch.get_num_threads() > 1
+        n_chunks = sizes.chunks_per_thread * torch.get_num_threads() if on_threads else 1
+        points = min(n_chunks * self.points_per_thread, sizes.max_points_of_threads)
+        self.chunk_size = max(self.points_per_thread, points)
         """Points to ask for at a time; memory goes with threads, some 10 to 40 MB each."""
 
     def _edges_per_point(self) -> float:
@@ -127,10 +120,11 @@ class EncodedStructure:
 
     @torch.no_grad()
     def density(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Density (n, n_channels) in e/Å³ at points (n, 3) in Å, `slice_size` or more for speed."""
+        """Density (n, n_channels) in e/Å³ at points (n, 3) in Å, `chunk_size` or more for speed."""
         points = check_points(points)
-        pieces = [points[start : start + self.piece_size] for start in range(0, len(points), self.piece_size)]
-        parts = in_parallel(self._decode, pieces, device=self.structures.positions.device)
+        size = self.points_per_thread
+        of_threads = [points[start : start + size] for start in range(0, len(points), size)]
+        parts = in_parallel(self._decode, of_threads, device=self.structures.positions.device)
         return np.concatenate(parts) if parts else np.empty((0, len(self.model.channels)), dtype=np.float32)
 
     def total(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -143,7 +137,7 @@ class EncodedStructure:
 
         Args:
             grid: a `DensityGrid` or a `Box`.
-            flat: which points, `slice_size` or more for speed.
+            flat: which points, `chunk_size` or more for speed.
             order: how they are counted: "C" for z fastest, "F" for x fastest.
         """
         device = self.structures.positions.device
@@ -151,19 +145,15 @@ class EncodedStructure:
             return self.density(grid_points(grid.atoms.cell.array, grid.shape, grid.origin, flat, order=order))
         start, stop, _ = flat.indices(math.prod(grid.shape))
         parts = []
-        for first in range(start, max(stop, start + 1), self.piece_size):
-            piece = slice(first, min(first + self.piece_size, stop))
-            parts.append(self._decode(_points_of_grid(grid, piece, order, device)))
+        for first in range(start, max(stop, start + 1), self.points_per_thread):
+            chunk = slice(first, min(first + self.points_per_thread, stop))
+            parts.append(self._decode(_points_of_grid(grid, chunk, order, device)))
         return np.concatenate(parts)
 
-    def densities(self, slices: Iterable[NDArray[np.floating]]) -> Iterator[NDArray[np.floating]]:
-        """Densities of slice after slice of points; memory is bounded by the largest slice."""
-        for points in slices:
-            yield self.density(points)
-
-    def starts(self, n_points: int) -> range:
-        """Where slices of `slice_size` begin in a list of points."""
-        return range(0, n_points, self.slice_size)
+    def chunks(self, n_points: int) -> Iterator[slice]:
+        """Chunks of `chunk_size` of a list of points."""
+        for start in range(0, n_points, self.chunk_size):
+            yield slice(start, min(start + self.chunk_size, n_points))
 
     def probes(self, points: NDArray[np.floating]) -> ProbeGraph:
         """Points (n, 3) in Å with the edges that reach them, in the model's precision on its device."""
@@ -186,6 +176,6 @@ def _points_of_grid(grid: Grid, flat: slice, order: Order, device: torch.device)
     return torch.stack(ijk, dim=-1).double() @ steps + origin
 
 
-def _size(most_edges: Mapping[str, int], edges_per_point: float, device: torch.device) -> int:
-    most = most_edges.get(device.type, most_edges["cpu"])
-    return int(np.clip(most / edges_per_point, SMALLEST_PIECE, LARGEST_PIECE))
+def _points(sizes: Chunks, n_edges: int, edges_per_point: float) -> int:
+    """Points that have about so many edges together."""
+    return int(np.clip(n_edges / edges_per_point, sizes.min_points, sizes.max_points))

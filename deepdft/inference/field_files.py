@@ -46,21 +46,21 @@ def write_fields(
     evaluate: Evaluate,
     names: Sequence[str],
     *,
-    slice_size: int,
+    chunk_size: int,
     progress: Callable[[int, int], None] | None = None,
     comment: str = "deepdft",
 ) -> list[Path]:
-    """Compute fields on a grid slice by slice, and write each component in the format of `output`'s name.
+    """Compute fields on a grid chunk by chunk, and write each component in the format of `output`'s name.
 
     All fields come from one pass. Their values wait in a temporary file beside the output until their own file
-    is written, so memory is bounded by the slice size.
+    is written, so memory is bounded by the chunk size.
 
     Args:
         output: of the density; the fields' files lie beside it.
         box: structure and grid.
         evaluate: gives the fields at points.
         names: which fields.
-        slice_size: points at a time.
+        chunk_size: points at a time.
         progress: called with points done and points in all.
         comment: one line of text for the files.
 
@@ -75,8 +75,8 @@ def write_fields(
     order = slice_order(output)
     with tempfile.TemporaryFile(dir=output.parent) as spool:
         values = np.memmap(spool, dtype=np.float32, mode="w+", shape=(len(columns), box.n_points))
-        for start in range(0, box.n_points, slice_size):
-            part = slice(start, min(start + slice_size, box.n_points))
+        for start in range(0, box.n_points, chunk_size):
+            part = slice(start, min(start + chunk_size, box.n_points))
             found = evaluate(box.points(part, order=order))
             rows = [np.asarray(found[name]).reshape(part.stop - start, -1) for name in names]
             values[:, part] = np.concatenate(rows, axis=1).T
@@ -85,8 +85,8 @@ def write_fields(
         paths = []
         for row, (name, suffix) in zip(values, columns, strict=True):
             path = component_path(output, name, suffix)
-            pieces = (row[start : start + slice_size] for start in range(0, box.n_points, slice_size))
+            chunks = (row[start : start + chunk_size] for start in range(0, box.n_points, chunk_size))
             label = f"{name} {suffix}".strip()
-            write_slices(path, box, pieces, name=label, unit=UNITS[name], comment=comment)
+            write_slices(path, box, chunks, name=label, unit=UNITS[name], comment=comment)
             paths.append(path)
     return paths

@@ -36,6 +36,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepdft import chunks
 from deepdft.graph.blocks import cut_into_cubes
 from deepdft.inference.encoded import EncodedStructure, check_points
 from deepdft.inference.field_files import check_names
@@ -51,12 +52,8 @@ IRI_OF_EMPTY_SPACE = 5.0 / BOHR**0.7
 """Å^-0.7 e^-0.1, 5 in atomic units (Multiwfn's choice); a tail exp(-2r/bohr) has 5.4 at the floor."""
 DERIVATIVES_MEMORY = 32
 """Memory of an edge with its derivatives in float64, over that for a density in float32: PaiNN 30, SchNet 35 to 50."""
-POINTS_IN_BLOCKS = 1000
-"""At a time, for a model that decodes in blocks (measured: with 200 half as fast); 0.02 to 0.4 MB each."""
 DENSE = 30
 """Points in a cube from which on blocks are faster than edges (measured: four times with 300, a third with 5)."""
-LARGEST_SLICE = 100_000
-"""Points; those of a few planes of a grid make compact blocks."""
 
 
 class Derivatives:
@@ -167,8 +164,8 @@ class EncodedFields:
     def __init__(self, model: DensityModel, atoms: ase.Atoms, *, pbc: bool | None = None) -> None:
         self.encoded = EncodedStructure(copy.deepcopy(model).double().requires_grad_(False), atoms, pbc=pbc)
         self._device = self.encoded.structures.positions.device
-        self._has_blocks = self.encoded.model.points_at_a_time(self._device) is not None
-        self.slice_size = LARGEST_SLICE if self._has_blocks else self.encoded.graph_size
+        self._has_blocks = self.encoded.model.chunk_size(self._device) is not None
+        self.chunk_size = chunks.CPU.points_of_fields if self._has_blocks else self.encoded.points_per_graph
         """Points to ask for at a time, so that memory stays bounded; it grows with the number of threads."""
 
     def at(
@@ -194,22 +191,24 @@ class EncodedFields:
         check_names(names)
         points = check_points(points)
         fields = {name: np.empty((len(points), *_FIELDS[name].shape)) for name in names}
-        for part, close_together in self._slices(points):
+        for part, close_together in self._chunks(points):
             self._fill({name: values[part] for name, values in fields.items()}, points[part], close_together)
             if progress is not None:
                 progress(part.stop, len(points))
         return fields
 
-    def _slices(self, points: NDArray[np.floating]) -> Iterator[tuple[slice, NDArray[np.int64] | None]]:
+    def _chunks(self, points: NDArray[np.floating]) -> Iterator[tuple[slice, NDArray[np.int64] | None]]:
         """Which points to take at a time, and if they are dense, an order in which neighbours follow one another."""
-        for start in range(0, len(points), self.slice_size):
-            stop = min(start + self.slice_size, len(points))
+        for start in range(0, len(points), self.chunk_size):
+            stop = min(start + self.chunk_size, len(points))
             if self._has_blocks:
-                close_together, cubes = cut_into_cubes(points[start:stop].astype(np.float64), POINTS_IN_BLOCKS)
+                close_together, cubes = cut_into_cubes(
+                    points[start:stop].astype(np.float64), chunks.CPU.points_differentiated
+                )
                 if stop - start >= DENSE * (len(cubes) - 1):
                     yield slice(start, stop), close_together
                     continue
-            size = self.encoded.graph_size
+            size = self.encoded.points_per_graph
             yield from ((slice(first, min(first + size, stop)), None) for first in range(start, stop, size))
 
     def _fill(
@@ -223,9 +222,9 @@ class EncodedFields:
             values[:] = _FIELDS[name].empty
         dense = close_together is not None
         if close_together is not None:  # a model with blocks has no density where nothing reaches
-            size, wanted = POINTS_IN_BLOCKS, close_together
+            size, wanted = chunks.CPU.points_differentiated, close_together
         else:
-            size = max(1, self.encoded.graph_size // DERIVATIVES_MEMORY)
+            size = max(1, self.encoded.points_per_graph // DERIVATIVES_MEMORY)
             wanted = self.encoded.probes(points).edge_index[1].unique().cpu().numpy()
 
         def fill(piece: NDArray[np.int64]) -> None:

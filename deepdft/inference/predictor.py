@@ -146,7 +146,7 @@ class Predictor:
         """Density on the grid of a box, with all channels of the model; the other arguments are those of `predict`."""
         values = np.empty((box.n_points, len(self.model.channels)), dtype=np.float32)
         done = 0
-        for part in self.predict_slices(box, n_electrons=n_electrons, progress=progress):
+        for part in self.predict_chunks(box, n_electrons=n_electrons, progress=progress):
             values[done : done + len(part)] = part
             done += len(part)
         total, *others = (np.ascontiguousarray(column).reshape(box.shape) for column in values.T)
@@ -170,10 +170,10 @@ class Predictor:
         """Atomic numbers in a structure that the model was not trained on."""
         return unknown_elements(atoms.numbers, self.info)
 
-    def predict_slices(
+    def predict_chunks(
         self, box: Box, *, order: Order = "C", n_electrons: float | None = None, progress: Progress | None = None
     ) -> Iterator[NDArray[np.floating]]:
-        """Density (n, n_channels) in e/Å³ of a box piece after piece, so that grids of any size fit into memory.
+        """Density (n, n_channels) in e/Å³ of a box chunk after chunk, so that grids of any size fit into memory.
 
         Args:
             box: a structure with its grid, from `make_box`.
@@ -187,24 +187,23 @@ class Predictor:
         """
         encoded = self.encode(box.structure())
         scale = 1.0 if n_electrons is None else self._scale(encoded, box, n_electrons, progress)
-        for values in self._slices(encoded, box, order, progress):
+        for values in self._chunks(encoded, box, order, progress):
             yield values if n_electrons is None else values * np.float32(scale)
 
-    def _slices(
+    def _chunks(
         self, encoded: EncodedStructure, box: Box, order: Order, progress: Progress | None
     ) -> Iterator[NDArray[np.floating]]:
         """Densities as the model has them."""
-        for start in encoded.starts(box.n_points):
-            values = encoded.density_on_grid(box, slice(start, start + encoded.slice_size), order=order)
-            yield values
+        for chunk in encoded.chunks(box.n_points):
+            yield encoded.density_on_grid(box, chunk, order=order)
             if progress is not None:
-                progress(start + len(values), box.n_points)
+                progress(chunk.stop, box.n_points)
 
     def _scale(self, encoded: EncodedStructure, box: Box, n_electrons: float, progress: Progress | None) -> float:
         """The factor that brings the sum over the grid to a number of electrons."""
         if not (n_electrons > 0 and np.isfinite(n_electrons)):
             raise ValueError(f"n_electrons={n_electrons}: expected a number above zero")
-        total = sum(float(part[:, 0].sum(dtype=np.float64)) for part in self._slices(encoded, box, "C", progress))
+        total = sum(float(part[:, 0].sum(dtype=np.float64)) for part in self._chunks(encoded, box, "C", progress))
         found = total * volume(box.atoms.cell.array) / box.n_points
         if not found > 0:
             raise ValueError(f"the predicted density holds {found:.3g} electrons: it cannot be scaled to {n_electrons}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepdft import chunks
 from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
 from deepdft.graph.neighbors import probe_graph
@@ -19,9 +20,6 @@ __all__ = ["N_ELEMENTS", "AtomStates", "DensityModel", "check_counts"]
 
 N_ELEMENTS = 119
 """Rows of a table by atomic number, 0 to 118."""
-
-EDGES_AT_A_TIME = {"cpu": 16_000, "cuda": 2_000_000}
-"""Edges from atoms to points that `decode_points` works on at a time, about 0.1 kB × hidden size each."""
 
 MAX_CUTOFF = 100.0
 """Å; a crystal has some hundred thousand neighbours within it."""
@@ -83,7 +81,7 @@ class DensityModel(nn.Module, ABC):
     def decode_points(self, states: AtomStates, structures: Structures, points: Tensor) -> Tensor:
         """Predict the density (n_points, n_channels) in e/Å³ at any points of one structure, as users ask for it.
 
-        A model that can do without edges overrides it, and says in `points_at_a_time` how many points it takes.
+        A model that can do without edges overrides it, and says in `chunk_size` how many points it takes.
 
         Args:
             states: from `encode`.
@@ -92,7 +90,7 @@ class DensityModel(nn.Module, ABC):
         """
         which = torch.zeros(len(points), dtype=torch.int64, device=points.device)
         probes = probe_graph(structures, points, which, self.probe_cutoff)
-        parts = probes.parts(EDGES_AT_A_TIME.get(points.device.type, EDGES_AT_A_TIME["cpu"]))
+        parts = probes.chunks(chunks.on(points.device.type).edges_decoded)
         return torch.cat(in_parallel(lambda part: self.decode(states, part), parts, device=points.device))
 
     def prepare(self, batches: Iterable[Batch]) -> None:
@@ -105,7 +103,7 @@ class DensityModel(nn.Module, ABC):
     def begin_at_zero(self) -> None:
         """Make the first prediction zero, where the model is to learn what a baseline leaves; a model may skip it."""
 
-    def points_at_a_time(self, device: torch.device) -> int | None:
+    def chunk_size(self, device: torch.device) -> int | None:
         """Points for `decode_points` on a device; None where memory goes with edges."""
         return None
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from deepdft import chunks
 from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
 from deepdft.graph.blocks import Blocks, compact_blocks
@@ -34,14 +35,8 @@ from deepdft.nn.threads import in_parallel
 
 __all__ = ["Orbital", "OrbitalStates"]
 
-POINTS_ON_CPU, POINTS_ON_GPU = 250_000, 2_000_000
-"""At a time; 0.2 kB each on a GPU."""
 DENSE = 1000
 """Points in a block from which on blocks are faster than compiled loops over edges (measured: 900 to 1700)."""
-NUMBERS_IN_CACHE = 500_000
-"""Sums over atoms at the points of a block, which decide how many points these are (measured: fastest)."""
-ATOMS_AT_A_TIME = 1024
-"""Whose coefficients are computed at once: some 4 kB for each of their orbitals, of which a fifth is kept."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +141,7 @@ class Orbital(DensityModel):
     def encode(self, atoms: AtomGraph) -> OrbitalStates:
         """Compute the coefficients of all orbitals."""
         states = (atoms.numbers, *self.encoder(atoms))
-        parts = zip(*(state.split(ATOMS_AT_A_TIME) for state in states), strict=True)
+        parts = zip(*(state.split(chunks.CPU.atoms_encoded) for state in states), strict=True)
         return OrbitalStates(atoms.positions, torch.cat([self._coefficients(*part) for part in parts]))
 
     def _coefficients(self, numbers: Tensor, scalars: Tensor, features: Tensor) -> Tensor:
@@ -172,9 +167,9 @@ class Orbital(DensityModel):
             structures,
             points,
             self.probe_cutoff,
-            largest=max(64, NUMBERS_IN_CACHE // states.coefficients[0, 0].numel()),
+            largest=max(64, chunks.CPU.numbers_in_block // states.coefficients[0, 0].numel()),
             dense=DENSE if self.basis.has_fast_edges(points.to(structures.dtype)) else 0,
-            least_groups=4 * torch.get_num_threads(),
+            min_groups=4 * torch.get_num_threads(),
         )
 
         def decode(group: Blocks) -> tuple[Tensor, Tensor]:
@@ -206,11 +201,11 @@ class Orbital(DensityModel):
             first += self.n_orbitals
         return linear, signs
 
-    def points_at_a_time(self, device: torch.device) -> int | None:
+    def chunk_size(self, device: torch.device) -> int | None:
         """Points in blocks: hardly any memory each, but where a GPU has to go back to edges."""
         if device.type == "cpu":
-            return POINTS_ON_CPU
-        return POINTS_ON_GPU if self._has_kernel(device) else None
+            return chunks.CPU.points_in_blocks
+        return chunks.GPU.points_in_blocks if self._has_kernel(device) else None
 
     def _has_kernel(self, device: torch.device) -> bool:
         """Whether a GPU can decode in blocks: in single precision, by Triton, which is not everywhere."""

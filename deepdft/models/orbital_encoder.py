@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from deepdft import chunks
 from deepdft.graph.batch import AtomGraph
 from deepdft.models.base import N_ELEMENTS
 from deepdft.nn.activations import SiLU
@@ -23,8 +24,6 @@ __all__ = ["OrderEncoder", "PerOrder"]
 
 TYPICAL_NEIGHBOURS = 12.0
 """Messages are divided by its square root, so that sums of them are of order one."""
-ATOMS_AT_A_TIME = 1024
-"""Updated at once: some 60 kB each for 64 channels and L = 3, of which a tenth is kept."""
 
 
 class PerOrder(nn.Module):
@@ -79,7 +78,7 @@ class Interaction(nn.Module):
         sent, (sender, receiver) = self._sent(scalars, features), edge_index
         summed = equivariant_sum(sent, filters, harmonics, sender, receiver, len(scalars))
         states = (scalars + summed[:, 0], features + summed[:, 1:])
-        parts = [self._update(*part) for part in zip(*(s.split(ATOMS_AT_A_TIME) for s in states), strict=True)]
+        parts = [self._update(*part) for part in zip(*(s.split(chunks.CPU.atoms_encoded) for s in states), strict=True)]
         scalars, features = map(torch.cat, zip(*parts, strict=True))
         return scalars, features
 

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from deepdft import chunks
 from deepdft.nn import edge_kernels
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.scatter import Ends
 from deepdft.nn.spherical import orders
 
 __all__ = ["equivariant_sum"]
-
-EDGES_AT_A_TIME = 65_536
-"""Whose messages exist at once where they are made by torch."""
 
 
 def equivariant_sum(
@@ -46,7 +44,9 @@ def equivariant_sum(
     dtype = torch.promote_types(sent.dtype, torch.promote_types(filters.dtype, harmonics.dtype))
     total = sent.new_zeros(n_receivers, 1 + harmonics.shape[1], sent.shape[2], dtype=dtype)
     edges = (filters.unflatten(1, (1 + 2 * max_order, -1)), harmonics[:, :, None], sender, receiver)
-    for of_edges, along, of_sender, of_receiver in zip(*(part.split(EDGES_AT_A_TIME) for part in edges), strict=True):
+    for of_edges, along, of_sender, of_receiver in zip(
+        *(part.split(chunks.CPU.edges_encoded) for part in edges), strict=True
+    ):
         messages = _messages(sent.index_select(0, of_sender), of_edges, along, order_of)
         total.index_add_(0, of_receiver, messages.to(dtype))
     return total

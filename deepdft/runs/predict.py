@@ -156,7 +156,7 @@ class _Files:
             tally.add(density.values)
             write_density(self.output, density, comment=comment)
             return
-        chunks = self.predictor.predict_slices(self.box, order=slice_order(self.output), **options)  # type: ignore[arg-type]
+        chunks = self.predictor.predict_chunks(self.box, order=slice_order(self.output), **options)  # type: ignore[arg-type]
         write_slices(self.output, self.box, _counted(chunks, tally), comment=comment)
 
     def _draw(self, electrons: float) -> None:
@@ -180,7 +180,7 @@ class _Files:
                 self.box,
                 lambda points: fields.at(points, names),
                 names,
-                slice_size=fields.slice_size,
+                chunk_size=fields.chunk_size,
                 progress=advance,
                 comment=f"from the {self.files.comment(self.unknown)}",
             )

@@ -63,7 +63,7 @@ def densities(model: DensityModel, structures: list[ase.Atoms], points: list[Arr
 
 
 def _in_pieces(encoded: EncodedStructure, points: Tensor, size: int) -> Tensor:
-    encoded.piece_size = size
+    encoded.points_per_thread = size
     return torch.from_numpy(encoded.density(points.numpy()))
 
 
@@ -290,7 +290,7 @@ class ModelContract(ABC):
         encoded = EncodedStructure(model, atoms)
         found = _by_weights(model, atoms, points, "cuda")
         assert (found - by_weights).norm() < 1e-3 * by_weights.norm()
-        encoded.piece_size = 100
+        encoded.points_per_thread = 100
         on_grid = encoded.density_on_grid(grid, slice(None), order="F")
         for density, known in zip((encoded.density(points), on_grid), expected, strict=True):
             assert (torch.from_numpy(density).double() - known).abs().max() < 1e-4 * known.abs().max()

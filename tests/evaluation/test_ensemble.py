@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import deepdft
+from deepdft import chunks
 from deepdft.data.index import write_index
 from deepdft.data.store import DensityStore
 from deepdft.data.writer import Compression, ShardWriter
 from deepdft.density import DensityGrid
-from deepdft.evaluation import ensemble as module
 from deepdft.evaluation.ensemble import (
     StructureSpread,
     deviation_at,
@@ -99,7 +99,7 @@ def test_the_spread_is_the_sum_written_out_point_by_point(n_densities, reference
 
 @pytest.mark.parametrize("points", [1, 72, 200, 10**9])
 def test_the_spread_does_not_depend_on_how_many_planes_are_read_at_once(monkeypatch, points):
-    monkeypatch.setattr(module, "POINTS_AT_ONCE", points)
+    monkeypatch.setattr(chunks.CPU, "points_accumulated", points)
     densities, read = make_densities(), []
     structure = as_structure(densities)
     structure.planes["PBE"] = lambda planes: read.append(densities["PBE"].values[planes]) or read[-1]
@@ -112,7 +112,7 @@ def test_the_spread_does_not_depend_on_how_many_planes_are_read_at_once(monkeypa
 
 @pytest.mark.parametrize("points", [1, 200, 10**9])
 def test_the_deviation_at_some_points_is_that_of_all(monkeypatch, points):
-    monkeypatch.setattr(module, "POINTS_AT_ONCE", points)
+    monkeypatch.setattr(chunks.CPU, "points_accumulated", points)
     densities = make_densities()
     values = np.stack([density.values.ravel().astype(float) for density in densities.values()])
     everywhere = np.abs(values - np.median(values, axis=0)).mean(axis=0)

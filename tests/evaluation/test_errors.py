@@ -91,7 +91,7 @@ def test_a_negative_reference_counts_with_its_absolute_value():
 
 def test_points_are_predicted_in_slices_and_none_is_left_out(monkeypatch):
     whole = structure_errors(Constant(), random_density(shape=(9, 10, 11)))
-    monkeypatch.setattr("deepdft.inference.encoded.EDGES_PER_PIECE", {"cpu": 1})
+    monkeypatch.setattr("deepdft.chunks.CPU.edges_searched", 1)
     model = Constant()
     sliced = structure_errors(model, random_density(shape=(9, 10, 11)))
     assert model.largest == 256

@@ -12,7 +12,7 @@ def test_parts_are_consecutive_probes_with_all_their_edges(receivers: list[int])
     sender = torch.arange(10)
     shift = torch.rand(10, 3)
     probes = ProbeGraph(torch.rand(9, 3), torch.zeros(9).long(), torch.stack([sender, receiver]), shift)
-    parts = probes.parts(2)
+    parts = probes.chunks(2)
     most_of_one_probe = int(receiver.bincount().max())
     assert len(parts) > 1
     assert all(part.n_probes > 0 and part.edge_index.shape[1] < 2 + most_of_one_probe for part in parts)
@@ -23,4 +23,4 @@ def test_parts_are_consecutive_probes_with_all_their_edges(receivers: list[int])
         of_part = (receiver >= first) & (receiver < first + part.n_probes)
         assert torch.equal(part.edge_index, torch.stack([sender[of_part], receiver[of_part] - first]))
         first += part.n_probes
-    assert probes.parts(10) == [probes]
+    assert probes.chunks(10) == [probes]

@@ -116,7 +116,7 @@ def test_groups_of_sparse_points_are_small_as_each_of_them_has_edges(monkeypatch
     points = torch.rand(2000, 3, dtype=torch.float64) @ structures.cells[0]
     sizes = {}
     for largest in (10**9, 200):
-        monkeypatch.setattr("deepdft.graph.blocks.LARGEST_SPARSE_GROUP", largest)
+        monkeypatch.setattr("deepdft.chunks.CPU.points_per_sparse_group", largest)
         groups = compact_blocks(structures, points, 3.1, largest=50, dense=1000)
         sizes[largest] = [len(group.index) for group in groups]
     assert sum(sizes[200]) == sum(sizes[10**9]) == 2000

@@ -93,8 +93,8 @@ def scattered(cell: np.ndarray, n: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("n_atoms", [1, 5])
 def test_edges_are_those_of_brute_force(name: str, n_atoms: int, trees: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if trees:
-        monkeypatch.setattr("deepdft.graph.pairs.OTHERS_WITHOUT_TREE", -1)
-        monkeypatch.setattr("deepdft.graph.pairs.PAIRS_WITHOUT_TREE", -1)
+        monkeypatch.setattr("deepdft.chunks.CPU.images_without_tree", -1)
+        monkeypatch.setattr("deepdft.chunks.CPU.distances", -1)
     cell, pbc = CELLS[name]
     pbc_array = np.array(pbc)
     atoms, points = scattered(cell, n_atoms, 0), scattered(cell, 12, 1)
@@ -146,7 +146,7 @@ def test_many_probes_are_searched_in_chunks_with_the_same_result(monkeypatch: py
     cell, pbc = CELLS["skewed, 33 degrees"]
     atoms, points = scattered(cell, 4, 0), scattered(cell, 50, 1)
     whole = as_set(*probe_edges(atoms, cell, np.array(pbc), points, CUTOFF), atoms, points)
-    monkeypatch.setattr("deepdft.graph.on_device.PAIRS_AT_A_TIME", 2000)
+    monkeypatch.setattr("deepdft.chunks.GPU.distances", 2000)
     assert as_set(*dense(atoms, cell, np.array(pbc), points), atoms, points) == whole
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from deepdft.chunks import CPU
 from deepdft.graph import pairs
 from deepdft.graph.pairs import pairs_within
 
@@ -12,11 +13,11 @@ CUTOFF = 1.1
 @pytest.fixture(params=["distances", "trees", "trees in parts"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     other = "_by_trees" if "distances" in request.param else "_by_distances"
-    monkeypatch.setattr(pairs, "OTHERS_WITHOUT_TREE", 10**9 if "distances" in request.param else -1)
-    monkeypatch.setattr(pairs, "PAIRS_WITHOUT_TREE", -1)
+    monkeypatch.setattr(CPU, "images_without_tree", 10**9 if "distances" in request.param else -1)
+    monkeypatch.setattr(CPU, "distances", -1)
     monkeypatch.setattr(pairs, other, None)  # would fail if it were called
     if "parts" in request.param:
-        monkeypatch.setattr(pairs, "POINTS_PER_TREE", 7)
+        monkeypatch.setattr(CPU, "points_per_tree", 7)
 
 
 @pytest.mark.usefixtures("_way")
@@ -43,8 +44,8 @@ class TestEachWay:
 
 def test_many_others_are_searched_by_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "_by_distances", None)
-    others = np.arange(pairs.OTHERS_WITHOUT_TREE + 1)[:, None] * np.ones(3)
-    points = np.zeros((pairs.PAIRS_WITHOUT_TREE // len(others) + 1, 3))
+    others = np.arange(CPU.images_without_tree + 1)[:, None] * np.ones(3)
+    points = np.zeros((CPU.distances // len(others) + 1, 3))
     assert len(pairs_within(points, others, CUTOFF)[0]) == len(points)
     monkeypatch.undo()
     monkeypatch.setattr(pairs, "_by_trees", None)

@@ -26,7 +26,7 @@ def expected(box, values):
 
 
 def test_each_component_gets_a_cube_with_its_own_values(box, tmp_path):
-    paths = write_fields(tmp_path / "x.cube", box, fields, ["iri", "gradient"], slice_size=7)
+    paths = write_fields(tmp_path / "x.cube", box, fields, ["iri", "gradient"], chunk_size=7)
     assert [path.name for path in paths] == [
         "x_iri.cube",
         "x_gradient_x.cube",
@@ -41,7 +41,7 @@ def test_each_component_gets_a_cube_with_its_own_values(box, tmp_path):
 
 
 def test_in_a_chgcar_the_order_of_points_is_that_of_the_format(box, tmp_path):
-    (path,) = write_fields(tmp_path / "CHGCAR", box, fields, ["laplacian"], slice_size=11)
+    (path,) = write_fields(tmp_path / "CHGCAR", box, fields, ["laplacian"], chunk_size=11)
     assert path.name == "CHGCAR_laplacian"
     values = VaspChargeDensity(str(path)).chg[0]
     np.testing.assert_allclose(
@@ -50,9 +50,10 @@ def test_in_a_chgcar_the_order_of_points_is_that_of_the_format(box, tmp_path):
 
 
 def test_hdf5_says_name_and_unit(box, tmp_path):
-    (path,) = write_fields(tmp_path / "x.h5", box, fields, ["iri"], slice_size=1000)
+    (path,) = write_fields(tmp_path / "x.h5", box, fields, ["iri"], chunk_size=1000)
     with h5py.File(path) as file:
-        assert dict(file["values"].attrs) == {"quantity": "iri", "unit": "Å^-0.7 e^-0.1"}
+        attributes = dict(file["values"].attrs)
+    assert (attributes["quantity"], attributes["unit"]) == ("iri", "Å^-0.7 e^-0.1")
 
 
 def test_points_are_asked_for_in_slices_and_progress_is_told(box, tmp_path):
@@ -65,11 +66,11 @@ def test_points_are_asked_for_in_slices_and_progress_is_told(box, tmp_path):
     def progress(done, total):
         told.append((done, total))
 
-    write_fields(tmp_path / "x.cube", box, evaluate, ["iri", "laplacian"], slice_size=50, progress=progress)
+    write_fields(tmp_path / "x.cube", box, evaluate, ["iri", "laplacian"], chunk_size=50, progress=progress)
     assert asked == [50, 50, 20]
     assert told == [(50, 120), (100, 120), (120, 120)]
 
 
 def test_an_unknown_field_is_refused(box, tmp_path):
     with pytest.raises(ValueError, match=r"\['elf'\]: expected some of gradient, laplacian, hessian, iri, dori"):
-        write_fields(tmp_path / "x.cube", box, fields, ["iri", "elf"], slice_size=50)
+        write_fields(tmp_path / "x.cube", box, fields, ["iri", "elf"], chunk_size=50)

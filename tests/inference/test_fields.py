@@ -217,14 +217,14 @@ def test_slices_joined_are_the_whole_and_small(model, monkeypatch, dense):
     atoms = STRUCTURES["molecule"]
     points = np.concatenate([points_near(atoms, 500), points_near(atoms, 200) + 30.0])
     points = points[np.random.default_rng(0).permutation(len(points))]
-    monkeypatch.setattr("deepdft.inference.encoded.EDGES_PER_GRAPH", {"cpu": 10**7})
+    monkeypatch.setattr("deepdft.chunks.CPU.edges_differentiated", 10**7)
     monkeypatch.setattr("deepdft.inference.fields.DENSE", np.inf)
     whole = EncodedFields(model, atoms)
     expected = whole.at(points, ALL)
     monkeypatch.setattr("deepdft.inference.fields.DENSE", dense)
-    monkeypatch.setattr("deepdft.inference.encoded.EDGES_PER_GRAPH", {"cpu": 1})
-    monkeypatch.setattr("deepdft.inference.fields.LARGEST_SLICE", 256)
-    monkeypatch.setattr("deepdft.inference.fields.POINTS_IN_BLOCKS", 256 // DERIVATIVES_MEMORY)
+    monkeypatch.setattr("deepdft.chunks.CPU.edges_differentiated", 1)
+    monkeypatch.setattr("deepdft.chunks.CPU.points_of_fields", 256)
+    monkeypatch.setattr("deepdft.chunks.CPU.points_differentiated", 256 // DERIVATIVES_MEMORY)
     sliced, asked = EncodedFields(model, atoms), []
     begin = Derivatives.__init__
     monkeypatch.setattr(Derivatives, "__init__", lambda *args, **how: asked.append(len(args[2])) or begin(*args, **how))
@@ -233,8 +233,8 @@ def test_slices_joined_are_the_whole_and_small(model, monkeypatch, dense):
     for name in ALL:
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-8, atol=1e-10 * scale, err_msg=name)
-    assert max(asked) == sliced.slice_size // DERIVATIVES_MEMORY < whole.slice_size // DERIVATIVES_MEMORY
-    assert sliced.slice_size == 256
+    assert max(asked) == sliced.chunk_size // DERIVATIVES_MEMORY < whole.chunk_size // DERIVATIVES_MEMORY
+    assert sliced.chunk_size == 256
     in_blocks = dense == 0 and isinstance(model, Orbital)
     assert in_blocks or sum(asked) <= 500, "points without neighbours cost nothing"
     assert told == [(256, 700), (512, 700), (700, 700)]

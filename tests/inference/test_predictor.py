@@ -95,11 +95,11 @@ def test_slices_joined_are_the_whole_and_atoms_are_encoded_once(
     gaussians, monkeypatch, torch_threads, n_threads, sizes
 ):
     torch_threads(n_threads)
-    monkeypatch.setattr("deepdft.inference.encoded.EDGES_PER_PIECE", {"cpu": 1})
+    monkeypatch.setattr("deepdft.chunks.CPU.edges_searched", 1)
     predictor = Predictor(gaussians)
     box = make_box(molecule("H2O"), shape=(10, 11, 12))
     told = []
-    slices = list(predictor.predict_slices(box, progress=lambda done, total: told.append((done, total))))
+    slices = list(predictor.predict_chunks(box, progress=lambda done, total: told.append((done, total))))
     assert [len(part) for part in slices] == sizes
     assert told[-1] == (1320, 1320)
     assert gaussians.encoded == 1
@@ -110,15 +110,15 @@ def test_slices_joined_are_the_whole_and_atoms_are_encoded_once(
 @pytest.mark.parametrize("model", [SchNet, SchNetReleased, PaiNN, Orbital])
 def test_densities_are_the_same_on_any_number_of_threads(model, monkeypatch, torch_threads):
     torch.manual_seed(0)
-    monkeypatch.setattr("deepdft.inference.encoded.EDGES_PER_PIECE", {"cpu": 1})
-    monkeypatch.setattr("deepdft.models.orbital.NUMBERS_IN_CACHE", 1)
+    monkeypatch.setattr("deepdft.chunks.CPU.edges_searched", 1)
+    monkeypatch.setattr("deepdft.chunks.CPU.numbers_in_block", 1)
     sizes = {"hidden_size": 8, "n_interactions": 2}
     predictor = Predictor(model(**sizes))
     box = make_box(molecule("CH3OH"), shape=(11, 12, 13))
     found = []
     for n_threads in (1, 4):
         torch_threads(n_threads)
-        found.append(np.concatenate(list(predictor.predict_slices(box))))
+        found.append(np.concatenate(list(predictor.predict_chunks(box))))
     np.testing.assert_allclose(*found, rtol=0.0, atol=1e-6)
 
 
@@ -135,8 +135,8 @@ def test_networks_of_lower_precision_give_densities_of_the_models_own():
 def test_slices_in_x_fastest_order_are_the_transposed_grid(gaussians):
     predictor = Predictor(gaussians)
     box = make_box(molecule("H2O"), shape=(5, 6, 7))
-    x_fastest = np.concatenate(list(predictor.predict_slices(box, order="F")))
-    z_fastest = np.concatenate(list(predictor.predict_slices(box)))
+    x_fastest = np.concatenate(list(predictor.predict_chunks(box, order="F")))
+    z_fastest = np.concatenate(list(predictor.predict_chunks(box)))
     np.testing.assert_allclose(x_fastest.reshape(7, 6, 5).transpose(2, 1, 0), z_fastest.reshape(5, 6, 7))
 
 

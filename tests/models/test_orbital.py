@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 import deepdft.models.orbital
 import deepdft.models.orbital_encoder
-from deepdft import Predictor, bundled
+from deepdft import Predictor, bundled, chunks
 from deepdft.graph.batch import Batch
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.models.orbital import Orbital
@@ -212,8 +212,7 @@ def test_atoms_encoded_in_parts_are_those_encoded_at_once(monkeypatch: pytest.Mo
     model = random_model().double()
     atoms = atom_graph(structures_from_atoms(list(STRUCTURES.values()), dtype=torch.float64), model.cutoff)
     whole = model.encode(atoms).coefficients
-    monkeypatch.setattr(deepdft.models.orbital, "ATOMS_AT_A_TIME", 4)
-    monkeypatch.setattr(deepdft.models.orbital_encoder, "ATOMS_AT_A_TIME", 5)
+    monkeypatch.setattr(chunks.CPU, "atoms_encoded", 4)
     torch.testing.assert_close(model.encode(atoms).coefficients, whole, rtol=0.0, atol=1e-12)
 
 
@@ -224,7 +223,7 @@ def test_blocks_in_single_precision_are_edges_in_double(
     numbers_in_cache: int, dense: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of trained orbitals, whose narrow functions lose the most when they are moved to the middle of a block."""
-    monkeypatch.setattr(deepdft.models.orbital, "NUMBERS_IN_CACHE", numbers_in_cache)
+    monkeypatch.setattr(chunks.CPU, "numbers_in_block", numbers_in_cache)
     monkeypatch.setattr(deepdft.models.orbital, "DENSE", dense)
     encoded = Predictor.from_checkpoint(bundled.MODEL).encode(molecule("CH3CONH2"))
     model, structures = encoded.model, encoded.structures

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import deepdft.nn.equivariant
+from deepdft import chunks
 from deepdft.nn.activations import Activation, ShiftedSoftplus, SiLU, Softplus, softplus
 from deepdft.nn.affine import Affine
 from deepdft.nn.equivariant import equivariant_sum
@@ -161,7 +161,7 @@ def test_equivariant_sums_in_one_pass_are_those_of_messages(
     def fast(sent: Tensor, table: Tensor) -> Tensor:
         return equivariant_sum(sent, Tabulated(table, at), harmonics, sender, receiver, N_PROBES)
 
-    monkeypatch.setattr(deepdft.nn.equivariant, "EDGES_AT_A_TIME", 13)
+    monkeypatch.setattr(chunks.CPU, "edges_encoded", 13)
     sent, table = random(N_ATOMS, 1 + order + n_harmonics, H), random(N_KNOTS, (1 + 2 * order) * H)
     plain = equivariant_sum(sent, at(table), harmonics, sender, receiver, N_PROBES)
     torch.testing.assert_close(fast(sent, table), plain, rtol=0.0, atol=1e-13)

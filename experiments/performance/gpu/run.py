@@ -112,8 +112,8 @@ def released_prediction(model: DensityModel, density, points: np.ndarray, form: 
 
 def decoding(encoded: EncodedStructure, grid) -> Callable[[], np.ndarray]:
     def run() -> np.ndarray:
-        starts = encoded.starts(int(np.prod(grid.shape)))
-        return np.concatenate([encoded.density_on_grid(grid, slice(k, k + encoded.slice_size)) for k in starts])
+        chunks = encoded.chunks(int(np.prod(grid.shape)))
+        return np.concatenate([encoded.density_on_grid(grid, chunk) for chunk in chunks])
 
     return run
 
@@ -267,8 +267,8 @@ def large(name: str, root: Path) -> dict:
         began = clock()
         encoded = EncodedStructure(model, atoms, pbc=True)
         ready = clock()
-        for start in encoded.starts(box.n_points):
-            encoded.density_on_grid(box, slice(start, start + encoded.slice_size))
+        for chunk in encoded.chunks(box.n_points):
+            encoded.density_on_grid(box, chunk)
         seconds = clock() - ready
         found[f"{len(atoms)} atoms, {box.n_points} points"] = {
             "spacing in Å": spacing,

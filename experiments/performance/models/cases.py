@@ -47,7 +47,7 @@ def sample_of_planes(density: DensityGrid) -> np.ndarray:
 
 def points_for(model: DensityModel, density: DensityGrid) -> np.ndarray:
     """A sample of planes; all points where a model takes many at a time in blocks, which single planes would cut."""
-    return density.points() if model.points_at_a_time(torch.device("cpu")) else sample_of_planes(density)
+    return density.points() if model.chunk_size(torch.device("cpu")) else sample_of_planes(density)
 
 
 def train_step(model: DensityModel, batches: itertools.cycle, form: Callable | None = None) -> Case:

@@ -72,8 +72,8 @@ def prediction_parts(
         "encode": median_seconds(lambda: EncodedStructure(model, density.atoms, pbc=False), repeats, clock),
         "graph and decode": median_seconds(lambda: encoded.density(points), repeats, clock),
     }
-    if model.points_at_a_time(encoded.structures.positions.device) is None:  # a model with edges
-        slices = [points[start : start + encoded.slice_size] for start in encoded.starts(len(points))]
+    if model.chunk_size(encoded.structures.positions.device) is None:  # a model with edges
+        slices = [points[chunk] for chunk in encoded.chunks(len(points))]
         parts["graph"] = median_seconds(lambda: [encoded.probes(part) for part in slices], repeats, clock)
     return parts
 
