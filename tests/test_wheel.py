@@ -31,7 +31,7 @@ def run(installed: Path, folder: Path, *command: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("name", ["convert", "generate", "train", "evaluate", "predict", "report"])
+@pytest.mark.parametrize("name", ["convert", "generate", "train", "evaluate", "predict", "report", "start"])
 def test_commands_find_their_configs(installed: Path, tmp_path: Path, name: str) -> None:
     assert f"deepdft-{name}" in run(installed, tmp_path, "-m", f"deepdft.cli.{name}", "--help")
 

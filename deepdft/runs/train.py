@@ -258,7 +258,11 @@ def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) ->
         scheduler=instantiate(cfg.scheduler),
         loss=config["loss"],
         pbc=config["data"]["pbc"],
-        info={"data": data.store.fingerprint, "elements": data.store.elements(data.split.train)},
+        info={
+            "data": data.store.fingerprint,
+            "elements": data.store.elements(data.split.train),
+            "kind": data.store.kind.as_dict(),
+        },
     )
 
 

@@ -1,0 +1,149 @@
+"""Start a calculation of Quantum ESPRESSO from a predicted density."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deepdft.dft.qe_save import Save
+from deepdft.dft.quantum_espresso import CODE, fortran, run_pw
+from deepdft.files import write_text
+from deepdft.inference.predictor import Predictor
+from deepdft.models.free_atoms import FreeAtoms
+
+__all__ = ["Start", "set_values", "start_quantum_espresso"]
+
+NAMELISTS = {
+    "calculation": "control",
+    "outdir": "control",
+    "pseudo_dir": "control",
+    "startingpot": "electrons",
+    "startingwfc": "electrons",
+    "electron_maxstep": "electrons",
+    "scf_must_converge": "electrons",
+}
+"""Namelists of pw.x's settings that are changed here."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A calculation that is ready to run from a predicted density."""
+
+    input: Path
+    """The input of pw.x to run."""
+    changed: list[str]
+    """Its lines that differ from the input that was given."""
+    how: str
+    """How the density was made from the prediction."""
+    n_electrons: float
+    """Electrons in it."""
+    scaled_by: float
+    """Factor that gave the prediction these electrons; 1 where a difference was added."""
+
+
+def start_quantum_espresso(path: Path, predictor: Predictor, output: Path, *, command: str = "pw.x") -> Start:
+    """Write a predicted density where pw.x reads it.
+
+    pw.x runs once without a step of self-consistency, for its grid, its atoms' density and their PAW occupations. A
+    prediction of the same kind (the same pseudopotentials) is written as it is; of another kind it changes the density
+    of pw.x's atoms: by ρ - ρ_free atoms for ultrasoft and PAW, by the ratio ρ / ρ_free atoms for norm-conserving
+    pseudopotentials, where the difference would become negative.
+
+    Args:
+        path: input of pw.x, of a self-consistent calculation.
+        predictor: of the density.
+        output: folder for the calculation; made if it does not exist.
+        command: the program.
+
+    Raises:
+        FileNotFoundError: if there is no such input or program.
+        ValueError: if pw.x does not accept the input, or the model does not know an element.
+    """
+    text = path.read_text()
+    own = _value(text, "pseudo_dir")
+    settings: dict[str, str | int | bool] = {"outdir": "."}
+    if own is not None:
+        settings["pseudo_dir"] = str((path.parent / own).absolute())
+    target = output / path.name
+    if target.exists():
+        raise ValueError(
+            f"output={output}: it has a {path.name} already, which would be overwritten; give another folder"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    prefix = _value(text, "prefix") or "pwscf"
+    prepare = output / "prepare.in"
+    no_steps: dict[str, str | int | bool] = {"calculation": "scf", "electron_maxstep": 0, "scf_must_converge": False}
+    write_text(prepare, set_values(text, settings | no_steps | {"startingpot": "atomic"}))
+    run_pw(prepare, command)
+    save = Save(output / f"{prefix}.save")
+    how, scaled_by, n_electrons = _write_prediction(save, predictor)
+    final = set_values(text, settings | {"startingpot": "file"})
+    write_text(target, final)
+    changed = [f"{key} = {fortran(value)}" for key, value in (settings | {"startingpot": "file"}).items()]
+    return Start(target, changed, how, n_electrons, scaled_by)
+
+
+def _write_prediction(save: Save, predictor: Predictor) -> tuple[str, float, float]:
+    """Replace the density in a `.save`; how it was made, the factor to the right electrons, and the electrons."""
+    atoms, shape = save.atoms(), save.shape
+    atoms_density = save.density()
+    predicted = predictor.predict(atoms, shape=shape)
+    values = np.asarray(predicted.values, dtype=np.float64)[None]
+    coefficients = atoms_density.coefficients.copy()
+    zero = np.flatnonzero(~atoms_density.miller.any(axis=1))[0]
+    electrons = coefficients[0, zero].real  # e/bohr³, on average
+    if _same_kind(save, predictor):
+        how, scaled_by = "the model predicts densities of these pseudopotentials: written as predicted", 1.0
+        coefficients[0] = atoms_density.like(values)[0]
+    else:
+        free = np.asarray(Predictor(FreeAtoms()).predict(atoms, shape=shape).values, dtype=np.float64)[None]
+        if save.is_norm_conserving:
+            how = "atoms of pw.x × predicted density / free atoms"
+            engine = np.maximum(atoms_density.on_grid(shape)[:1], 0.0)
+            ratio = np.where(free > 1e-6, np.maximum(values, 0.0) / np.maximum(free, 1e-6), 1.0)
+            coefficients[0] = atoms_density.like(engine * ratio)[0]
+        else:
+            how = "atoms of pw.x + predicted density - free atoms"
+            difference = atoms_density.like(values - free)[0]
+            difference[zero] = 0.0
+            coefficients[0] += difference
+    scaled_by = float(electrons / coefficients[0, zero].real)
+    coefficients[0] *= scaled_by
+    if len(coefficients) == 2 and "difference" in predicted.channels and _same_kind(save, predictor):
+        coefficients[1] = atoms_density.like(np.asarray(predicted.channel("difference"), dtype=np.float64)[None])[0]
+        how += ", and its spin"
+    save.write_density(atoms_density.with_coefficients(coefficients))
+    return how, scaled_by, float(electrons * abs(np.linalg.det(2 * np.pi * np.linalg.inv(atoms_density.reciprocal))))
+
+
+def _same_kind(save: Save, predictor: Predictor) -> bool:
+    """Whether the model predicts pseudo-densities of the pseudopotentials of a calculation."""
+    kind = predictor.info.get("kind") or {}
+    if not isinstance(kind, dict) or kind.get("code") != CODE:
+        return False
+    used = save.kind_of(save.folder)  # pw.x keeps copies beside the density
+    return all(kind.get("pseudopotentials", {}).get(element) == text for element, text in used.items())
+
+
+def _value(text: str, key: str) -> str | None:
+    """The value of a setting in an input, without quotes."""
+    found = re.search(rf"(?mi)^[^!\n]*?\b{key}\s*=\s*['\"]?([^'\",!\n]*)", text)
+    return found[1].strip() if found else None
+
+
+def set_values(text: str, values: dict[str, str | int | bool]) -> str:
+    """An input of pw.x with some settings changed, each on a line of its own.
+
+    Raises:
+        ValueError: if it lacks the namelist of a setting.
+    """
+    for key, value in values.items():
+        text = re.sub(rf"(?i)(?<![\w%]){key}\s*=\s*('[^']*'|\"[^\"]*\"|[^\s,!/]+)[ \t]*,?[ \t]*", "", text)
+        start = re.search(rf"(?mi)^\s*&{NAMELISTS[key]}\b", text)
+        if start is None:
+            raise ValueError(f"the input has no namelist &{NAMELISTS[key].upper()}: expected an input of pw.x")
+        text = f"{text[: start.end()]}\n  {key} = {fortran(value)}\n{text[start.end() :]}"
+    return "\n".join(line for line in text.splitlines() if line.strip()) + "\n"
