@@ -10,10 +10,10 @@ QE_PACKAGES := quantum-espresso quantum-espresso-data
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gpaw qe triton browser demo bench test fuzz lint format wheel clean
+.PHONY: help setup gpaw qe triton browser demo bench test kill-test fuzz lint format wheel clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "deepdft needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
@@ -46,6 +46,9 @@ demo: $(READY) ## Train on bundled densities, evaluate, predict; pictures in run
 
 bench: $(READY) ## Time training and prediction beside the arithmetic of the released code, on one thread
 	cd experiments/performance/models && $(abspath $(BIN))/python run.py
+
+kill-test: $(READY) ## Kill trainings at random moments, resume them, compare with undisturbed ones (RUNS=10 SEED=0)
+	$(BIN)/python experiments/kill_test/run.py --runs $(or $(RUNS),10) --seed $(or $(SEED),0)
 
 test: $(READY) ## Run the tests on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

@@ -20,6 +20,7 @@ from deepdft.evaluation.ranks import n_processes
 from deepdft.runs.directory import named_folder, refuse_training_run, with_run_dir
 from deepdft.runs.evaluate import run_evaluation
 from deepdft.runs.evaluation_settings import EvaluationSettings
+from deepdft.runs.wandb import one_wandb_run, wandb_errors
 
 __all__ = ["main"]
 
@@ -42,6 +43,7 @@ def _run(cfg: DictConfig) -> None:
         )
     if cfg.output is None and n_processes() > 1:
         raise ValueError("several processes need one folder: give output=<folder>")
+    one_wandb_run(cfg)
     wandb = (cfg.get("logger") or {}).get("wandb")  # logger=null leaves the group out
     result = run_evaluation(_settings(cfg), Path(cfg.run_dir), wandb and partial(_wandb, wandb))
     if result is not None:
@@ -60,13 +62,15 @@ def _settings(cfg: DictConfig) -> EvaluationSettings:
 @contextmanager
 def _wandb(config: DictConfig) -> Iterator[Any]:
     """The W&B logger; its run ends with an exit code whatever happens."""
-    logger = instantiate(config, job_type="evaluate")
+    with wandb_errors():
+        logger = instantiate(config, job_type="evaluate")
+        run = logger.experiment
     exit_code = 1
     try:
         yield logger
         exit_code = 0
     finally:
-        logger.experiment.finish(exit_code=exit_code)
+        run.finish(exit_code=exit_code)
 
 
 if __name__ == "__main__":

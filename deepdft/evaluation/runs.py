@@ -53,7 +53,7 @@ class TrainingRun:
     def curve(self, quantity: str = "val/eps_mae") -> tuple[list[int], list[float]]:
         """Training steps and a logged quantity."""
         rows = [row for row in self.metrics if quantity in row]
-        return [int(row["step"]) + 1 for row in rows], [float(row[quantity]) for row in rows]
+        return [int(row["step"]) for row in rows], [float(row[quantity]) for row in rows]
 
     @property
     def best(self) -> float:
@@ -63,7 +63,7 @@ class TrainingRun:
     @property
     def steps(self) -> int:
         """Training steps so far."""
-        return max((int(row["step"]) + 1 for row in self.metrics), default=0)
+        return max((int(row["step"]) for row in self.metrics), default=0)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from deepdft.data.store import DensityStore
 from deepdft.evaluation.ensemble import StructureSpread
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.evaluation.ranks import Ranks, ranks
+from deepdft.files import write_json
 from deepdft.runs.directory import new_directory, only_writer
 from deepdft.runs.evaluate_ensemble import EnsembleEvaluation
 from deepdft.runs.evaluate_errors import ErrorEvaluation
 from deepdft.runs.evaluation_settings import EvaluationSettings, with_data
 from deepdft.runs.precision import matmul_precision
-from deepdft.runs.provenance import command_line, git_state, versions, write_json
+from deepdft.runs.provenance import command_line, git_state, versions
 from deepdft.runs.rows import remove_parts
 
 __all__ = ["EVALUATIONS", "Evaluation", "EvaluationKind", "evaluate", "run_evaluation"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import deepdft
 
-__all__ = ["git_state", "versions", "write_json", "write_text"]
+__all__ = ["command_line", "git_state", "versions"]
 
 _PACKAGES = ("deepdft", "torch", "pytorch-lightning", "hydra-core", "numpy", "ase", "h5py", "vesin")
 
@@ -53,15 +52,3 @@ def git_state() -> dict[str, Any] | None:
 def command_line() -> list[str]:
     """The command as it was given."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON as `write_text` does."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside first, then rename: it is there whole or not at all."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(text)
-    beside.replace(path)

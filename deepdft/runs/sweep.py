@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from deepdft.runs.provenance import write_text
+from deepdft.files import write_text
 
 __all__ = ["SweepResults", "sweep_rows"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
 import sys
 import warnings
@@ -18,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from deepdft.checkpoint import (
@@ -31,12 +30,13 @@ from deepdft.checkpoint import (
 )
 from deepdft.data.datamodule import DensityDataModule
 from deepdft.evaluation.ranks import is_lost_peer
+from deepdft.files import write_json, write_text
 from deepdft.models.base import DensityModel
 from deepdft.runs.compose import from_settings
 from deepdft.runs.data_checks import warn_of_free_atom_valences, warn_of_new_elements
 from deepdft.runs.directory import is_first_process, new_directory, only_writer, refuse_training_run
 from deepdft.runs.precision import matmul_precision
-from deepdft.runs.provenance import command_line, git_state, versions, write_json, write_text
+from deepdft.runs.provenance import command_line, git_state, versions
 from deepdft.runs.resume import (
     checkpoint_to_resume,
     keep_overrides,
@@ -48,6 +48,7 @@ from deepdft.runs.resume import (
 from deepdft.runs.run import Run
 from deepdft.runs.slurm import cluster_environment, requeue
 from deepdft.runs.trainer_settings import check_optimizer, check_trainer, without_filling
+from deepdft.runs.wandb import one_wandb_run, wandb_errors
 from deepdft.training.interrupt import CheckpointOnInterrupt
 from deepdft.training.loggers import keep_metrics_until
 from deepdft.training.module import DensityModule
@@ -85,7 +86,7 @@ def train(config: Mapping[str, Any] | DictConfig) -> Run:
 def _train(cfg: DictConfig, run_dir: Path) -> Run:
     """Train in a run directory that no other process writes into."""
     stored = stored_config(run_dir) if cfg.resume else None
-    _keep_wandb_run(cfg, stored)
+    one_wandb_run(cfg, stored)
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     _refuse_sweep_in_one_process(plain)
     check_trainer(plain)
@@ -96,7 +97,7 @@ def _train(cfg: DictConfig, run_dir: Path) -> Run:
             return _say_finished(run_dir, summary)
     _quiet()
     pl.seed_everything(plain["seed"], workers=True, verbose=False)
-    with matmul_precision(plain["matmul_precision"]):
+    with matmul_precision(plain["matmul_precision"]), wandb_errors():
         return _run(cfg, plain, run_dir)
 
 
@@ -201,16 +202,6 @@ def _refuse_sweep_in_one_process(config: dict[str, Any]) -> None:
             "-m with several devices in one process starts the sweep again on every rank: use one process per job "
             "(hydra/launcher=submitit_slurm with tasks_per_node = devices, or torchrun for each job)"
         )
-
-
-def _keep_wandb_run(cfg: DictConfig, stored: Mapping[str, Any] | None) -> None:
-    """Give W&B an id for the run directory: that of the run that is resumed, else a new one."""
-    wandb = (cfg.logger or {}).get("wandb")
-    if wandb is None or wandb.get("id") is not None:
-        return
-    before = ((stored or {}).get("logger") or {}).get("wandb") or {}
-    with open_dict(wandb):
-        wandb.id = before.get("id") or secrets.token_hex(4)
 
 
 def _begin(config: dict[str, Any], run_dir: Path, data: DensityDataModule, model: DensityModel) -> Path | None:

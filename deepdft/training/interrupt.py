@@ -65,22 +65,29 @@ class CheckpointOnInterrupt(Checkpoint):
         self.validation_due = state_dict.get("validation_due")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let a run begin whose last step is done, but not validated."""
+        """Answer Ctrl-C from here on, and let a run start whose last step is done, but not validated."""
+        self.requested, self._agreed = None, CONTINUE
+        self._listen(signal.SIGINT, (signal.default_int_handler,))  # ignored in the background of a script
         if self.validation_due is not None and self.validation_due >= trainer.max_steps > 0:
             self._max_steps = trainer.max_steps
             trainer.fit_loop.epoch_loop.max_steps = self.validation_due + 1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen from here on. SIGINT is left alone where it is ignored, as in the background of a script."""
-        self.requested, self._agreed, self._kept = None, CONTINUE, time.monotonic()
-        if threading.current_thread() is not threading.main_thread():
-            return
+        """Answer all signals from here on; one that came before the first step ends the training at once."""
+        self._kept = time.monotonic()
         for which in STOP_SIGNALS:
-            if which == signal.SIGTERM or signal.getsignal(which) == signal.SIG_DFL:  # SIGTERM is Lightning's by now
-                self._before[which] = signal.signal(which, self._request)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            # Lightning would end a step before all of its batches
-            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._request)
+            # SIGTERM is Lightning's by now, which would end a step before all of its batches
+            self._listen(which, (signal.getsignal(which) if which == signal.SIGTERM else signal.SIG_DFL,))
+        if trainer.received_sigterm:
+            self.requested = signal.SIGTERM
+        if self.requested is not None and trainer.world_size == 1:
+            raise KeyboardInterrupt
+
+    def _listen(self, which: signal.Signals, where: tuple[Any, ...]) -> None:
+        """Answer a signal, unless whoever started the process has given it another meaning."""
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(which) in where:
+            self._before[which] = signal.signal(which, self._request)
 
     def _request(self, which: int, *_: Any) -> None:
         if self.requested is not None:
@@ -182,6 +189,10 @@ class CheckpointOnInterrupt(Checkpoint):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the process as it was."""
+        self._stop_listening()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the process as it was, also where there was nothing to train."""
         self._stop_listening()
 
     def _stop_listening(self) -> None:

@@ -12,11 +12,13 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
+from deepdft.files import atomic_write
+
 __all__ = ["MetricsCSV", "keep_metrics_until", "read_metrics"]
 
 
 class _Writer(ExperimentWriter):
-    """Goes on with the file that is there, which Lightning's deletes at once and writes again with the next row."""
+    """Continues with the file that is there, which Lightning's deletes at once and writes again with the next row."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir=log_dir)
@@ -33,7 +35,7 @@ class _Writer(ExperimentWriter):
 
 
 class MetricsCSV(CSVLogger):
-    """Writes metrics.csv straight into a run directory and keeps what an interrupted run has written there.
+    """Writes metrics.csv, by the number of steps done, into a run directory, and keeps what is there already.
 
     Args:
         save_dir: the run directory.
@@ -41,6 +43,10 @@ class MetricsCSV(CSVLogger):
 
     def __init__(self, save_dir: str | os.PathLike[str]) -> None:
         super().__init__(Path(save_dir), name="", version="", flush_logs_every_n_steps=1)
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Log under the number of steps that are done, as the console does; Lightning counts from zero."""
+        super().log_metrics(metrics, None if step is None else step + 1)
 
     def log_hyperparams(self, params: Any = None) -> None:
         """The run directory holds the config already."""
@@ -68,16 +74,14 @@ def read_metrics(file: Path) -> list[dict[str, str]]:
 
 def keep_metrics_until(file: Path, step: int) -> None:
     """Drop what an interrupted run logged after the step it is resumed from."""
-    rows = [row for row in read_metrics(file) if int(row["step"]) < step]
+    rows = [row for row in read_metrics(file) if int(row["step"]) <= step]
     if not file.is_file():
         return
     _write(file, sorted({key for row in rows for key in row} | {"step"}), rows)
 
 
 def _write(file: Path, keys: list[str], rows: list[dict[str, str]]) -> None:
-    beside = file.with_name(file.name + ".part")
-    with beside.open("w", newline="") as lines:
+    with atomic_write(file) as beside, beside.open("w", newline="") as lines:
         writer = csv.DictWriter(lines, fieldnames=keys)
         writer.writeheader()
         writer.writerows(rows)
-    beside.replace(file)

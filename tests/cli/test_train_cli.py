@@ -96,7 +96,7 @@ def test_a_run_directory_tells_everything_and_its_checkpoint_predicts(train, tin
     assert json.loads((run / "split.json").read_text())["validation"] == ["N2", "H2", "CO2"]
     assert json.loads((run / "summary.json").read_text())["steps"] == 8
     assert (run / "density.png").stat().st_size > 10_000
-    assert [row[0] for row in metrics("run", "val/eps_mae")] == ["3", "7"]
+    assert [row[0] for row in metrics("run", "val/eps_mae")] == ["4", "8"]
     assert len(metrics("run", "train/loss")) == 4
 
     loaded = load_checkpoint(run)
@@ -567,7 +567,7 @@ def test_a_run_that_died_while_it_wrote_its_metrics_goes_on(train) -> None:
             file.write(half)
         train("resume=run", "trainer.max_steps=12", settings=[])
         assert metrics("run", "val/eps_mae", "train/loss")[: len(before)] == before
-        assert [int(row[0]) for row in metrics("run", "val/eps_mae")] == [3, 7, 11]
+        assert [int(row[0]) for row in metrics("run", "val/eps_mae")] == [4, 8, 12]
 
 
 def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ def training_folder(
     folder.mkdir(parents=True)
     content = {"model": {"_target_": model, "hidden_size": 8}, "run_dir": str(folder), **config}
     (folder / "config.yaml").write_text(json.dumps(content))
-    lines = ["step,train/loss,val/eps_mae", "49,0.5,"]
-    lines += [f"{100 * (i + 1) - 1},,{error}" for i, error in enumerate(errors)]
+    lines = ["step,train/loss,val/eps_mae", "50,0.5,"]
+    lines += [f"{100 * (i + 1)},,{error}" for i, error in enumerate(errors)]
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     (folder / "split.json").write_text(json.dumps({"train": ["a"] * 5, "validation": ["b"] * 2, "test": ["c"]}))
     (folder / "run.json").write_text(json.dumps({"n_parameters": 123, "command": ["deepdft-train", "x=1"]}))

@@ -9,7 +9,7 @@ def log(folder: Path, *rows: dict[str, float]) -> None:
     logger = MetricsCSV(folder)
     for row in rows:
         values = {key: value for key, value in row.items() if key != "step"}
-        logger.log_metrics(values, step=int(row["step"]))
+        logger.log_metrics(values, step=int(row["step"]) - 1)  # Lightning counts from zero
         logger.save()
 
 
