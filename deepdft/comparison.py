@@ -71,6 +71,10 @@ class Comparison:
     """Channel → (n_points,) e/Å³ on the grid, z fastest."""
     reference: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
     """Channel → (n_points,) e/Å³ on the grid, z fastest."""
+    spread: tuple[float, float] | None = None
+    """∫(1/K) Σ_k |ρ̂_k - median| and ∫|ρ̂| over the members of an ensemble, in electrons; None for a single model."""
+    scale: float | None = None
+    """Expected ε_mae in units of the spread; None for an ensemble that was not calibrated."""
     device: torch.device | str = "cpu"
     """Where Fourier transforms are computed."""
 

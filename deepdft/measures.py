@@ -188,6 +188,10 @@ def _hartree(c: Comparison) -> Terms | None:
     return 1000.0 * hartree_energy(c.difference, c.grid.atoms, c.grid.origin, device=c.device), electrons
 
 
+def _expected(c: Comparison) -> Terms | None:
+    return None if c.spread is None or c.scale is None else (c.scale * c.spread[0], c.spread[1])
+
+
 def _relative_moment(c: Comparison) -> Terms | None:
     moment = c.sums["difference"]
     if c.grid is not None and moment.reference_absolute <= NO_MOMENT * c.sums["total"].reference_absolute:
@@ -279,6 +283,26 @@ MEASURES: tuple[Measure, ...] = (
         "½∬Δρ(r)Δρ(r′)/|r − r′| with Δρ = ρ̂ − ρ; open boundaries for molecules, periodic without G = 0 otherwise",
         _hartree,
         _statistics,
+        whole_grid=True,
+    ),
+    Measure(
+        "spread",
+        "spread of the ensemble",
+        "%",
+        "∫(1/K) Σ_k |ρ̂_k − median| / ∫|ρ̂| over the K members of an ensemble: ε_mad of its members",
+        lambda c: c.spread,
+        _statistics,
+        finish=_percent,
+        whole_grid=True,
+    ),
+    Measure(
+        "expected_eps_mae",
+        "expected ε_mae",
+        "%",
+        "the spread of the ensemble times a factor that was fitted to validation structures",
+        _expected,
+        _statistics,
+        finish=_percent,
         whole_grid=True,
     ),
     Measure(

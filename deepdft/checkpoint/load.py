@@ -7,11 +7,12 @@ word free_atoms, the superposition of isolated atoms, which needs no training.
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -27,6 +28,8 @@ from deepdft.checkpoint.file import (
 )
 from deepdft.files import atomic_write, read_json
 from deepdft.models.base import DensityModel
+from deepdft.models.baseline import OnBaseline
+from deepdft.models.ensemble import Ensemble
 from deepdft.models.free_atoms import FreeAtoms
 from deepdft.models.released import model_from_released
 
@@ -67,13 +70,16 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], *, device: torch.device | str = "cpu", trusted: Sequence[str] = ()
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    device: torch.device | str = "cpu",
+    trusted: Sequence[str] = (),
 ) -> Checkpoint:
     """Load a model from a checkpoint file, a run directory (its best checkpoint) or a released DeepDFT folder.
 
     Args:
         path: file or folder; where there is none of that name, "bundled" is the model that comes with the package, and
-            "free_atoms" the superposition of free atoms.
+            "free_atoms" the superposition of free atoms. Several, as a list or as the text "[a,b,c]", are an ensemble.
         device: where the model goes.
         trusted: packages beside deepdft.models whose classes may be built.
 
@@ -81,7 +87,10 @@ def load_checkpoint(
         FileNotFoundError: if there is nothing of the kind at `path`.
         ValueError: if the file is not a checkpoint of this package or does not fit its own config.
     """
-    path = Path(path)
+    several = _several(path)
+    if several is not None:
+        return _load_ensemble(several, device, trusted)
+    path = Path(cast(str, path))
     if str(path) == FREE_ATOMS and not path.exists():
         return _free_atoms(device)
     if str(path) == BUNDLED and not path.exists():
@@ -99,6 +108,61 @@ def load_checkpoint(
     load_weights(model, content["state_dict"], file)
     info = {"path": str(file), "step": content.get("global_step")} | content["info"]
     return Checkpoint(model.to(device).eval(), content["model"], content["pbc"], info)
+
+
+def _several(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str] | None:
+    """The checkpoints of an ensemble; None for a single one."""
+    if not isinstance(path, str | os.PathLike):
+        return [os.fspath(one) for one in path]
+    text = os.fspath(path)
+    if not (text.startswith("[") and text.endswith("]")) or Path(text).exists():
+        return None
+    return [one.strip().strip("'\"") for one in text[1:-1].split(",")]
+
+
+def _load_ensemble(paths: Sequence[str], device: torch.device | str, trusted: Sequence[str]) -> Checkpoint:
+    """Several checkpoints as one model.
+
+    Raises:
+        ValueError: if they cannot be members of one ensemble.
+    """
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"checkpoint=[{','.join(paths)}]: one comes twice; an ensemble has different models")
+    loaded = [load_checkpoint(path, device=device, trusted=trusted) for path in paths]
+    names = {path: checkpoint.pbc for path, checkpoint in zip(paths, loaded, strict=True)}
+    if len(set(names.values())) > 1:
+        raise ValueError(
+            "the models of an ensemble treat periodic boundaries alike, got "
+            + ", ".join(f"pbc={json.dumps(pbc)} in {path}" for path, pbc in names.items())
+        )
+    try:
+        model = Ensemble([checkpoint.model for checkpoint in loaded])
+    except ValueError as error:
+        raise ValueError(f"checkpoint=[{','.join(paths)}]: {error}") from error
+    config = {
+        "_target_": f"{Ensemble.__module__}.{Ensemble.__qualname__}",
+        "models": [_member_config(checkpoint.config) for checkpoint in loaded],
+    }
+    info = {"path": f"[{','.join(paths)}]"} | _common_info([checkpoint.info for checkpoint in loaded])
+    return Checkpoint(model.to(device).eval(), config, loaded[0].pbc, info)
+
+
+def _member_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's config as an argument of another; a baseline, which is a key of whole configs, becomes a model."""
+    own = dict(config)
+    baseline = own.pop("baseline", None)
+    if baseline is None:
+        return own
+    return {"_target_": f"{OnBaseline.__module__}.{OnBaseline.__qualname__}", "model": own, "baseline": baseline}
+
+
+def _common_info(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all members of an ensemble say alike, and the elements that all of them know."""
+    first = infos[0]
+    common = {key: value for key, value in first.items() if all(info.get(key) == value for info in infos)}
+    if all("elements" in info for info in infos):
+        common["elements"] = sorted(set.intersection(*(set(info["elements"]) for info in infos)))
+    return common
 
 
 def _free_atoms(device: torch.device | str) -> Checkpoint:

@@ -12,8 +12,8 @@ import numpy as np
 from deepdft.comparison import Comparison, PointSums
 from deepdft.density import TOTAL, DensityGrid
 from deepdft.evaluation.parts import StructureRow, write_table
-from deepdft.inference.encoded import EncodedStructure
-from deepdft.measures import EPS_MAE, MEASURES, Terms, measures_of
+from deepdft.inference.uncertainty import Members
+from deepdft.measures import EPS_MAE, MEASURES, Terms, absolute_deviations, measures_of
 from deepdft.models.base import DensityModel
 
 __all__ = [
@@ -115,20 +115,31 @@ def structure_errors(
 
 def _compare(model: DensityModel, reference: DensityGrid, *, pbc: bool | None) -> Comparison:
     """Predict on the whole grid of a reference, chunk by chunk, and sum up."""
-    encoded = EncodedStructure(model, reference.atoms, pbc=pbc)
+    members = Members(model, reference.grid, pbc=pbc)
     columns = {i: name for i, name in enumerate(model.channels) if name in reference.channel_names}
     exact = {name: reference.channel(name).ravel() for name in columns.values()}
     predicted = {name: np.empty_like(values) for name, values in exact.items()}
     sums: dict[str, PointSums] = {}
-    n_points = reference.values.size
-    for chunk in encoded.chunks(n_points):
-        densities = encoded.density_on_grid(reference, chunk)  # (n, n_channels)
+    deviation = 0.0
+    for chunk in members.chunks():
+        densities = members.densities(chunk)  # (n_members, n, n_channels)
+        mean = densities[0] if len(densities) == 1 else densities.mean(axis=0)
+        if len(densities) > 1:
+            deviation += float(absolute_deviations(densities[:, :, 0]).mean(axis=0).sum(dtype=np.float64))
         for i, name in columns.items():
-            predicted[name][chunk] = densities[:, i]
-            added = PointSums.over(densities[:, i].astype(np.float64), exact[name][chunk].astype(np.float64))
+            predicted[name][chunk] = mean[:, i]
+            added = PointSums.over(mean[:, i].astype(np.float64), exact[name][chunk].astype(np.float64))
             sums[name] = sums[name] + added if name in sums else added
-    device = encoded.structures.positions.device
-    return Comparison(sums, grid=reference.grid, predicted=predicted, reference=exact, device=device)
+    voxel = reference.voxel_volume
+    return Comparison(
+        sums,
+        grid=reference.grid,
+        predicted=predicted,
+        reference=exact,
+        spread=(voxel * deviation, voxel * sums[TOTAL].predicted_absolute) if len(model.members) > 1 else None,
+        scale=model.spread_scale,
+        device=members.encoded[0].structures.positions.device,
+    )
 
 
 def evaluate_structure(

@@ -14,11 +14,19 @@ from deepdft.density import DensityGrid
 from deepdft.evaluation.ensemble import StructureSpread, deviation_at
 from deepdft.evaluation.ensemble_structure import EnsembleStructure
 from deepdft.evaluation.errors import StructureErrors
+from deepdft.evaluation.summary import calibrate
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.measures import EPS_MAD, EPS_MAE
 from deepdft.models.base import DensityModel
 
-__all__ = ["histogram", "remove_worst_pictures", "spread_histogram", "spread_picture", "worst_pictures"]
+__all__ = [
+    "calibration_picture",
+    "histogram",
+    "remove_worst_pictures",
+    "spread_histogram",
+    "spread_picture",
+    "worst_pictures",
+]
 
 WORST = re.compile(r"worst(_([2-9]|[1-9]\d+))?\.png")
 """Names of the pictures that `worst_pictures` writes."""
@@ -28,6 +36,20 @@ def histogram(rows: Sequence[StructureErrors], path: Path, *, title: str | None 
     """Write the histogram of ε_mae with its outliers marked and named."""
     figure = plotting.error_histogram([row.eps_mae for row in rows], [row.name for row in rows], title=title)
     plotting.save(figure, path)
+
+
+def calibration_picture(rows: Sequence[StructureErrors], path: Path, *, title: str | None = None) -> bool:
+    """Write expected against true ε_mae of an ensemble; False, and nothing, where there is no spread to expect it from.
+
+    The expected error of an ensemble that was not calibrated is its spread times the factor that fits these structures.
+    """
+    fit = calibrate(rows)
+    if fit is None:
+        return False
+    expected = [fit["spread_scale"] * row["spread"] if fit["fitted"] else row["expected_eps_mae"] for row in rows]
+    figure = plotting.calibration(expected, [row.eps_mae for row in rows], [row.name for row in rows], title=title)
+    plotting.save(figure, path)
+    return True
 
 
 def spread_histogram(

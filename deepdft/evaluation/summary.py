@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
+from scipy.stats import spearmanr
 
 from deepdft import measures
 from deepdft.evaluation.ensemble import StructureSpread
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.measures import EPS_MAD, MEASURES
 
-__all__ = ["electron_counts_that_differ", "share_below", "summarise", "summarise_spread", "summary_table"]
+__all__ = ["calibrate", "electron_counts_that_differ", "share_below", "summarise", "summarise_spread", "summary_table"]
 
 SAME_ELECTRONS = 0.01
 """Electron counts of a prediction and its reference that differ by a larger fraction are reported by name."""
@@ -40,10 +41,38 @@ def summarise(rows: Sequence[StructureErrors]) -> dict[str, Any]:
             reduced |= {"n_structures": len(terms)}
         if reduced is not None:
             summary[measure.name] = reduced
+    calibration = calibrate(rows)
+    if calibration is not None:
+        summary["calibration"] = calibration
     return summary | {
         "n_structures": len(rows),
         "n_points": sum(row.n_points for row in rows),
         "worst": max(rows, key=lambda row: row.eps_mae).name,
+    }
+
+
+def calibrate(rows: Sequence[StructureErrors]) -> dict[str, Any] | None:
+    """How the spread of an ensemble tells its error; None for a single model or no spread at all.
+
+    `spread_scale` is the median of ε_mae over spread, which makes a spread an expected ε_mae. `coverage_1.5`
+    and `coverage_2` are shares of the structures, 0 to 1, whose ε_mae is within these factors of the expected one;
+    `rank_correlation` is Spearman's. `fitted` says whether the factor is of these very structures.
+    """
+    if not all(row.terms.get("spread", (0.0, 1.0))[0] > 0 for row in rows):
+        return None
+    spread = np.array([row["spread"] for row in rows])
+    errors = np.array([row.eps_mae for row in rows])
+    scale = float(np.median(errors / spread))
+    fitted = not all("expected_eps_mae" in row.terms for row in rows)
+    expected = scale * spread if fitted else np.array([row["expected_eps_mae"] for row in rows])
+    factor = np.exp(np.abs(np.log(np.maximum(errors, 1e-12) / expected)))
+    ranked = len(rows) > 2 and np.ptp(spread) > 0 and np.ptp(errors) > 0
+    return {
+        "spread_scale": scale,
+        "fitted": fitted,
+        "rank_correlation": float(spearmanr(spread, errors).statistic) if ranked else None,
+        "coverage_1.5": float((factor <= 1.5).mean()),
+        "coverage_2": float((factor <= 2.0).mean()),
     }
 
 
@@ -109,6 +138,7 @@ def summary_table(summary: dict[str, Any], *, title: str) -> Table:
                 table.add_row(f"{measure.label} {STATISTICS.get(name, name)}", figure, measure.unit)
         elif reduced is not None:
             table.add_row(measure.label, f"{reduced:.3e}", measure.unit)
+    _add_calibration(table, summary.get("calibration"))
     for label, deviation in summary.get("deviation", {}).items():
         table.add_row(escape(f"{label} from the median, mean"), f"{deviation:.3f}", "%")
     if "share_below_spread" in summary:
@@ -118,3 +148,15 @@ def summary_table(summary: dict[str, Any], *, title: str) -> Table:
         if key in summary:
             table.add_row(text, escape(summary[key]), "")
     return table
+
+
+def _add_calibration(table: Table, calibration: dict[str, Any] | None) -> None:
+    """Rows for how the spread of an ensemble tells its error."""
+    if calibration is None:
+        return
+    if calibration["rank_correlation"] is not None:
+        table.add_row("rank correlation of spread and ε_mae", f"{calibration['rank_correlation']:.2f}", "")
+    within = "structures within a factor of two of the expected ε_mae"
+    table.add_row(within, f"{100 * calibration['coverage_2']:.1f}", "%")
+    if calibration["fitted"]:
+        table.add_row("ε_mae in units of the spread, fitted here", f"{calibration['spread_scale']:.3g}", "")

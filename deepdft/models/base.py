@@ -67,6 +67,14 @@ class DensityModel(nn.Module, ABC):
         self.cutoff_value = 0.0
         """The weight an edge still has where it is cut, relative to a short edge; 0 for a smooth cutoff."""
 
+    spread_scale: float | None = None
+    """Expected ε_mae in units of the spread of the members of an ensemble; None where that is not known."""
+
+    @property
+    def members(self) -> Sequence[DensityModel]:
+        """The models whose mean this one predicts: itself, unless it is an ensemble."""
+        return (self,)
+
     @abstractmethod
     def encode(self, atoms: AtomGraph) -> AtomStates:
         """Compute the states of all atoms, once per structure."""

@@ -5,7 +5,7 @@ and safe for colour-blind readers.
 """
 
 from deepdft.plotting.density import compare, compare_predicted, comparison, heading, panels, plane_picture, slices
-from deepdft.plotting.errors import error_distributions, error_histogram, learning_curves, outlier_indices
+from deepdft.plotting.errors import calibration, error_distributions, error_histogram, learning_curves, outlier_indices
 from deepdft.plotting.figure import plain, save
 from deepdft.plotting.formulas import formula, formula_tex
 from deepdft.plotting.planes import Plane, PlaneStencil, choose_plane, plane_values
@@ -16,6 +16,7 @@ __all__ = [
     "Plane",
     "PlaneStencil",
     "Scale",
+    "calibration",
     "choose_plane",
     "compare",
     "compare_predicted",

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from deepdft.plotting.figure import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure, plain
 
-__all__ = ["error_distributions", "error_histogram", "learning_curves", "outlier_indices"]
+__all__ = ["calibration", "error_distributions", "error_histogram", "learning_curves", "outlier_indices"]
 
 FEW_STRUCTURES = 10
 """Fewer structures than this are drawn as points; bars would suggest a distribution."""
@@ -184,6 +185,49 @@ def _share_bars(
     axes.plot(errors[outliers], zeros, "v", color=colour, markersize=8, clip_on=False, zorder=5)
 
 
+def calibration(
+    expected: ArrayLike, errors: ArrayLike, names: Sequence[str], *, title: str | None = None, named: int = 3
+) -> Figure:
+    """Expected against true errors of structures on logarithmic axes, with the diagonal and a factor of two around it.
+
+    Args:
+        expected: (n,) expected ε_mae in %, above zero.
+        errors: (n,) ε_mae in %, above zero.
+        names: n names.
+        title: of the picture.
+        named: the structures with the largest ratio of true to expected error are named, at most this many.
+
+    Raises:
+        ValueError: if there are no errors, or they are not as many as their expectations and names.
+    """
+    x, y = np.asarray(expected, dtype=np.float64), np.asarray(errors, dtype=np.float64)
+    if x.size == 0 or x.shape != y.shape or x.shape != (len(names),):
+        raise ValueError(f"expected as many errors as expectations and names, got {y.shape}, {x.shape}, {len(names)}")
+    x, y = x.clip(1e-12), y.clip(1e-12)
+    low, high = min(x.min(), y.min()) / 1.3, max(x.max(), y.max()) * 1.3
+    figure = new_figure(4.8, 4.6)
+    axes = figure.subplots()
+    axes.set(xscale="log", yscale="log", ylim=(low, high), aspect="equal")
+    ends = np.array([low, high])
+    axes.fill_between(ends, ends / 2, ends * 2, color=GREY, alpha=0.15, linewidth=0, label="within a factor of two")
+    axes.plot(ends, ends, color="black", linewidth=1.0, label="expected = true")
+    inside = (x <= 2 * y) & (y <= 2 * x)
+    axes.plot(x[inside], y[inside], "o", color=BLUE, markersize=5, alpha=0.7)
+    axes.plot(x[~inside], y[~inside], "o", color=ORANGE, markersize=5, alpha=0.8)
+    for index in np.argsort(x / y)[:named]:
+        if y[index] > 2 * x[index]:
+            axes.annotate(
+                plain(names[index]), (x[index], y[index]), xytext=(4, 4), textcoords="offset points", fontsize=8
+            )
+    _readable_log_axis(axes, low, high)
+    _plain_ticks(axes.yaxis, low, high)
+    axes.set(xlabel="expected $\\varepsilon_\\mathrm{mae}$ (%)", ylabel="$\\varepsilon_\\mathrm{mae}$ (%)")
+    axes.set_title(plain(title or f"{len(x)} structures"), fontsize=11)
+    axes.legend(frameon=False, loc="upper left", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def outlier_indices(errors: NDArray[np.floating]) -> list[int]:
     """Indices of the errors above Tukey's upper fence of log(error), the largest first."""
     logs = np.log(errors)
@@ -219,15 +263,20 @@ def _name(axes: Axes, values: NDArray[np.floating], names: Sequence[str], *, bas
 
 
 def _readable_log_axis(axes: Axes, low: float, high: float) -> None:
-    """Ticks as plain numbers; within a decade or so 1, 2, 5 … are all labelled."""
+    """The horizontal axis with ticks as plain numbers."""
     axes.set_xlim(low, high)
+    _plain_ticks(axes.xaxis, low, high)
+
+
+def _plain_ticks(axis: Axis, low: float, high: float) -> None:
+    """Ticks of a logarithmic axis as plain numbers; within a decade or so 1, 2, 5 … are all labelled."""
     coarse = ((300, (1.0,)), (6, (1.0, 2.0, 5.0)), (2.5, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
     subs = next((subs for ratio, subs in coarse if high / low > ratio), tuple(np.arange(1.0, 10.0, 0.5)))
-    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_locator(LogLocator(subs=subs))
     formatter = ScalarFormatter()
     formatter.set_scientific(False)
-    axes.xaxis.set_major_formatter(formatter)
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(formatter)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def learning_curves(

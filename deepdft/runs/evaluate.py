@@ -97,7 +97,7 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     store: str | os.PathLike[str] | DensityStore | None = None,
     *,
     subset: str | None = None,
@@ -112,7 +112,8 @@ def evaluate(
     """Evaluate a model on full grids of reference densities; writes errors.csv, summary.json and pictures.
 
     Args:
-        checkpoint: checkpoint file, run directory, released model folder, "bundled" or "free_atoms".
+        checkpoint: checkpoint file, run directory, released model folder, "bundled" or "free_atoms"; several are an
+            ensemble.
         store: the reference densities; None for the data of the evaluated run, with its split.
         subset: "train", "validation", "test" or "all"; None for the test structures.
         split: split file, or numbers to draw; None for the split of the run, or the one stored with the data.
@@ -129,7 +130,7 @@ def evaluate(
     """
     settings = EvaluationSettings(
         evaluation=evaluation,
-        checkpoint=None if checkpoint is None else os.fspath(checkpoint),
+        checkpoint=_text(checkpoint),
         root=None if store is None else os.fspath(store.root if isinstance(store, DensityStore) else store),
         split=split,
         densities=densities,
@@ -141,6 +142,13 @@ def evaluate(
     result = run_evaluation(settings, new_directory("runs/evaluate") if output is None else Path(output))
     assert result is not None  # the first process has it
     return result
+
+
+def _text(checkpoint: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> str | None:
+    """A checkpoint, or several, as settings have it."""
+    if checkpoint is None or isinstance(checkpoint, str | os.PathLike):
+        return None if checkpoint is None else os.fspath(checkpoint)
+    return f"[{','.join(os.fspath(one) for one in checkpoint)}]"
 
 
 def run_evaluation(settings: EvaluationSettings, output: Path, logger: Any = None) -> Evaluation | None:
@@ -165,7 +173,10 @@ def run_evaluation(settings: EvaluationSettings, output: Path, logger: Any = Non
         is_first = process_group.rank == 0
         if said is not None and is_first:
             print(said)
-        with logger() if logger is not None and is_first else nullcontext() as log:
+        with (
+            only_writer(output if is_first else None, "evaluation"),
+            logger() if logger is not None and is_first else nullcontext() as log,
+        ):
             kind = EVALUATIONS[settings.evaluation](settings, process_group)
             output.mkdir(parents=True, exist_ok=True)
             start = time.monotonic()

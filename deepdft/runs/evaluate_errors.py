@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ import ase
 from ase.data import chemical_symbols
 from rich.table import Table
 
-from deepdft.checkpoint import Checkpoint, load_checkpoint, model_name
+from deepdft.checkpoint import Checkpoint, load_checkpoint, model_name, save_checkpoint
 from deepdft.data.splits import load_split
 from deepdft.data.store import DensityStore, elements_of
 from deepdft.errors import InputWarning
 from deepdft.evaluation.ensemble import StructureSpread
 from deepdft.evaluation.errors import References, StructureErrors, columns, evaluate_structure, write_csv
 from deepdft.evaluation.parts import StructureRow
-from deepdft.evaluation.pictures import histogram, worst_pictures
+from deepdft.evaluation.pictures import calibration_picture, histogram, worst_pictures
 from deepdft.evaluation.ranks import Ranks
-from deepdft.evaluation.summary import electron_counts_that_differ, summarise, summary_table
+from deepdft.evaluation.summary import calibrate, electron_counts_that_differ, summarise, summary_table
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.inference.predictor import choose_device
 from deepdft.measures import MEASURES, flatten
@@ -201,7 +201,22 @@ class ErrorEvaluation:
         pictures = worst_pictures(
             model, references, self.errors, output, pbc=self.model.pbc, at_most=self.settings.pictures
         )
-        return ["errors.csv", "histogram.png", *pictures]
+        return ["errors.csv", "histogram.png", *pictures, *self._write_calibration(output)]
+
+    def _write_calibration(self, output: Path) -> list[str]:
+        """How the spread of an ensemble tells its error; on validation structures, a checkpoint with the factor too."""
+        for name in ("calibration.png", "ensemble.ckpt"):
+            (output / name).unlink(missing_ok=True)  # of an earlier evaluation, which may be of another model
+        calibration = calibrate(self.errors)
+        if calibration is None:
+            return []
+        calibration_picture(self.errors, output / "calibration.png", title=f"{len(self.errors)} {self.title}")
+        if self.subset != "validation":
+            return ["calibration.png"]
+        checkpoint = self.model.checkpoint
+        config = {**checkpoint.config, "spread_scale": calibration["spread_scale"]}
+        save_checkpoint(output / "ensemble.ckpt", replace(checkpoint, config=config))
+        return ["calibration.png", "ensemble.ckpt"]
 
     def table(self, summary: dict[str, Any]) -> Table:
         """The figures for the terminal."""
@@ -214,4 +229,6 @@ class ErrorEvaluation:
         table = StructureRow.columns(self.errors) | columns(self.errors)
         logger.log_table("errors", columns=list(table), data=[list(row) for row in zip(*table.values(), strict=True)])
         logger.log_image("histogram", [str(output / "histogram.png")])
+        if "calibration" in summary:
+            logger.log_image("calibration", [str(output / "calibration.png")])
         logger.log_image("worst", [str(path) for path in sorted(output.glob("worst*.png"))])

@@ -1,0 +1,68 @@
+"""Several models of the same density as one: their mean is the prediction, their spread says how far to trust it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from deepdft.graph.batch import AtomGraph, ProbeGraph, Structures
+from deepdft.models.base import AtomStates, DensityModel
+
+__all__ = ["Ensemble"]
+
+
+class Ensemble(DensityModel):
+    """The mean density of models that were trained alike but for their random numbers.
+
+    Args:
+        models: two or more, with the same channels and cutoffs.
+        spread_scale: expected ε_mae of the mean in units of the models' spread, calibrated on structures that none of
+            them was trained on; None before that.
+
+    Raises:
+        ValueError: if there are fewer than two models, or their channels or cutoffs differ.
+    """
+
+    def __init__(self, models: Sequence[DensityModel], spread_scale: float | None = None) -> None:
+        if len(models) < 2:
+            raise ValueError(f"an ensemble has at least two models, got {len(models)}")
+        first = models[0]
+        for name in ("channels", "cutoff", "probe_cutoff"):
+            found = [getattr(model, name) for model in models]
+            if any(value != found[0] for value in found):
+                raise ValueError(f"the models of an ensemble have the same {name}, got {', '.join(map(str, found))}")
+        if spread_scale is not None and not (isinstance(spread_scale, int | float) and 0 < spread_scale < math.inf):
+            raise ValueError(f"spread_scale is a number above zero, got {spread_scale!r}")
+        super().__init__(cutoff=first.cutoff, channels=first.channels)
+        self.probe_cutoff = first.probe_cutoff
+        self.cutoff_value = max(model.cutoff_value for model in models)
+        self.models = nn.ModuleList(models)
+        self.spread_scale = spread_scale
+
+    @property
+    def members(self) -> Sequence[DensityModel]:
+        """The models whose mean is predicted."""
+        return list(self.models)  # type: ignore[arg-type]
+
+    def encode(self, atoms: AtomGraph) -> AtomStates:
+        """The states of the atoms in each model."""
+        return [model.encode(atoms) for model in self.members]
+
+    def decode(self, states: AtomStates, probes: ProbeGraph) -> Tensor:
+        """Mean density (n_probes, n_channels) in e/Å³."""
+        pairs = zip(self.members, states, strict=True)
+        return torch.stack([model.decode(own, probes) for model, own in pairs]).mean(dim=0)
+
+    def decode_points(self, states: AtomStates, structures: Structures, points: Tensor) -> Tensor:
+        """Mean density (n_points, n_channels) in e/Å³ at any points of one structure."""
+        pairs = zip(self.members, states, strict=True)
+        return torch.stack([model.decode_points(own, structures, points) for model, own in pairs]).mean(dim=0)
+
+    def points_at_a_time(self, device: torch.device) -> int | None:
+        """Points for `decode_points`: as many as every model takes."""
+        counts = [model.points_at_a_time(device) for model in self.members]
+        known = [count for count in counts if count is not None]
+        return min(known) if len(known) == len(counts) else None
