@@ -61,8 +61,8 @@ class Ensemble(DensityModel):
         pairs = zip(self.members, states, strict=True)
         return torch.stack([model.decode_points(own, structures, points) for model, own in pairs]).mean(dim=0)
 
-    def points_at_a_time(self, device: torch.device) -> int | None:
+    def chunk_size(self, device: torch.device) -> int | None:
         """Points for `decode_points`: as many as every model takes."""
-        counts = [model.points_at_a_time(device) for model in self.members]
+        counts = [model.chunk_size(device) for model in self.members]
         known = [count for count in counts if count is not None]
         return min(known) if len(known) == len(counts) else None
