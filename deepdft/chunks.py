@@ -53,6 +53,8 @@ class Chunks:
     """Points of the chunks of all threads together."""
     chunks_per_thread: int = 4
     """Chunks for each thread; some have more atoms around them than others."""
+    points_by_edges: int = 4096
+    """Points of one search for edges where a chunk has as many points as a model in blocks takes."""
     points_differentiated: int = 1000
     """Points in blocks whose derivatives are wanted, 0.02 to 0.4 MB each (measured: with 200 half as fast)."""
     points_of_fields: int = 100_000

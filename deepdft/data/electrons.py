@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "MAX_ELECTRONS_PER_PROTON",
     "implausible_electron_counts",
     "nuclear_charge",
+    "valences",
     "warn_of_implausible_electron_counts",
 ]
 
@@ -24,6 +26,9 @@ MAX_ELECTRONS_PER_PROTON = 1.05
 """Anions have a few more electrons than protons; a cube in e/Å³ instead of e/bohr³ has 6.7 times too many."""
 
 MAX_NAMES_SHOWN = 3
+
+MAX_UNEXPLAINED = 0.005
+"""Of the electrons of the largest structure: what their numbers by element may leave of a structure's."""
 
 
 def implausible_electron_counts(store: Store) -> NDArray[np.intp]:
@@ -49,6 +54,29 @@ def warn_of_implausible_electron_counts(store: Store) -> None:
         InputWarning,
         stacklevel=2,
     )
+
+
+def valences(store: Store, indices: Sequence[int], label: str | None = None) -> dict[int, float]:
+    """Electrons by atomic number that the densities of some structures have, by least squares.
+
+    Args:
+        store: the store.
+        indices: of the structures.
+        label: which density of an ensemble store; None for its first.
+
+    Returns:
+        Nothing where the formulas do not tell the elements apart, as in NaCl alone, or do not explain the electrons.
+    """
+    electrons = store.electrons(label)[list(indices)]
+    counts = [Formula(store.formulas[index]).count() for index in indices]
+    symbols = sorted({symbol for count in counts for symbol in count}, key=lambda symbol: atomic_numbers[symbol])
+    matrix = np.array([[count.get(symbol, 0) for symbol in symbols] for count in counts], dtype=np.float64)
+    if np.linalg.matrix_rank(matrix) < len(symbols):
+        return {}
+    found = np.linalg.lstsq(matrix, electrons)[0]
+    if np.abs(matrix @ found - electrons).max() > MAX_UNEXPLAINED * electrons.max():
+        return {}
+    return {atomic_numbers[symbol]: round(float(valence), 3) for symbol, valence in zip(symbols, found, strict=True)}
 
 
 @lru_cache(maxsize=4096)

@@ -53,7 +53,7 @@ def expected_electrons(numbers: Sequence[int] | NDArray[np.integer], info: Mappi
             free atoms, and for elements that a model does not know, they are those of GPAW's usual PAW sets.
     """
     valences = info.get("valences")
-    if valences is None:
+    if not valences:
         if not _has_gpaw_densities(info):
             return None
         valences = {}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph
+from deepdft import chunks
+from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
 from deepdft.graph.neighbors import atom_graph, probe_graph
 from deepdft.models.base import AtomStates, DensityModel
 from deepdft.models.free_atoms import FreeAtoms
@@ -70,6 +71,16 @@ class OnBaseline(DensityModel):
         of_model, of_baseline = states
         return self._total(self.baseline.decode(of_baseline, probes)) + self.scale * self.model.decode(of_model, probes)
 
+    def decode_points(self, states: tuple[AtomStates, AtomStates], structures: Structures, points: Tensor) -> Tensor:
+        """The same in the ways that the model and the baseline have for points, such as blocks."""
+        of_model, of_baseline = states
+        residual = _at_points(self.model, of_model, structures, points)
+        return self._total(_at_points(self.baseline, of_baseline, structures, points)) + self.scale * residual
+
+    def chunk_size(self, device: torch.device) -> int | None:
+        """Points of a chunk, which is that of the model."""
+        return self.model.chunk_size(device)
+
     def _total(self, density: Tensor) -> Tensor:
         """The baseline's density (n_probes, 1) beside zeros for other channels: (n_probes, n_channels)."""
         return pad(density, (0, len(self.channels) - 1))
@@ -88,3 +99,11 @@ class OnBaseline(DensityModel):
         """What the baseline leaves of the targets: (n_probes, n_channels) e/Å³."""
         probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.probe_cutoff)
         return batch.targets - self._total(self.baseline(atom_graph(batch.structures, self.cutoff), probes))
+
+
+def _at_points(model: DensityModel, states: AtomStates, structures: Structures, points: Tensor) -> Tensor:
+    """`decode_points`, for a model that goes by edges in chunks of points that bound their number."""
+    if model.chunk_size(points.device) is not None:
+        return model.decode_points(states, structures, points)
+    of_chunks = points.split(chunks.on(points.device.type).points_by_edges)
+    return torch.cat([model.decode_points(states, structures, chunk) for chunk in of_chunks])

@@ -29,6 +29,7 @@ from deepdft.checkpoint import (
     read_checkpoint_file,
 )
 from deepdft.data.datamodule import DensityDataModule
+from deepdft.data.electrons import valences
 from deepdft.evaluation.ranks import is_lost_peer
 from deepdft.files import write_json, write_text
 from deepdft.models.base import DensityModel
@@ -253,6 +254,7 @@ def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) ->
             "data": data.store.fingerprint,
             "elements": data.store.elements(data.split.train),
             "kind": data.store.kind.as_dict(),
+            "valences": valences(data.store, data.split.train, data.label),
         },
     )
 

@@ -12,6 +12,7 @@ from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_ato
 from deepdft.models.base import DensityModel
 from deepdft.models.baseline import BASELINES, OnBaseline
 from deepdft.models.free_atoms import FreeAtoms
+from deepdft.models.orbital import Orbital
 from deepdft.testing.contract import STRUCTURES, ModelContract
 
 MODELS = {
@@ -142,3 +143,20 @@ def test_the_word_free_atoms_is_a_checkpoint_unless_there_is_a_file_of_that_name
     assert build_model(load_checkpoint("free_atoms").config).cutoff == 6.0
     save_checkpoint("free_atoms", Checkpoint(build_model(config("painn")), config("painn")))
     assert model_name(load_checkpoint("free_atoms").config) == "PaiNN"
+
+
+def test_a_model_in_blocks_stays_in_blocks_on_a_baseline() -> None:
+    torch.manual_seed(0)
+    model = OnBaseline(Orbital(n_orbitals=2, n_radial=4, hidden_size=8, n_interactions=1, n_basis=6), "superposition")
+    torch.nn.init.normal_(model.model.scalar_readout[-1].weight)
+    model = model.double().eval()
+    cpu = torch.device("cpu")
+    assert model.chunk_size(cpu) is not None
+    union = structures_from_atoms([STRUCTURES["skewed cell"]], dtype=torch.float64)
+    points = torch.rand(6000, 3, dtype=torch.float64) * 6.0  # more than one search for edges
+    which = torch.zeros(len(points), dtype=torch.int64)
+    with torch.no_grad():
+        states = model.encode(atom_graph(union, model.cutoff))
+        found = model.decode_points(states, union, points)
+        expected = model.decode(states, probe_graph(union, points, which, model.probe_cutoff))
+    assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
