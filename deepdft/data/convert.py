@@ -206,8 +206,9 @@ def make_shard(
             for offset, (member, name) in enumerate(zip(task.members, task.names, strict=True)):
                 try:
                     density = member.read(pbc=settings.pbc)
-                except DensityFormatError as error:
-                    damaged.append(Rejected(task.first + offset, name, str(member.source), str(error)))
+                except (ValueError, OSError) as error:
+                    reason = str(error) if isinstance(error, DensityFormatError) else f"{member.label}: {error}"
+                    damaged.append(Rejected(task.first + offset, name, str(member.source), reason))
                     writer.reject(damaged[-1])
                 else:
                     writer.add(name, _kept(density, settings, writer.drop))

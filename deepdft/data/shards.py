@@ -148,6 +148,7 @@ class ShardValues:
             self._bytes = np.memmap(table.path, dtype=np.uint8, mode="r")
         else:
             self._file = _open_hdf5(table.path)
+            self._checked: set[tuple[str, str, int]] = set()
 
     def planes(self, row: int, planes: slice, label: str, channel: str) -> NDArray[np.float32]:
         """(n_planes, ny, nz) of one structure, copied into memory; a whole grid is compared with its checksum.
@@ -182,7 +183,14 @@ class ShardValues:
 
     def _dataset(self, row: int, label: str, channel: str) -> h5py.Dataset:
         parts = [label, f"{row:06d}"] if self.table.version == 1 else [label, channel, f"{row:06d}"]
-        dataset = _own_dataset(self._file, "/".join(["density", *parts]))
+        key = "/".join(["density", *parts])
+        if (label, channel, row) not in self._checked:  # once: a shard that is finished does not change
+            self._check(_own_dataset(self._file, key), row, label, channel)
+            self._checked.add((label, channel, row))
+        return self._file[key]
+
+    def _check(self, dataset: h5py.Dataset, row: int, label: str, channel: str) -> None:
+        """Refuse a compressed density that is not stored as deepdft does, or that is damaged."""
         shape = tuple(self.table.shapes[row])
         if dataset.shape != shape or dataset.dtype != VALUE:
             raise ValueError(f"structure {row} has {dataset.shape} {dataset.dtype}, expected {shape} float32")
@@ -190,7 +198,6 @@ class ShardValues:
             raise ValueError(f"structure {row} has chunks larger than its grid")
         if self.table.version > 1 and chunks_crc32(dataset) != self.table.stored_checksums[label, channel][row]:
             raise ValueError(f"the {channel} density {label} of its structure {row} differs from its checksum")
-        return dataset
 
 
 def crc32(array: NDArray[Any]) -> int:

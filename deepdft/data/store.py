@@ -160,6 +160,8 @@ class Store:
         Raises:
             ValueError: in one line, if a structure lacks one.
         """
+        if all(channel == TOTAL for channel in channels):
+            return  # every structure has it
         chosen = np.arange(len(self)) if indices is None else np.fromiter(indices, dtype=np.int64)
         for channel in channels:
             missing = chosen[np.isnan(self.integrals(channel, label)[chosen])]
@@ -261,7 +263,8 @@ class Store:
             raise IndexError(f"{self.names[i]}: grid points are 0…{n_points - 1}, got {indices.min()}…{indices.max()}")
         self.require_channels(channels, [i], label)
         values, row = self._values(i)
-        return np.stack([values.points(row, indices, label, channel) for channel in channels], axis=-1)
+        columns = [values.points(row, indices, label, channel) for channel in channels]
+        return np.stack(columns, axis=-1) if len(columns) > 1 else columns[0][:, None]
 
     def density(self, i: int, label: str | None = None, *, channels: Sequence[str] | None = None) -> DensityGrid:
         """Structure `i` with its density.

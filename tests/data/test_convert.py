@@ -384,6 +384,26 @@ def test_damaged_members_can_be_left_out_and_are_listed(tmp_path: Path, workers:
     assert json.loads((tmp_path / "store" / "split.json").read_text())["test"] == ["5"]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_left_out_like_a_damaged_one(tmp_path: Path) -> None:
+    folder = densities(tmp_path / "source", [1, 2])
+    (folder / "0.CHGCAR").chmod(0)
+    store = run_plan(make_plan([folder]), tmp_path / "store", skip_damaged=True)
+    assert store.names == ["1"]
+    assert "Permission denied" in store.index["rejected"][0]["reason"]
+
+
+def test_foreign_files_in_a_folder_do_not_end_a_conversion(tmp_path: Path) -> None:
+    folder = densities(tmp_path / "source", [1, 2])
+    (folder / "a.cube").write_bytes(b"\x89PNG\r\n")
+    (folder / "b.CHGCAR").write_bytes(b"")
+    (folder / "c.CHGCAR.gz").write_bytes(b"no gzip")
+    store = run_plan(make_plan([folder]), tmp_path / "store", skip_damaged=True)
+    assert store.names == ["0", "1"]
+    assert [member["name"] for member in store.index["rejected"]] == ["a", "b", "c"]
+    assert all(member["reason"].startswith(str(folder)) for member in store.index["rejected"])
+
+
 def test_a_source_of_damaged_members_only_makes_no_store(tmp_path: Path) -> None:
     source = make_tar(tmp_path / "a.tar", {"0.CHGCAR": b"nothing"})
     with pytest.raises(ValueError, match="there is no structure to make a store of"):
