@@ -241,7 +241,7 @@ def _age(file: Path) -> float | None:
 def _text_of(path: str) -> str:
     """Content of a file of the system's; "" if there is none."""
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 

@@ -8,52 +8,36 @@ import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-import deepdft
 from deepdft.cli.options import (
-    explained_groups,
-    explained_options,
+    help_text,
+    no_such_choice,
     no_such_option,
     option_names,
     refuse_null,
     refuse_unknown,
 )
-from deepdft.compiled import announced
+from deepdft.cli.output import degrade_output
 from deepdft.errors import warnings_as_lines
 from deepdft.runs import resolvers
-from deepdft.runs.precision import matmul_precision
-from deepdft.runs.provenance import versions
+from deepdft.runs.compose import config_directory
+from deepdft.version import version
 
-__all__ = ["config_directory", "hydra_command", "one_line", "one_line_errors"]
+__all__ = ["hydra_command", "one_line", "one_line_errors"]
 
 EXPECTED = (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException)
 """Errors that tell the user what to do; DensityFormatError is a ValueError. Anything else is a bug of ours."""
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """With this environment variable Hydra lets errors through instead of printing them itself."""
-
-
-def config_directory() -> Path:
-    """The folder of the YAML configs: `deepdft/conf` where the package is installed, `conf` in a checkout.
-
-    Raises:
-        FileNotFoundError: if there is neither.
-    """
-    package = Path(deepdft.__file__).parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"{package}: the configs (conf/) are missing beside the package; install deepdft again")
 
 
 def hydra_command(
@@ -71,12 +55,13 @@ def hydra_command(
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @one_line_errors
-        @_with_version
+        @_with_version_and_help(name)
         @functools.wraps(task)
         def command() -> None:
             resolvers.register()
-            _register_help()
-            asked = os.environ.get(FULL_ERROR)
+            file = config_directory() / f"{name}.yaml"
+            names = option_names(file)
+            requested = os.environ.get(FULL_ERROR)
             failures: list[Exception] = []
 
             @functools.wraps(task)
@@ -85,13 +70,7 @@ def hydra_command(
                     refuse_unknown(cfg, HydraConfig.get().overrides.task, names)
                     refuse_null(cfg, file)
                     # processes that the task starts see the user's environment
-                    precision = cfg.get("matmul_precision", "highest")
-                    with (
-                        _full_error(asked),
-                        warnings_as_lines(),
-                        matmul_precision(precision),
-                        announced(_say_compiling),
-                    ):
+                    with _full_error(requested), _process_settings(cfg):
                         return task(cfg)
                 except Exception as error:
                     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -99,16 +78,13 @@ def hydra_command(
                     failures.append(error)  # past Hydra, which would print it in its own way
                     return None
 
-            file = config_directory() / f"{name}.yaml"
-            names = option_names(file)
-            main = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=name)
             try:
                 with _full_error("1"):
-                    main(run_task)()
+                    hydra.main(version_base="1.3", config_path=str(file.parent), config_name=name)(run_task)()
             except KeyboardInterrupt as interrupt:
                 raise KeyboardInterrupt(str(interrupt) or interrupted) from interrupt
             except ConfigCompositionException as error:
-                if said := no_such_option(error, names):
+                if said := no_such_option(error, names) or no_such_choice(error):
                     raise ValueError(said) from error
                 raise
             if failures:
@@ -119,38 +95,44 @@ def hydra_command(
     return decorate
 
 
+@contextmanager
+def _process_settings(cfg: DictConfig) -> Iterator[None]:
+    """Settings of the process while a command works; slow imports are made here, not for --help."""
+    from deepdft.compiled import announced
+
+    target = str(OmegaConf.select(cfg, "model._target_", throw_on_missing=False) or "deepdft.")
+    if cfg.get("trusted") or not target.startswith("deepdft."):
+        sys.path.append(os.getcwd())  # last, so that nothing there hides what is installed
+    with warnings_as_lines(), announced(_say_compiling):
+        if "matmul_precision" in cfg:
+            from deepdft.runs.precision import matmul_precision
+
+            with matmul_precision(cfg.matmul_precision):
+                yield
+        else:
+            yield
+
+
 def _say_compiling() -> None:
     print("compiling for this machine, once: some seconds", file=sys.stderr, flush=True)
 
 
-def _with_version(command: Callable[[], None]) -> Callable[[], None]:
-    """Make --version tell our version; Hydra tells its own."""
+def _with_version_and_help(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Answer --version and --help here: Hydra tells its own version, and reads all configs before it helps."""
 
-    @functools.wraps(command)
-    def told() -> None:
-        if "--version" in sys.argv[1:]:
-            print(f"deepdft {versions()['deepdft']}")
-        else:
-            command()
+    def decorate(command: Callable[[], None]) -> Callable[[], None]:
+        @functools.wraps(command)
+        def answered() -> None:
+            if "--version" in sys.argv[1:]:
+                print(f"deepdft {version()}")
+            elif {"--help", "-h"} & set(sys.argv[1:]):
+                print(help_text(name, config_directory(), sys.argv[1:]))
+            else:
+                command()
 
-    return told
+        return answered
 
-
-def _register_help() -> None:
-    """Make ${option_groups:NAME} and ${options:NAME}, of which the templates of --help consist, known to OmegaConf."""
-
-    def choices(group: str) -> list[str]:
-        return GlobalHydra.instance().config_loader().get_group_options(group)
-
-    def groups(name: str) -> str:
-        return explained_groups(config_directory() / f"{name}.yaml", choices)
-
-    def options(name: str) -> str:
-        # Hydra takes the help for a template of Python, where a dollar is doubled
-        return explained_options(config_directory() / f"{name}.yaml").replace("$", "$$")
-
-    OmegaConf.register_new_resolver("option_groups", groups, replace=True)
-    OmegaConf.register_new_resolver("options", options, replace=True)
+    return decorate
 
 
 def one_line_errors(function: Callable[[], Any]) -> Callable[[], Any]:
@@ -162,6 +144,7 @@ def one_line_errors(function: Callable[[], Any]) -> Callable[[], Any]:
 
     @functools.wraps(function)
     def guarded() -> Any:
+        degrade_output()
         try:
             return function()
         except KeyboardInterrupt as interrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from itertools import accumulate
@@ -52,6 +53,8 @@ def quote_structures(argument: str, key: str) -> str:
 def quote_texts(arguments: Sequence[str], *keys: str, lists: Sequence[str] = ()) -> list[str]:
     """Arguments with `key=CC(=O)O` as `key='CC(=O)O'`, wherever Hydra would take the value for anything but this text.
 
+    A `~` in front of a path is the home folder.
+
     Args:
         arguments: of the command.
         keys: options that are one text, such as a path or a SMILES.
@@ -64,6 +67,8 @@ def quote_texts(arguments: Sequence[str], *keys: str, lists: Sequence[str] = ())
 def _quote_text(argument: str, keys: Sequence[str], lists: Sequence[str], *, is_sweep: bool) -> str:
     prefixed, _, text = argument.partition("=")
     key = prefixed.lstrip("+")
+    if key in (*keys, *lists) and text.startswith("~/"):
+        argument, text = f"{prefixed}={os.path.expanduser(text)}", os.path.expanduser(text)
     of_the_user = text.startswith(("'", '"', "['", '["')) or "${" in text or (key in lists and _is_list(text))
     if key not in (*keys, *lists) or of_the_user or _is_understood(text, is_sweep=is_sweep):
         return argument

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
-from deepdft.data.convert import check_settings, run_plan
-from deepdft.data.convert_plan import Plan, make_plan
-from deepdft.data.electrons import warn_of_implausible_electron_counts
-from deepdft.data.splits import store_split
-from deepdft.data.store import Store
-from deepdft.data.summary import left_out_line, store_lines
-from deepdft.data.unfinished import finished_store
-from deepdft.data.writer import Compression
-from deepdft.runs.provenance import command_line, versions
 
 __all__ = ["main"]
 
@@ -37,6 +24,16 @@ def main() -> None:
 
 @hydra_command("convert", interrupted="the same command; finished shards are kept")
 def _run(cfg: DictConfig) -> None:
+    from deepdft.data.convert import check_settings, run_plan
+    from deepdft.data.convert_plan import make_plan
+    from deepdft.data.electrons import warn_of_implausible_electron_counts
+    from deepdft.data.splits import store_split
+    from deepdft.data.summary import left_out_line, store_lines
+    from deepdft.data.unfinished import finished_store
+    from deepdft.data.writer import Compression
+    from deepdft.runs.progress import progress_bar
+    from deepdft.runs.provenance import command_line, versions
+
     if cfg.verify is not None:
         _verify(Path(str(cfg.verify)).expanduser())
         return
@@ -60,7 +57,7 @@ def _run(cfg: DictConfig) -> None:
     else:
         workers = int(cfg.workers) if cfg.workers is not None else os.cpu_count() or 1
         provenance = {"command": command_line(), "versions": versions()}
-        with _progress(plan) as progress:
+        with progress_bar("converting", plan.n_members, unit="structures") as progress:
             store = run_plan(
                 plan,
                 output,
@@ -82,27 +79,12 @@ def _plain(value: Any) -> Any:
 
 
 def _verify(root: Path) -> None:
+    from deepdft.data.store import Store
+
     store = Store(root)
     store.verify()
     checked = "every structure" if store.index["format_version"] > 1 else "every shard"
     print(f"{root}: {len(store)} structures, {checked} agrees with its checksum")
-
-
-@contextmanager
-def _progress(plan: Plan) -> Iterator[Callable[[int], None]]:
-    """A progress bar on the terminal."""
-    columns = (
-        TextColumn("converting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=plan.n_members)
-        yield lambda done: bar.update(task, completed=done)
 
 
 if __name__ == "__main__":

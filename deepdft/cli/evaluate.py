@@ -16,10 +16,8 @@ from rich.console import Console
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_list, quote_texts
-from deepdft.evaluation.ranks import n_processes
+from deepdft.evaluation.process_count import n_processes
 from deepdft.runs.directory import named_folder, refuse_training_run, with_run_dir
-from deepdft.runs.evaluate import run_evaluation
-from deepdft.runs.evaluation_settings import EvaluationSettings
 from deepdft.runs.wandb import one_wandb_run, wandb_errors
 
 __all__ = ["main"]
@@ -36,6 +34,9 @@ def main() -> None:
 
 @hydra_command("evaluate", interrupted="the same command with output=<the folder it wrote into>")
 def _run(cfg: DictConfig) -> None:
+    from deepdft.runs.evaluate import run_evaluation
+    from deepdft.runs.evaluation_settings import EvaluationSettings
+
     if any(override.lstrip("+").startswith("data.pbc=") for override in HydraConfig.get().overrides.task):
         raise ValueError(
             "data.pbc is a setting of training; a model is evaluated with the periodic boundaries it was trained with, "
@@ -45,18 +46,23 @@ def _run(cfg: DictConfig) -> None:
         raise ValueError("several processes need one folder: give output=<folder>")
     one_wandb_run(cfg)
     wandb = (cfg.get("logger") or {}).get("wandb")  # logger=null leaves the group out
-    result = run_evaluation(_settings(cfg), Path(cfg.run_dir), wandb and partial(_wandb, wandb))
+    result = run_evaluation(EvaluationSettings(**_settings(cfg)), Path(cfg.run_dir), wandb and partial(_wandb, wandb))
     if result is not None:
         Console().print(result.table)
         print(f"{', '.join(result.files)} are in {result.directory}")
 
 
-def _settings(cfg: DictConfig) -> EvaluationSettings:
+def _settings(cfg: DictConfig) -> dict[str, Any]:
+    """The fields of `EvaluationSettings`."""
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     data = config.get("data") or {}
-    given = {**config, "root": None if data.get("root") == "???" else data.get("root")}
-    given |= {key: data.get(key) for key in ("split", "label")}
-    return EvaluationSettings(**{key: given[key] for key in EvaluationSettings.__dataclass_fields__ if key in given})
+    root = data.get("root")
+    others = ("data", "logger", "output", "run_dir")
+    return {key: value for key, value in config.items() if key not in others} | {
+        "root": None if root == "???" else root,
+        "split": data.get("split"),
+        "label": data.get("label"),
+    }
 
 
 @contextmanager

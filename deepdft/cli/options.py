@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +13,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 __all__ = [
-    "explained_groups",
-    "explained_options",
+    "help_text",
+    "no_such_choice",
     "no_such_option",
     "option_names",
     "refuse_null",
@@ -31,6 +32,10 @@ GROUP = re.compile(r"^  - (?!hydra\b)(\w+): (\w+)(?: # (.*))?$", re.MULTILINE)
 """A config group among the defaults of a command: its name, what is chosen, a comment."""
 
 
+SEARCHED = re.compile(r"file://([^\s,'\"\]]+)")
+"""A folder in hydra.searchpath."""
+
+
 def option_names(config: Path) -> list[str]:
     """Keys and config groups of a command, from its YAML file."""
     content = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config)))
@@ -40,19 +45,38 @@ def option_names(config: Path) -> list[str]:
 
 def explained_options(config: Path) -> str:
     """Keys of a command with their comments, as its YAML file has them; its first line, a title, is left out."""
-    _, _, content = config.read_text().partition("\n")
+    _, _, content = config.read_text(encoding="utf-8").partition("\n")
     return OF_HYDRA.sub("", content).strip()
 
 
-def explained_groups(config: Path, choices: Callable[[str], Iterable[str]]) -> str:
-    """Config groups of a command, a line each: what is chosen, what else there is, and the comment in its YAML file.
+def help_text(command: str, folder: Path, arguments: Iterable[str] = ()) -> str:
+    """What --help prints: the template of a command with its groups and options, as its YAML file explains them.
 
     Args:
-        config: the YAML file.
-        choices: options of a group, by its name.
+        command: name of the YAML file, without suffix.
+        folder: of the configs.
+        arguments: of the command; `hydra.searchpath=[file://DIR]` and --config-dir DIR add the choices of a folder.
     """
+    given = list(arguments)
+    searched = [Path(path) for argument in given if "searchpath" in argument for path in SEARCHED.findall(argument)]
+    searched += [Path(path) for flag, path in pairwise(given) if flag in ("--config-dir", "-cd")]
+    config, of_hydra = folder / f"{command}.yaml", folder / "hydra" / f"{command}.yaml"
+    content: Any = OmegaConf.to_container(OmegaConf.load(of_hydra if of_hydra.is_file() else config))
+    template = str(content.get("hydra", content)["help"]["template"])
+    return template.replace("$GROUPS", explained_groups(config, searched)).replace(
+        "$OPTIONS", explained_options(config)
+    )
+
+
+def explained_groups(config: Path, searched: Iterable[Path] = ()) -> str:
+    """Config groups of a command, a line each: what is chosen, what else there is, and the comment in its YAML file."""
+
+    def choices(group: str) -> list[str]:
+        folders = (config.parent, *searched)
+        return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
     lines = []
-    for name, chosen, comment in GROUP.findall(config.read_text()):
+    for name, chosen, comment in GROUP.findall(config.read_text(encoding="utf-8")):
         others = ", ".join(choice for choice in choices(name) if choice != chosen)
         lines.append(f"{name}={chosen}, or {others}" + (f" # {comment}" if comment else ""))
     return "\n".join(lines)
@@ -73,6 +97,19 @@ def no_such_option(error: Exception, names: Iterable[str]) -> str | None:
         group = str(cause.full_key).removesuffix(str(cause.key)).rstrip(".")
         return _no_such(found[1], map(str, cause.parent_node) if group else names, group)
     return _no_such(found[1], names)
+
+
+def no_such_choice(error: Exception) -> str | None:
+    """What to say instead of Hydra's error about a file that a config group does not have; None if it says else."""
+    found = re.search(
+        r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':\s+(.*)", str(error), re.DOTALL
+    )
+    if found is None:
+        return None
+    group, wrong, listed = found[1], found[2], found[3].split()
+    near = difflib.get_close_matches(wrong, listed, n=1)
+    meant = f"did you mean {group}={near[0]}? " if near else ""
+    return f"there is no {group}={wrong}: {meant}expected one of {', '.join(listed)}"
 
 
 def refuse_unknown(cfg: DictConfig, added: Iterable[str], names: Iterable[str]) -> None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import ase
 from omegaconf import DictConfig, ListConfig
 
 from deepdft import bundled
-from deepdft.checkpoint import load_checkpoint, model_name, save_checkpoint
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_structures, quote_texts
 from deepdft.cli.options import refuse_other_kinds
-from deepdft.inference.field_files import check_names
-from deepdft.inference.predictor import Predictor, choose_device
-from deepdft.inference.writer import file_format
-from deepdft.io.structures import read_structures
-from deepdft.runs.predict import PredictionFiles, predict_to_files
+
+if TYPE_CHECKING:
+    import ase
 
 __all__ = ["main"]
 
@@ -32,6 +29,10 @@ def main() -> None:
 
 @hydra_command("predict")
 def _run(cfg: DictConfig) -> None:
+    from deepdft.checkpoint import load_checkpoint, model_name, save_checkpoint
+    from deepdft.inference.predictor import Predictor, choose_device
+    from deepdft.runs.predict import PredictionFiles, predict_to_files
+
     _check(cfg)
     structures = [] if cfg.structure is None else _structures(cfg)
     path = str(bundled.MODEL if cfg.checkpoint is None else cfg.checkpoint)
@@ -59,6 +60,8 @@ def _run(cfg: DictConfig) -> None:
 
 def _structures(cfg: DictConfig) -> list[ase.Atoms]:
     """The structures that are named, with a line about those that were found by a name."""
+    from deepdft.io.structures import read_structures
+
     source = list(cfg.structure) if isinstance(cfg.structure, ListConfig) else str(cfg.structure)
     structures = read_structures(source, frames=cfg.frames, pbc=cfg.pbc)
     for atoms in structures:
@@ -73,6 +76,9 @@ def _source(cfg: DictConfig) -> str:
 
 def _check(cfg: DictConfig) -> None:
     """Refuse what makes no sense before anything is loaded."""
+    from deepdft.inference.field_files import check_names
+    from deepdft.inference.writer import file_format
+
     if cfg.structure is None and cfg.export_checkpoint is None:
         raise ValueError("structure= is required: give a file, a name or a SMILES, and output=<x.cube|CHGCAR|x.h5>")
     if cfg.structure is not None:

@@ -13,9 +13,6 @@ from omegaconf import DictConfig, ListConfig
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import positional_list
 from deepdft.errors import InputWarning
-from deepdft.evaluation.page import write_report
-from deepdft.evaluation.run_folders import find_runs
-from deepdft.evaluation.runs import read_runs
 
 __all__ = ["main"]
 
@@ -29,6 +26,10 @@ def main() -> None:
 
 @hydra_command("report")
 def _run(cfg: DictConfig) -> None:
+    from deepdft.evaluation.page import write_report
+    from deepdft.evaluation.run_folders import find_runs
+    from deepdft.evaluation.runs import read_runs
+
     for key in ("runs", "names"):
         if not isinstance(cfg[key], ListConfig) and cfg[key] is not None:
             raise ValueError(f"{key}={cfg[key]}: expected a list, as {key}=[a,b]")

@@ -8,10 +8,10 @@ from omegaconf import DictConfig
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
-from deepdft.evaluation.ranks import n_processes
+from deepdft.evaluation.process_count import n_processes
+from deepdft.runs.compose import with_own_model
 from deepdft.runs.directory import named_folder, only_writer, refuse_training_run, with_run_dir
 from deepdft.runs.resume import with_stored_overrides
-from deepdft.runs.train import train
 
 __all__ = ["main"]
 
@@ -31,7 +31,7 @@ def main() -> None:
     if not resumed and folder is None and not flags and n_processes() > 1:
         raise ValueError("several processes need one folder: give run_dir=<folder>")
     texts = ("resume", "from", "init", "data.root", "hydra.run.dir", "hydra.sweep.dir")
-    sys.argv[1:] = quote_texts([*flags, *rest], *texts)
+    sys.argv[1:] = quote_texts([*flags, *with_own_model(rest)], *texts)
     with only_writer(resumed or folder, "training"):  # Hydra writes there too
         if not resumed:
             refuse_training_run(folder, f"resume it with resume={folder}, or give another run_dir")
@@ -40,6 +40,8 @@ def main() -> None:
 
 @hydra_command("train")
 def _run(cfg: DictConfig) -> float:
+    from deepdft.runs.train import train
+
     return train(cfg).best
 
 

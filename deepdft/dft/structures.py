@@ -86,7 +86,7 @@ def _read_file(path: Path, folder: Path, frames: str | int) -> list[Found]:
 
 def _read_smiles(path: Path) -> list[Found]:
     found: list[Found] = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         smiles, *name = line.strip().split(maxsplit=1) or [""]
         if not smiles or smiles.startswith("#"):
             continue
@@ -156,4 +156,4 @@ def members_of_recipe(recipe: Recipe, folder: Path, *, progress: Callable[[int],
 
 
 def _whole_lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []

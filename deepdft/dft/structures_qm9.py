@@ -103,7 +103,7 @@ def _read_folder(folder: Path) -> Iterator[tuple[str, ase.Atoms]]:
 
 def _read_file(path: Path) -> ase.Atoms:
     """Atoms of a file of QM9: an XYZ file with charges in a fifth column, and 1*^-6 for 1e-6."""
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     try:
         rows = [line.replace("*^", "e").split() for line in lines[2 : 2 + int(lines[0])]]
         return ase.Atoms([row[0] for row in rows], [[float(number) for number in row[1:4]] for row in rows])

@@ -68,7 +68,7 @@ def compute(
 def begin_part(part: Path, key: Mapping[str, Any]) -> None:
     """Start a part file for an evaluation identified by `key`, or keep one that the same evaluation has started."""
     if _first_line(part) != json.dumps(dict(key), sort_keys=True):
-        part.write_text(json.dumps(dict(key), sort_keys=True) + "\n")
+        part.write_text(json.dumps(dict(key), sort_keys=True) + "\n", encoding="utf-8")
         return
     whole = part.read_bytes()
     if not whole.endswith(b"\n"):  # killed while it wrote a line
@@ -77,7 +77,7 @@ def begin_part(part: Path, key: Mapping[str, Any]) -> None:
 
 def append_part(part: Path, row: Any) -> None:
     """Add a row, a dataclass, as one line of JSON."""
-    with part.open("a") as file:
+    with part.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(row)) + "\n")
 
 
@@ -85,14 +85,14 @@ def read_part(part: Path, key: Mapping[str, Any], kind: Callable[..., Row]) -> l
     """The rows, of dataclass `kind`, in a part file of the same evaluation; none where it is of another."""
     if _first_line(part) != json.dumps(dict(key), sort_keys=True):
         return []
-    lines = part.read_text().splitlines(keepends=True)[1:]
+    lines = part.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
     return [kind(**json.loads(line)) for line in lines if line.endswith("\n")]
 
 
 def _first_line(part: Path) -> str | None:
     if not part.is_file():
         return None
-    with part.open() as file:
+    with part.open(encoding="utf-8") as file:
         return file.readline().rstrip("\n")
 
 

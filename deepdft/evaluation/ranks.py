@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-__all__ = ["Ranks", "is_lost_peer", "n_processes", "ranks", "slurm_tasks"]
+from deepdft.evaluation.process_count import n_processes, slurm_tasks
 
-INTERACTIVE = ("bash", "interactive")
-"""Names of SLURM jobs that are a shell in which commands are started by hand."""
+__all__ = ["Ranks", "is_lost_peer", "ranks"]
+
 MEETING_TIME = timedelta(minutes=2)
 """How long processes wait for each other at the start."""
 
@@ -52,19 +52,6 @@ class Ranks:
         parts: list[list[T]] = [[] for _ in range(self.world_size)]
         dist.all_gather_object(parts, items)
         return [item for part in parts for item in part]
-
-
-def slurm_tasks() -> int:
-    """How many processes of this command SLURM has started; 1 in a shell of a job, whatever it has reserved."""
-    by_hand = "SLURM_PROCID" not in os.environ or os.environ.get("SLURM_JOB_NAME") in INTERACTIVE
-    if by_hand or "LOCAL_RANK" in os.environ or "WORLD_SIZE" in os.environ:
-        return 1  # of torchrun, or started by the first process
-    return int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS") or "1")
-
-
-def n_processes() -> int:
-    """How many processes of this command torchrun or SLURM has started."""
-    return max(slurm_tasks(), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 import deepdft
 from deepdft.runs import resolvers
-from deepdft.runs.resume import with_stored_overrides
+from deepdft.runs.resume import with_stored_overrides, with_values_of_run
 
 __all__ = ["OWN_MODEL", "compose", "config_directory", "from_settings", "with_own_model"]
 
@@ -52,14 +52,15 @@ def compose(command: str = "train", overrides: Sequence[str] = ()) -> DictConfig
         commands = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
         raise ValueError(f"command {command!r}: expected one of {commands}")
     resolvers.register()
-    arguments = list(overrides)
-    if command == "train":
-        arguments = with_own_model([a for a in with_stored_overrides(arguments) if not a.startswith("hydra.")])
+    is_training, arguments = command == "train", list(overrides)
+    if is_training:
+        stored = with_stored_overrides(arguments)
+        arguments = with_own_model([argument for argument in stored if not argument.startswith("hydra.")])
     with hydra.initialize_config_dir(str(folder), version_base="1.3"):
         config = hydra.compose(command, overrides=arguments)
     if "run_dir" in config and OmegaConf.is_interpolation(config, "run_dir"):  # of Hydra's, which is not running
         config.run_dir = config.get("resume") or config.get("output")  # null is a new folder
-    return config
+    return with_values_of_run(config, arguments) if is_training else config
 
 
 def from_settings(settings: Mapping[str, Any], command: str = "train") -> DictConfig:

@@ -12,8 +12,6 @@ from pathlib import Path
 import ase
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from deepdft import plotting
 from deepdft.density import Grid
@@ -27,6 +25,7 @@ from deepdft.inference.trust import COARSE, Tally, symbols
 from deepdft.inference.writer import slice_order, write_slices
 from deepdft.io import write_density
 from deepdft.io.plausibility import formula_of
+from deepdft.runs.progress import progress_bar
 
 __all__ = ["PredictionFiles", "numbered", "predict_to_files"]
 
@@ -138,7 +137,7 @@ class _Files:
     def _density(self) -> Tally:
         tally = self.predictor.tally(self.box)
         began = time.monotonic()
-        with _quiet(), _progress(self.box.n_points) as advance:
+        with _quiet(), progress_bar("predicting", self.box.n_points) as advance:
             self._predict(tally, advance)
         print(f"{self.output}: {tally.count()}; {_speed(began, self.box.n_points)}")
         if self.box.spacing.max() > COARSE + 1e-6:
@@ -174,7 +173,7 @@ class _Files:
         with _quiet():
             fields = self.predictor.encode_fields(self.box.structure())
         began = time.monotonic()
-        with _progress(self.box.n_points, "deriving") as advance:
+        with progress_bar("deriving", self.box.n_points) as advance:
             paths = write_fields(
                 self.output,
                 self.box,
@@ -188,7 +187,7 @@ class _Files:
         drawn = [name for name in names if name in plotting.SCALES]
         if self.files.picture and drawn:
             plane = self._plane()
-            with _progress(len(plane.points()), "drawing") as advance:
+            with progress_bar("drawing", len(plane.points())) as advance:
                 found = fields.at(plane.points(), drawn, progress=advance)
             for name in drawn:
                 self._picture(plane, found[name], name, f"_{name}.png")
@@ -240,13 +239,3 @@ def _quiet() -> Iterator[None]:
     """Without the warnings about a structure, which were given before anything was begun."""
     with warnings.catch_warnings(action="ignore", category=InputWarning):
         yield
-
-
-@contextmanager
-def _progress(total: int, doing: str = "predicting") -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on the terminal."""
-    columns = (TextColumn(doing), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done, _: bar.update(task, completed=done)

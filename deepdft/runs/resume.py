@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from deepdft.files import read_json, write_text
 from deepdft.runs.directory import named_folder
-from deepdft.training.resumable import rebase_paths
+from deepdft.runs.stored_values import GROUPS, with_stored_values
 
 __all__ = [
     "changed_keys",
@@ -21,6 +21,7 @@ __all__ = [
     "stored_config",
     "summary_if_finished",
     "with_stored_overrides",
+    "with_values_of_run",
 ]
 
 _FIXED = ("data", "model", "optimizer", "loss", "seed", "init")
@@ -91,7 +92,31 @@ def _stored_overrides(resumed: Path | None, source: Path | None) -> list[str]:
         raise ValueError(f"{stored.with_name('hydra.yaml')}: damaged, no hydra.overrides.hydra in it") from error
     if not isinstance(overrides, list):
         raise ValueError(f"{stored}: damaged, expected a list of overrides")
-    return [*(o for o in of_hydra if o.startswith("hydra.searchpath")), *map(str, overrides)]
+    choices = hydra["hydra"].get("runtime", {}).get("choices", {})
+    chosen = [f"{group}={choices[group]}" for group in GROUPS if choices.get(group)]  # today's defaults may be others
+    return [*(o for o in of_hydra if o.startswith("hydra.searchpath")), *chosen, *map(str, overrides)]
+
+
+def with_values_of_run(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """A composed config with the values of the run that it resumes or starts from, except where they are changed now.
+
+    Args:
+        cfg: composed from what `with_stored_overrides` gives.
+        overrides: the same.
+
+    Raises:
+        ValueError: if the run's record of its settings is damaged.
+    """
+    resumed, source = cfg.get("resume"), cfg.get("from")
+    run_dir = resumed or source
+    stored = None if run_dir is None else stored_config(Path(run_dir))
+    if stored is None:
+        return cfg
+    known = set(_stored_overrides(*(None if run is None else Path(run) for run in (resumed, source))))
+    new = [override for override in overrides if override not in known]
+    if not resumed and (wandb := (stored.get("logger") or {}).get("wandb")):
+        wandb.pop("id", None)  # a new run is another one there
+    return with_stored_values(cfg, stored, new)
 
 
 def _load_yaml(file: Path) -> Any:
@@ -122,6 +147,8 @@ def stored_config(run_dir: Path) -> dict[str, Any] | None:
     file = run_dir / "config.yaml"
     if not file.is_file():
         return None
+    from deepdft.training.resumable import rebase_paths  # which needs torch
+
     config = _load_yaml(file)
     if not isinstance(config, dict) or not isinstance(config.get("run_dir"), str):
         raise ValueError(f"{file}: damaged, expected the config of a run with its run_dir")

@@ -8,11 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from deepdft.evaluation.parts import begin_part, compute, read_part
 from deepdft.evaluation.ranks import Ranks
+from deepdft.runs.progress import progress_bar
 
 __all__ = ["collect", "remove_parts"]
 
@@ -84,22 +82,12 @@ def remove_parts(output: Path) -> None:
 
 @contextmanager
 def _progress(total: int, measure: str, *, quiet: bool) -> Iterator[Callable[[Any], None]]:
-    """A progress bar on the terminal with the mean of the measure so far."""
-    columns = (
-        TextColumn("evaluating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
+    """A progress bar with the mean of the measure so far."""
     values: list[float] = []
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
+    with progress_bar("evaluating", total, unit="structures", quiet=quiet) as bar:
 
         def advance(row: Any) -> None:
             values.append(getattr(row, measure))
-            mean = sum(values) / len(values)
-            bar.update(task, advance=1, description=f"mean {SYMBOLS[measure]} {mean:.3f} %")
+            bar(len(values), note=f"mean {SYMBOLS[measure]} {sum(values) / len(values):.3f} %")
 
         yield advance

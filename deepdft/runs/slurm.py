@@ -13,7 +13,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from deepdft.evaluation.ranks import slurm_tasks
+from deepdft.evaluation.process_count import slurm_tasks
 
 __all__ = ["cluster_environment", "requeue"]
 

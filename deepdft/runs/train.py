@@ -45,6 +45,7 @@ from deepdft.runs.resume import (
     refuse_other_data,
     stored_config,
     summary_if_finished,
+    with_values_of_run,
 )
 from deepdft.runs.run import Run
 from deepdft.runs.slurm import cluster_environment, requeue
@@ -110,6 +111,8 @@ def _complete(config: Mapping[str, Any] | DictConfig) -> DictConfig:
         cfg = OmegaConf.create(dict(config))
     else:
         cfg = from_settings(config)
+    if HydraConfig.initialized():
+        cfg = with_values_of_run(cfg, HydraConfig.get().overrides.task)
     if OmegaConf.is_missing(cfg.data, "root") or cfg.data.root is None:
         raise ValueError("data.root= is required: give the folder of a store made by deepdft-convert")
     if cfg.run_dir is None:

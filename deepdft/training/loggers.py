@@ -67,7 +67,7 @@ def read_metrics(file: Path) -> list[dict[str, str]]:
     """
     if not file.is_file():
         return []
-    lines = file.read_text().splitlines(keepends=True)
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
     return [{key: value for key, value in row.items() if value} for row in csv.DictReader(whole)]
 

@@ -74,6 +74,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with atomic_write(path) as beside, beside.open("wb") as file:
             torch.save(checkpoint, file)
 
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint; callbacks of older versions are found under the names that they have today."""
+        checkpoint: dict[str, Any] = super().load_checkpoint(*args, **kwargs)
+        states = checkpoint.get("callbacks")
+        if isinstance(states, dict):
+            checkpoint["callbacks"] = {_name_today(key): state for key, state in states.items()}
+        return checkpoint
+
+
+def _name_today(state_key: str) -> str:
+    """Key of a callback's state, its class name with arguments, with the name that the class has today."""
+    name, brace, arguments = state_key.partition("{")
+    today = {"Timer": "TimeLimit"} | {old: path.rpartition(".")[2] for old, path in _RENAMED.items()}
+    return today.get(name, name) + brace + arguments
+
 
 _RENAMED = {
     "Checkpoints": "deepdft.training.resumable.ResumableModelCheckpoint",

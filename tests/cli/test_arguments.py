@@ -69,7 +69,7 @@ def test_smiles_reach_the_config(smiles: str) -> None:
     "path",
     [
         *("water(1).xyz", "T=300K.cube", "a,b.xyz", "[a.xyz,b.xyz]", "choice(a,b)", "300", "1e-3", "true"),
-        *("~/x{1}", "a#1", "a&b;c", "it's here", "ü ä.xyz", " x", "", "x\\", "\\'"),
+        *("~x/{1}", "a#1", "a&b;c", "it's here", "ü ä.xyz", " x", "", "x\\", "\\'"),
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "+", "++"])
@@ -123,6 +123,13 @@ def test_commands_take_texts_without_quotes(
     monkeypatch.setattr(sys, "argv", [f"deepdft-{name}", f"{key}=T=3,(1)\\F", "--cfg", "job"])
     importlib.import_module(f"deepdft.cli.{name}").main()
     assert OmegaConf.select(OmegaConf.create(capsys.readouterr().out), key) == "T=3,(1)\\F"
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["output=~/x.cube", "source=~/a=b", "label=~/x", "'output=~/x'"]
+    expected = ["output=/home/me/x.cube", "source='/home/me/a=b'", "label=~/x", "'output=~/x'"]
+    assert quote_texts(given, "output", lists=["source"]) == expected
 
 
 def test_a_run_goes_into_any_folder(

@@ -236,7 +236,7 @@ def test_every_option_names_what_exists(overrides: list[str]) -> None:
     from hydra.utils import get_object
     from omegaconf import OmegaConf
 
-    from deepdft.cli.app import config_directory
+    from deepdft.runs.compose import config_directory
 
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         composed = OmegaConf.to_container(compose("generate", overrides=overrides), resolve=False)

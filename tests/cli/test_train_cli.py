@@ -19,13 +19,13 @@ import yaml
 from pytorch_lightning.plugins import MixedPrecision
 
 from deepdft.checkpoint import load_checkpoint
-from deepdft.cli.app import config_directory
 from deepdft.cli.train import main
 from deepdft.data.store import DensityStore
 from deepdft.files import exclusive_lock
 from deepdft.graph.batch import Batch
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.orbital import Orbital
+from deepdft.runs.compose import config_directory
 from deepdft.runs.resolvers import _run_directory
 from deepdft.runs.trainer_settings import without_filling
 from deepdft.training.callbacks import DensityPicture
@@ -34,6 +34,12 @@ from deepdft.training.module import DensityModule
 from tests.cli.processes import descendants, running, wait_until
 
 SMALL = [
+    "model=schnet",
+    "data.pbc=false",
+    "data.density_share=0",
+    "loss=mse",
+    "scheduler=exponential",
+    "trainer.gradient_clip_val=null",
     "trainer=cpu",
     "model.hidden_size=8",
     "model.n_interactions=2",
@@ -498,8 +504,11 @@ def test_every_experiment_trains_and_ends(train, experiment: str) -> None:
         ("optimizer.lr=abc", "the optimizer or its schedule refuses its settings"),
         ("optimizer.lr=-1 run_dir=run", "Invalid learning rate: -1"),
         ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=4 counts batches"),
-        ("model.n_interactions=0", "n_interactions must be at least 1, got 0"),
-        ("model.gaussian_width=0", "the width of Gaussians is a distance in Å above zero, got 0"),
+        ("model.n_interactions=0", "n_interactions must be a whole number of at least 1, got 0"),
+        (
+            "model.gaussian_width=0",
+            "the width of Gaussians is a distance in Å, at least 0.0004",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line(train, override: str, message: str, capfd: pytest.CaptureFixture) -> None:

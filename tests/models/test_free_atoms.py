@@ -10,8 +10,8 @@ from scipy.interpolate import BarycentricInterpolator
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from deepdft import bundled
-from deepdft.cli.app import config_directory
 from deepdft.models.free_atoms import FreeAtoms
+from deepdft.runs.compose import config_directory
 from deepdft.testing.contract import ModelContract, densities
 
 TABLE = np.load(bundled.FREE_ATOMS)

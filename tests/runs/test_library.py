@@ -70,7 +70,7 @@ def test_unknown_settings_are_refused_by_name(settings: dict) -> None:
 
 
 def test_a_run_is_not_trained_over_another(run: deepdft.Run, tiny_store: Path) -> None:
-    with pytest.raises(ValueError, match="holds a training run; resume it by resume=run"):
+    with pytest.raises(ValueError, match="holds a training run; resume it with resume=run"):
         deepdft.train(SETTINGS | {"data.root": str(tiny_store), "run_dir": "run"})
 
 

@@ -8,7 +8,7 @@ import pytest
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
-from deepdft.evaluation.ranks import n_processes, slurm_tasks
+from deepdft.evaluation.process_count import n_processes, slurm_tasks
 from deepdft.runs.slurm import cluster_environment, requeue
 
 SRUN = {

@@ -1,0 +1,79 @@
+"""A resumed run keeps the settings it was started with, whatever the defaults have become since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+__all__ = ["GROUPS", "with_stored_values"]
+
+GROUPS = ("data", "model", "optimizer", "scheduler", "callbacks", "logger", "trainer")
+"""Config groups of deepdft-train whose choice a resumed run keeps."""
+_WHOLE = ("model", "data", "optimizer", "scheduler")
+"""Groups that are as they were stored: a key that a run did not have has the default of its class, not of a config."""
+_OF_PLACE = ("run_dir", "resume", "from", "init")
+"""Keys that belong to the command, not to the run."""
+
+
+def with_stored_values(cfg: DictConfig, stored: Mapping[str, Any], new: Iterable[str]) -> DictConfig:
+    """The config of a resumed run: its own values, except where the command changes them now.
+
+    A value that names another one, such as scheduler.total, follows it as before.
+
+    Args:
+        cfg: composed from the overrides of the run and the new ones, with today's defaults.
+        stored: the run's resolved config.
+        new: overrides that the run was not started with.
+    """
+    changed = {override.partition("=")[0].lstrip("+~") for override in new}
+    result = cfg.copy()
+    with open_dict(result):
+        for group in _WHOLE:
+            if group not in changed and isinstance(stored.get(group), Mapping):
+                result[group] = _whole(cfg, group, stored[group], changed)
+        for key, value in _leaves(stored):
+            if key.split(".")[0] in (*_WHOLE, *_OF_PLACE) or key.endswith("_target_") or _is_changed(key, changed):
+                continue
+            if _is_plain(cfg, key):
+                OmegaConf.update(result, key, value)
+    return result
+
+
+def _is_plain(cfg: DictConfig, key: str) -> bool:
+    """Whether a key is there today, and is no interpolation, which follows the value it names."""
+    above, _, last = key.rpartition(".")
+    parent = OmegaConf.select(cfg, above) if above else cfg
+    return isinstance(parent, DictConfig) and last in parent and not OmegaConf.is_interpolation(parent, last)
+
+
+def _whole(cfg: DictConfig, group: str, stored: Mapping[str, Any], changed: Iterable[str]) -> DictConfig:
+    """A group as it was stored, with the keys that are changed now, and the class path of today except of the model."""
+    section = OmegaConf.create(dict(stored))
+    today = OmegaConf.to_container(cfg[group], resolve=False) if group in cfg else {}
+    assert isinstance(today, dict)
+    keys = [key.removeprefix(f"{group}.") for key in changed if key.startswith(f"{group}.")]
+    keys += [str(key) for key in today if OmegaConf.is_interpolation(cfg[group], str(key))]
+    if group != "model" and "_target_" in today:
+        keys.append("_target_")
+    for key in keys:
+        value: Any = today
+        for part in key.split("."):
+            value = value[part]
+        OmegaConf.update(section, key, value, force_add=True)
+    return section
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values; lists of plain values are values, lists of objects are left out."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif not (isinstance(value, list) and any(isinstance(item, Mapping) for item in value)):
+            yield f"{prefix}{key}", value
+
+
+def _is_changed(key: str, changed: Iterable[str]) -> bool:
+    """Whether a changed key is this one, or a section above it."""
+    return any(key == other or key.startswith(f"{other}.") for other in changed)
