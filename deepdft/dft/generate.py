@@ -184,6 +184,7 @@ def generate(
     with unfinished(output, plan.identity, what="generation"):
         if (store := finished_store(output, plan.identity)) is not None:  # another process has just finished it
             return store
+        plan.warn_of_unused()
         run = _Run(plan, output, progress or (lambda status: None))
         run.calculate(workers or InProcess())
         return run.finish(provenance or {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 from deepdft.data.writer import Compression
 from deepdft.dft.calculation import CalculationError, Engine, ignored_charge
 from deepdft.dft.functionals import Functional
+from deepdft.errors import InputWarning
 
 __all__ = ["Member", "Plan", "Settings", "digest"]
 
@@ -129,6 +131,30 @@ class Plan:
                 filled = 0
             filled += points
         return [range(first, last) for first, last in zip(starts, [*starts[1:], len(self.members)], strict=True)]
+
+    def warn_of_unused(self) -> None:
+        """Warn in one line each of what structures have and calculations do not use: moments, and cells that repeat."""
+        engine = self.settings.engine
+        if "difference" not in engine.channels:
+            self._warn(
+                [m for m in self.members if m.atoms.get_initial_magnetic_moments().any()],
+                "have magnetic moments, which are not used without dft.spin=true",
+            )
+        self._warn(
+            [m for m in self.members if m.atoms.pbc.any() and self._loses_cell(m.atoms)],
+            "repeat, but are calculated as molecules in boxes of their own; crystals need dft=gpaw_periodic",
+        )
+
+    def _loses_cell(self, atoms: ase.Atoms) -> bool:
+        try:
+            return not np.allclose(self.settings.engine.frame(atoms).cell.array, atoms.cell.array)
+        except CalculationError:
+            return False
+
+    def _warn(self, members: Sequence[Member], what: str) -> None:
+        if members:
+            text = f"structures: {len(members)} of {len(self.members)} {what} (e.g. {members[0].name!r})"
+            warnings.warn(text, InputWarning, stacklevel=4)
 
     def provenance(self) -> dict[str, Any]:
         """What index.json says about how the data were made."""

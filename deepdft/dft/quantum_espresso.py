@@ -73,6 +73,8 @@ class QuantumEspresso:
     """The program."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.command, str):
+            raise ValueError(f"dft.command={self.command}: expected the name of a program, such as pw.x")
         for name in ("cutoff", "density_cutoff", "spacing", "convergence", "max_iterations"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"dft.{name}={getattr(self, name)}: expected a number above zero")

@@ -6,12 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import ase
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["LayeredOxides", "layered_oxide"]
 
 LATTICE = {"Ni": (2.878, 14.19, 0.2585), "Co": (2.816, 14.05, 0.2605), "Mn": (2.86, 14.25, 0.2585)}
 """Hexagonal a and c in Å and height z of oxygen in c, of LiMO2 in R-3m with M at (0, 0, 0), Li at (0, 0, ½), O at
 (0, 0, ±z): M-O is 1.97, 1.92 and 1.97 Å. Measured for Ni and Co; for Mn typical of mixed oxides rich in it."""
+
+
+MOMENTS = {"Ni": 1.0, "Co": 0.6, "Mn": 4.0}
+"""μ_B to start from; the calculation finds those of the oxidation states that come about."""
+MAGNETIC_ORDERS = ("ferromagnetic", "stripes", "random")
 
 
 class LayeredOxides:
@@ -23,6 +29,9 @@ class LayeredOxides:
         metals: weights of the metals in the draw; all kinds of occupations come about, also of one metal alone.
         max_vacancies: largest share of lithium that is left out; the number is drawn evenly from zero.
         rattle: standard deviation of random displacements in Å.
+        magnetic_order: of the initial moments: ferromagnetic, stripes (rows along the first edge alternate), random (a
+            sign for each metal), or None for no moments.
+        moments: size of the initial moments in μ_B by metal.
         seed: of the draws; structure `i` depends on the seed and `i` alone.
         first: number of the first one, for a store that continues another.
 
@@ -38,6 +47,8 @@ class LayeredOxides:
         metals: Mapping[str, float] | None = None,
         max_vacancies: float = 0.5,
         rattle: float = 0.04,
+        magnetic_order: str | None = None,
+        moments: Mapping[str, float] | None = None,
         seed: int = 0,
         first: int = 0,
     ) -> None:
@@ -51,6 +62,10 @@ class LayeredOxides:
             raise ValueError(f"recipe.max_vacancies={max_vacancies}: a share of the lithium, 0 to 1")
         if first < 0:
             raise ValueError(f"recipe.first={first}: a number of a structure, 0 or more")
+        if magnetic_order not in (None, *MAGNETIC_ORDERS):
+            raise ValueError(f"recipe.magnetic_order={magnetic_order}: expected null or {', '.join(MAGNETIC_ORDERS)}")
+        self.magnetic_order = magnetic_order
+        self.moments = MOMENTS if moments is None else dict(moments)
         self.count = count
         self.repeat = tuple(repeat)
         self.metals = dict(metals)
@@ -72,11 +87,23 @@ class LayeredOxides:
         drawn = rng.choice(list(self.metals), size=n_sites, p=weights).tolist()
         vacancies = int(rng.integers(int(self.max_vacancies * n_sites) + 1))
         atoms = layered_oxide(drawn, self.repeat)
+        if self.magnetic_order is not None:
+            atoms.set_initial_magnetic_moments(self._moments(atoms, number))
         lithium = np.flatnonzero(atoms.symbols == "Li")
         del atoms[rng.choice(lithium, size=vacancies, replace=False)]
         atoms.positions += rng.normal(scale=self.rattle, size=atoms.positions.shape)
         composition = atoms.get_chemical_formula()
         return f"nmc-{number:05d}-{composition}", atoms
+
+    def _moments(self, atoms: ase.Atoms, number: int) -> NDArray[np.float64]:
+        """(n_atoms,) μ_B to start from, before atoms are displaced; the draw of signs disturbs no other draw."""
+        sizes = np.array([self.moments.get(symbol, 0.0) for symbol in atoms.symbols])
+        if self.magnetic_order == "ferromagnetic":
+            return sizes
+        if self.magnetic_order == "stripes":
+            rows = np.round(atoms.get_scaled_positions()[:, 1] * self.repeat[1]).astype(int)
+            return np.where(rows % 2 == 0, sizes, -sizes)
+        return sizes * np.random.default_rng([self.seed, number, 1]).choice([-1.0, 1.0], size=len(atoms))
 
 
 def layered_oxide(metals: Sequence[str], repeat: Sequence[int]) -> ase.Atoms:

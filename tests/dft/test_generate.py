@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -304,3 +305,21 @@ def test_a_full_disk_stops_the_generation_and_fails_no_structure(
 def test_the_former_name_of_the_cluster_still_works() -> None:
     with pytest.warns(InputWarning, match="cluster=here is now cluster=none"):
         assert isinstance(deepdft.dft.generate.deprecated_here(), InProcess)
+
+
+def test_what_structures_have_and_calculations_do_not_use_is_reported(tmp_path: Path) -> None:
+    iron = molecule("H2O")
+    iron.set_initial_magnetic_moments([1.0, 0.0, 0.0])
+    box = molecule("CH4", cell=[9.0, 9.0, 9.0], pbc=True)
+    made = [*members(["HF"]), Member("magnet", "x", iron), Member("liquid", "y", box)]
+    with pytest.warns(InputWarning) as caught:
+        generate(Plan(Settings(functionals("PBE"), FakeEngine()), made, digest(made)), tmp_path / "store")
+    assert [str(warning.message) for warning in caught] == [
+        "structures: 1 of 3 have magnetic moments, which are not used without dft.spin=true (e.g. 'magnet')",
+        "structures: 1 of 3 repeat, but are calculated as molecules in boxes of their own; crystals need "
+        "dft=gpaw_periodic (e.g. 'liquid')",
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        spins = Settings(functionals("PBE"), FakeEngine(channels=("total", "difference")))
+        generate(Plan(spins, made[:2], digest(made[:2])), tmp_path / "spins")

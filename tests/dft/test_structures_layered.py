@@ -88,3 +88,27 @@ def test_atoms_are_displaced_by_the_rattle_and_sorted() -> None:
 def test_other_settings_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LayeredOxides(count=1, **settings)
+
+
+def test_initial_moments_follow_the_magnetic_order() -> None:
+    plain = LayeredOxides(count=1, seed=3).make(0)[1]
+    made = {
+        order: LayeredOxides(count=1, seed=3, magnetic_order=order).make(0)[1]
+        for order in ("ferromagnetic", "stripes", "random")
+    }
+    sizes = np.array([{"Ni": 1.0, "Co": 0.6, "Mn": 4.0}.get(symbol, 0.0) for symbol in plain.symbols])
+    assert not plain.get_initial_magnetic_moments().any()
+    for atoms in made.values():
+        np.testing.assert_array_equal(atoms.positions, plain.positions)
+        np.testing.assert_array_equal(np.abs(atoms.get_initial_magnetic_moments()), sizes)
+    assert (made["ferromagnetic"].get_initial_magnetic_moments() >= 0).all()
+    metals = sizes > 0
+    signs = np.sign(made["stripes"].get_initial_magnetic_moments()[metals])
+    assert signs.sum() == 0  # 2 × 2 cells: two rows up, two down
+    rows = np.round(made["stripes"].get_scaled_positions()[metals, 1] * 2).astype(int) % 2
+    assert len({(row, sign) for row, sign in zip(rows, signs, strict=True)}) == 2
+
+
+def test_unknown_magnetic_orders_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected null or ferromagnetic, stripes, random"):
+        LayeredOxides(count=1, magnetic_order="ferro")
