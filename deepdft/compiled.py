@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -32,7 +35,11 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"
 
 
 def compiled(kernel: F) -> F:
-    """Compiled at its first call, and kept on disk where there is a place to write to; it lets go of Python's lock."""
+    """Compiled at its first call, and kept on disk where there is a place to write to; it releases Python's lock.
+
+    What is kept is compiled again when any source changes that the kernel may use: those beside it, and the helpers of
+    `deepdft.nn.fast`. Numba itself looks at the kernel's own file only.
+    """
     return _compiled(kernel, OPTIONS)
 
 
@@ -43,9 +50,23 @@ def reassociated(kernel: F) -> F:
 
 def _compiled(kernel: F, options: dict[str, Any]) -> F:
     try:
-        return cast(F, numba.njit(cache=True, **options)(kernel))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
+        dispatcher = numba.njit(cache=True, **options)(kernel)
+        index = dispatcher._cache._cache_file
+        index._source_stamp = (index._source_stamp, _fingerprint(Path(kernel.__code__.co_filename).parent))
+        return cast(F, dispatcher)
+    except (RuntimeError, AttributeError, OSError):  # no folder can be written to, or another Numba: nothing is kept
         return cast(F, numba.njit(**options)(kernel))
+
+
+@cache
+def _fingerprint(folder: Path) -> str:
+    """Identifies the sources in a folder and the helpers that all kernels share."""
+    here = Path(__file__)
+    sources = {*folder.glob("*.py"), *(here.parent / "nn" / "fast").glob("*.py"), here}
+    digest = hashlib.sha256()
+    for source in sorted(sources):
+        digest.update(f"{source.name}\0".encode() + source.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def inlined(part: F) -> F:
@@ -56,21 +77,21 @@ def inlined(part: F) -> F:
 class _First(Listener):
     """Calls a function when something is compiled for the first time; what comes from the disk does not count."""
 
-    def __init__(self, say: Callable[[], None]) -> None:
-        self.say = say
-        self.said = False
+    def __init__(self, report: Callable[[], None]) -> None:
+        self.report = report
+        self.reported = False
 
     def on_start(self, event: Event) -> None:
-        if not self.said:
-            self.said = True
-            self.say()
+        if not self.reported:
+            self.reported = True
+            self.report()
 
     def on_end(self, event: Event) -> None:
-        """It is said before."""
+        """Nothing: the start was reported."""
 
 
 @contextmanager
-def announced(say: Callable[[], None]) -> Iterator[None]:
+def announced(report: Callable[[], None]) -> Iterator[None]:
     """Call a function before the first compilation in this context: it takes some seconds, which need a reason."""
-    with install_listener("numba:compile", _First(say)):
+    with install_listener("numba:compile", _First(report)):
         yield

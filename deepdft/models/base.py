@@ -108,8 +108,8 @@ class DensityModel(nn.Module, ABC):
             batches: structures of the training set with probes and targets; a few hundred thousand probes altogether.
         """
 
-    def begin_at_zero(self) -> None:
-        """Make the first prediction zero, where the model is to learn what a baseline leaves; a model may skip it."""
+    def zero_init(self) -> None:
+        """Make the first prediction zero, for a model that learns the residual of a baseline; optional."""
 
     def chunk_size(self, device: torch.device) -> int | None:
         """Points for `decode_points` on a device; None where memory goes with edges."""

@@ -52,7 +52,7 @@ class OnBaseline(DensityModel):
         super().__init__(cutoff=model.cutoff, channels=model.channels)
         self.cutoff_value = model.cutoff_value
         self.model = model
-        self.model.begin_at_zero()
+        self.model.zero_init()
         self.baseline = BASELINES[baseline](model.cutoff).requires_grad_(False)
         self.register_buffer("scale", torch.ones(len(self.channels)))  # s of each channel, e/Å³
 

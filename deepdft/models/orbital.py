@@ -25,12 +25,13 @@ from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
 from deepdft.graph.blocks import Blocks, compact_blocks
 from deepdft.models.base import DensityModel, check_counts
-from deepdft.models.orbital_encoder import OrderEncoder, PerOrder
+from deepdft.models.orbital_encoder import EquivariantEncoder, EquivariantLinear
 from deepdft.models.superposition import Superposition
 from deepdft.nn.activations import SiLU
+from deepdft.nn.fast import Operation, enabled
 from deepdft.nn.mlp import two_layers
 from deepdft.nn.orbitals import OrbitalBasis
-from deepdft.nn.spherical import MAX_ORDER
+from deepdft.nn.spherical import MAX_L
 from deepdft.nn.threads import in_parallel
 
 __all__ = ["Orbital", "OrbitalStates"]
@@ -55,15 +56,16 @@ class Orbital(DensityModel):
     Args:
         n_orbitals: K, orbitals whose squares are summed; an even number.
         n_radial: radial functions of the orbitals.
-        max_order: L, largest order of the orbitals and of the features of atoms, 1 to 4.
+        l_max: L, largest degree l of the orbitals and of the features of atoms, 1 to 4.
         smallest_exponent: of the widest Gaussian, Å⁻².
         largest_exponent: of the narrowest Gaussian, Å⁻².
-        hidden_size: channels of the atoms' features of every order.
+        hidden_size: channels of the atoms' features of every degree.
         n_interactions: rounds of messages between atoms.
         n_basis: functions that expand distances between atoms.
         cutoff: length below which atoms are joined, and probes to atoms whose functions reach so far, Å.
         residual: False leaves out ρ_atoms and φ_0 of the total and makes all its w_k positive, and with them it.
         channels: names of the densities that are predicted, "total" first.
+        max_order: what `l_max` was called; configs of older checkpoints have it.
 
     Raises:
         ValueError: if the number of orbitals is odd, or a size or an exponent is out of range.
@@ -76,7 +78,7 @@ class Orbital(DensityModel):
         *,
         n_orbitals: int = 12,
         n_radial: int = 12,
-        max_order: int = 3,
+        l_max: int = 3,
         smallest_exponent: float = 0.5,
         largest_exponent: float = 100.0,
         hidden_size: int = 64,
@@ -85,11 +87,14 @@ class Orbital(DensityModel):
         cutoff: float = 5.0,
         residual: bool = True,
         channels: Sequence[str] = (TOTAL,),
+        max_order: int | None = None,
     ) -> None:
         super().__init__(cutoff=cutoff, channels=channels)
+        l_max = l_max if max_order is None else max_order
         check_counts(n_radial=n_radial, hidden_size=hidden_size, n_interactions=n_interactions, n_basis=n_basis)
-        if not 1 <= max_order <= MAX_ORDER:
-            raise ValueError(f"max_order must be 1 to {MAX_ORDER}, got {max_order}")
+        check_counts(l_max=l_max, n_orbitals=n_orbitals)
+        if not l_max <= MAX_L:
+            raise ValueError(f"l_max must be 1 to {MAX_L}, got {l_max}")
         if not 0 < smallest_exponent <= largest_exponent:
             raise ValueError(
                 f"exponents must be above zero, the smallest first; got smallest_exponent={smallest_exponent} and "
@@ -102,12 +107,12 @@ class Orbital(DensityModel):
             "largest_exponent": largest_exponent,
             "cutoff": cutoff,
         }
-        self.basis = OrbitalBasis(n_radial, max_order=max_order, **radial)
+        self.basis = OrbitalBasis(n_radial, l_max=l_max, **radial)
         self.probe_cutoff = self.basis.reach
         self.baseline = Superposition(n_functions=n_radial, **radial).requires_grad_(False) if residual else None
-        self.encoder = OrderEncoder(
+        self.encoder = EquivariantEncoder(
             hidden_size=hidden_size,
-            max_order=max_order,
+            l_max=l_max,
             n_interactions=n_interactions,
             cutoff=cutoff,
             n_basis=n_basis,
@@ -119,7 +124,7 @@ class Orbital(DensityModel):
         self.n_columns = [n_linear + n_orbitals for n_linear in self.n_linear]
         n_columns = n_radial * sum(self.n_columns)
         self.scalar_readout = two_layers(hidden_size, hidden_size, n_columns, SiLU)
-        self.order_readout = PerOrder(max_order, hidden_size, n_columns)
+        self.order_readout = EquivariantLinear(l_max, hidden_size, n_columns)
         self._begin_at_the_baseline()
 
     @torch.no_grad()
@@ -149,10 +154,10 @@ class Orbital(DensityModel):
         amplitudes = torch.cat([self.scalar_readout(scalars)[:, None], self.order_readout(features)], dim=1)
         coefficients = self.basis.mixed(amplitudes.unflatten(-1, (self.n_radial, -1)))
         if self.baseline is not None:
-            # the superposition of atoms is made of the same functions of order 0: it rides on φ_0
+            # the superposition of atoms is made of the same functions of degree 0: it rides on φ_0
             atoms_alone = self.baseline.coefficients(numbers)
-            n_orders, n_orbitals = coefficients.shape[-2:]
-            coefficients = coefficients + pad(atoms_alone, (0, n_orbitals - 1, 0, n_orders - 1))
+            n_harmonics, n_orbitals = coefficients.shape[-2:]
+            coefficients = coefficients + pad(atoms_alone, (0, n_orbitals - 1, 0, n_harmonics - 1))
         return coefficients
 
     def decode(self, states: OrbitalStates, probes: ProbeGraph) -> Tensor:
@@ -162,7 +167,7 @@ class Orbital(DensityModel):
     def decode_points(self, states: OrbitalStates, structures: Structures, points: Tensor) -> Tensor:
         """The same, where points are dense in compact blocks of them, without edges."""
         if points.device.type != "cpu":
-            return self._decode_on_gpu(states, structures, points)
+            return _DECODE_ON_GPU(self, states, structures, points, states.coefficients)
         groups = compact_blocks(
             structures,
             points,
@@ -183,13 +188,7 @@ class Orbital(DensityModel):
         index, densities = map(torch.cat, zip(*parts, strict=True))
         return density.index_copy(0, index, densities)
 
-    def _decode_on_gpu(self, states: OrbitalStates, structures: Structures, points: Tensor) -> Tensor:
-        derivatives = torch.is_grad_enabled() and (states.coefficients.requires_grad or points.requires_grad)
-        if derivatives or len(points) == 0 or not self._has_kernel(points.device):
-            return super().decode_points(states, structures, points)
-        return self.basis.squares_on_gpu(states.coefficients, structures, points, *self._weights())
-
-    def _weights(self) -> tuple[Tensor, Tensor]:
+    def weights(self) -> tuple[Tensor, Tensor]:
         """What φ_k and φ_k² of all channels count in each channel: both (n_channels, n_orbitals)."""
         linear = self.signs.new_zeros(len(self.channels), sum(self.n_columns))
         signs = torch.zeros_like(linear)
@@ -209,9 +208,11 @@ class Orbital(DensityModel):
 
     def _has_kernel(self, device: torch.device) -> bool:
         """Whether a GPU can decode in blocks: in single precision, by Triton, which is not everywhere."""
-        if not self.basis.compiled or self.basis.exponents.dtype != torch.float32 or find_spec("triton") is None:
+        if not (enabled() and self.basis.compiled and self.basis.exponents.dtype == torch.float32):
             return False
-        from deepdft.nn.orbital_kernels import works_on
+        if find_spec("triton") is None:
+            return False
+        from deepdft.nn.fast.orbital_gpu import works_on
 
         return works_on(device)
 
@@ -224,3 +225,16 @@ class Orbital(DensityModel):
         if orbitals.shape[-1] == self.n_orbitals:
             return orbitals.square().sum(dim=-1)
         return orbitals[:, 0] + orbitals[:, 1:].square() @ self.signs.flatten()
+
+
+def _decode_on_gpu(
+    model: Orbital, states: OrbitalStates, structures: Structures, points: Tensor, coefficients: Tensor
+) -> Tensor:
+    return model.basis.squares_on_gpu(coefficients, structures, points, *model.weights())
+
+
+_DECODE_ON_GPU = Operation(
+    lambda model, states, structures, points, _: DensityModel.decode_points(model, states, structures, points),
+    lambda model, states, structures, points, _: len(points) > 0 and model._has_kernel(points.device),
+    _decode_on_gpu,
+)

@@ -1,7 +1,7 @@
-"""Atoms with features of all orders l = 0…L that rotate as spherical harmonics do: PaiNN's scheme beyond vectors.
+"""Atoms with features of all degrees l = 0…L that rotate as spherical harmonics do: PaiNN's scheme beyond vectors.
 
-Messages carry the sender's scalars times Y_lm of the edge, and the sender's features of the same order. Updates mix
-channels within an order, and orders through products of the features as functions on the sphere: where an atom's
+Messages carry the sender's scalars times Y_lm of the edge, and the sender's features of the same degree. Updates mix
+channels within a degree, and degrees through products of the features as functions on the sphere: where an atom's
 neighbours are, seen together. Everything is exactly equivariant under rotations and reflections.
 """
 
@@ -14,34 +14,34 @@ from deepdft import chunks
 from deepdft.graph.batch import AtomGraph
 from deepdft.models.base import N_ELEMENTS
 from deepdft.nn.activations import SiLU
-from deepdft.nn.equivariant import equivariant_sum
+from deepdft.nn.equivariant import equivariant_sum, sent_features
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack, two_layers
 from deepdft.nn.radial import CosineCutoff, Radial, RadialFeatures, SincBasis, safe_norm
-from deepdft.nn.spherical import orders, products_on_sphere, solid_harmonics
+from deepdft.nn.spherical import degrees, products_on_sphere, solid_harmonics
 
-__all__ = ["OrderEncoder", "PerOrder"]
+__all__ = ["EquivariantEncoder", "EquivariantLinear"]
 
 TYPICAL_NEIGHBOURS = 12.0
 """Messages are divided by its square root, so that sums of them are of order one."""
 
 
-class PerOrder(nn.Module):
-    """A linear map of channels for each order l = 1…L, the same for all m.
+class EquivariantLinear(nn.Module):
+    """A linear map of channels for each degree l = 1…L, the same for all m.
 
     Args:
-        max_order: L.
+        l_max: L.
         n_in: channels of the input.
         n_out: channels of the output.
     """
 
-    def __init__(self, max_order: int, n_in: int, n_out: int) -> None:
+    def __init__(self, l_max: int, n_in: int, n_out: int) -> None:
         super().__init__()
-        self.maps: Stack[nn.Linear] = Stack(nn.Linear(n_in, n_out, bias=False) for _ in range(max_order))
-        self.sizes = [2 * order + 1 for order in range(1, max_order + 1)]
+        self.maps: Stack[nn.Linear] = Stack(nn.Linear(n_in, n_out, bias=False) for _ in range(l_max))
+        self.sizes = [2 * degree + 1 for degree in range(1, l_max + 1)]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (n_atoms, Σ(2l + 1), n_in) of orders 1…L → (n_atoms, Σ(2l + 1), n_out)."""
+        """Features (n_atoms, Σ(2l + 1), n_in) of degrees 1…L → (n_atoms, Σ(2l + 1), n_out)."""
         parts = features.split(self.sizes, dim=1)
         return torch.cat([linear(part) for linear, part in zip(self.maps, parts, strict=True)], dim=1)
 
@@ -50,22 +50,22 @@ class Interaction(nn.Module):
     """One round of messages and the update after it.
 
     Args:
-        hidden_size: H, channels of every order.
-        max_order: L.
+        hidden_size: H, channels of every degree.
+        l_max: L.
         n_basis: functions that expand distances.
     """
 
-    order_of: Tensor
+    degree_of: Tensor
 
-    def __init__(self, hidden_size: int, max_order: int, n_basis: int) -> None:
+    def __init__(self, hidden_size: int, l_max: int, n_basis: int) -> None:
         super().__init__()
-        self.hidden_size, self.max_order = hidden_size, max_order
-        self.sent = two_layers(hidden_size, hidden_size, (1 + 2 * max_order) * hidden_size, SiLU)
-        self.filter = nn.Linear(n_basis, (1 + 2 * max_order) * hidden_size)
-        self.mixed = PerOrder(max_order, hidden_size, 2 * hidden_size)
-        self.products = PerOrder(max_order, hidden_size, hidden_size)
-        self.update = two_layers((1 + max_order) * hidden_size, hidden_size, (1 + 3 * max_order) * hidden_size, SiLU)
-        self.register_buffer("order_of", torch.tensor(orders(max_order)[1:]) - 1, persistent=False)
+        self.hidden_size, self.l_max = hidden_size, l_max
+        self.sent = two_layers(hidden_size, hidden_size, (1 + 2 * l_max) * hidden_size, SiLU)
+        self.filter = nn.Linear(n_basis, (1 + 2 * l_max) * hidden_size)
+        self.mixed = EquivariantLinear(l_max, hidden_size, 2 * hidden_size)
+        self.products = EquivariantLinear(l_max, hidden_size, hidden_size)
+        self.update = two_layers((1 + l_max) * hidden_size, hidden_size, (1 + 3 * l_max) * hidden_size, SiLU)
+        self.register_buffer("degree_of", torch.tensor(degrees(l_max)[1:]) - 1, persistent=False)
 
     def filters(self, edges: RadialFeatures) -> Tensor:
         """The edge's part of messages (n_edges, (1 + 2L) H)."""
@@ -83,56 +83,58 @@ class Interaction(nn.Module):
         return scalars, features
 
     def _sent(self, scalars: Tensor, features: Tensor) -> Tensor:
-        """The sender's part: a scalar, one per order to go along the edge, and its features through gates."""
-        of_atoms = self.sent(scalars).unflatten(-1, (1 + 2 * self.max_order, -1))
-        own, gates = of_atoms.split([1 + self.max_order, self.max_order], dim=1)
-        return torch.cat([own, gates.index_select(1, self.order_of) * features], dim=1)
+        """The sender's part of the messages, from its scalars and its features (n_atoms, Σ(2l + 1), H)."""
+        scalar, radial, gates = (
+            self.sent(scalars).unflatten(-1, (1 + 2 * self.l_max, -1)).split([1, self.l_max, self.l_max], dim=1)
+        )
+        passthrough = gates.index_select(1, self.degree_of) * features
+        return sent_features(scalar=scalar.squeeze(1), radial=radial, passthrough=passthrough)
 
     def _update(self, scalars: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Two mixtures U v and V v: their products are invariants and new features; gates let these and U v through."""
         left, right = self.mixed(features).split(self.hidden_size, dim=-1)
-        invariants = self._per_order(left * right)  # (n_atoms, L, H)
-        norms = (self._per_order(right * right) + 1e-8).sqrt()
-        products = self.products(products_on_sphere(left, right, self.max_order))
-        change = self.update(torch.cat([scalars, norms.flatten(1)], dim=-1)).unflatten(-1, (1 + 3 * self.max_order, -1))
-        of_invariants, *gates = change[:, 1:].split(self.max_order, dim=1)
-        of_left, of_products = (gate.index_select(1, self.order_of) for gate in gates)
+        invariants = self._per_degree(left * right)  # (n_atoms, L, H)
+        norms = (self._per_degree(right * right) + 1e-8).sqrt()
+        products = self.products(products_on_sphere(left, right, self.l_max))
+        change = self.update(torch.cat([scalars, norms.flatten(1)], dim=-1)).unflatten(-1, (1 + 3 * self.l_max, -1))
+        of_invariants, *gates = change[:, 1:].split(self.l_max, dim=1)
+        of_left, of_products = (gate.index_select(1, self.degree_of) for gate in gates)
         scalars = scalars + change[:, 0] + (of_invariants * invariants).sum(dim=1)
         return scalars, features + of_left * left + of_products * products
 
-    def _per_order(self, products: Tensor) -> Tensor:
+    def _per_degree(self, products: Tensor) -> Tensor:
         """Mean over m: (n_atoms, Σ(2l + 1), H) → (n_atoms, L, H)."""
         return torch.stack([part.mean(dim=1) for part in products.split(self.mixed.sizes, dim=1)], dim=1)
 
 
-class OrderEncoder(nn.Module):
-    """Scalars and features of orders 1…L of all atoms.
+class EquivariantEncoder(nn.Module):
+    """Scalars and features of degrees 1…L of all atoms.
 
     Args:
-        hidden_size: H, channels of every order.
-        max_order: L.
+        hidden_size: H, channels of every degree.
+        l_max: L.
         n_interactions: rounds of messages.
         cutoff: length below which atoms are joined, Å.
         n_basis: functions that expand distances.
 
-    Source: PaiNN, Schütt et al. 2021 (arXiv 2102.03150), Eq. 7 to 10, with every order in place of vectors, and with
+    Source: PaiNN, Schütt et al. 2021 (arXiv 2102.03150), Eq. 7 to 10, with every degree in place of vectors, and with
     products of features.
     """
 
-    def __init__(self, *, hidden_size: int, max_order: int, n_interactions: int, cutoff: float, n_basis: int) -> None:
+    def __init__(self, *, hidden_size: int, l_max: int, n_interactions: int, cutoff: float, n_basis: int) -> None:
         super().__init__()
-        self.max_order = max_order
+        self.l_max = l_max
         self.radial = Radial(SincBasis(cutoff, size=n_basis), CosineCutoff(cutoff), cutoff)
         self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
         self.interactions: Stack[Interaction] = Stack(
-            Interaction(hidden_size, max_order, n_basis) for _ in range(n_interactions)
+            Interaction(hidden_size, l_max, n_basis) for _ in range(n_interactions)
         )
 
     def forward(self, atoms: AtomGraph) -> tuple[Tensor, Tensor]:
         """Scalars (n_atoms, H), features (n_atoms, Σ(2l + 1), H)."""
         vectors = atoms.edge_vectors()
         distances = safe_norm(vectors)
-        harmonics = solid_harmonics(vectors / distances[:, None], self.max_order)[:, 1:]
+        harmonics = solid_harmonics(vectors / distances[:, None], self.l_max)[:, 1:]
         all_filters = self.radial.filters(distances, [interaction.filters for interaction in self.interactions])
         scalars = self.embedding(atoms.numbers)
         features = scalars.new_zeros(atoms.n_atoms, harmonics.shape[1], scalars.shape[1])

@@ -18,12 +18,12 @@ from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel, check_counts
 from deepdft.nn.activations import SiLU
-from deepdft.nn.equivariant import equivariant_sum
-from deepdft.nn.gates import blend_both, invariants, update_both
+from deepdft.nn.equivariant import equivariant_sum, message_filters, sent_features
+from deepdft.nn.gates import gated_update_vector, invariants, vector_update
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack, two_layers, zero_last_layer
 from deepdft.nn.radial import CosineCutoff, Radial, RadialFeatures, SincBasis, filter_networks, safe_norm
-from deepdft.nn.scatter import with_shared_lonely_probe
+from deepdft.nn.unique_probes import decode_unique_probes
 
 __all__ = ["PaiNN", "PaiNNStates"]
 
@@ -52,14 +52,14 @@ class Message(nn.Module):
         self.gates = two_layers(hidden_size, hidden_size, 3 * hidden_size, SiLU)
 
     def sent(self, scalar: Tensor, vector: Tensor) -> Tensor:
-        """The sender's part (n_atoms, 5, H): c s, b, and three rows a v."""
+        """The sender's part of the messages (n_atoms, 5, H)."""
         a, b, c = self.gates(scalar).chunk(3, dim=-1)  # each (n_atoms, H)
-        return torch.cat([torch.stack([c * scalar, b], dim=1), a[:, None] * vector], dim=1)
+        return sent_features(scalar=c * scalar, radial=b[:, None], passthrough=a[:, None] * vector)
 
     def filters(self, edges: RadialFeatures) -> Tensor:
-        """The edge's part of c, b, a (n_edges, 3H)."""
-        a, b, c = (self.filter(edges.basis) * edges.cutoff).chunk(3, dim=-1)
-        return torch.cat([c, b, a], dim=-1)
+        """The edge's part of the messages (n_edges, 3H)."""
+        a, b, c = (self.filter(edges.basis) * edges.cutoff).chunk(3, dim=-1)  # each (n_edges, H)
+        return message_filters(scalar=c, radial=b, passthrough=a)
 
     def forward(
         self, sent: Tensor, filters: Tensor | Tabulated, direction: Tensor, edge_index: Tensor, n_receivers: int
@@ -90,7 +90,7 @@ class Update(nn.Module):
         """The next scalars (n, H) and vectors (n, 3, H)."""
         u = self.u(vector)  # (n, 3, H)
         lengths, products = invariants(scalar, u, self.v(vector))  # [s, |Vv|] (n, 2H), ⟨Uv, Vv⟩ (n, H)
-        return update_both(scalar, vector, self.network.last(lengths), products, u)
+        return vector_update(scalar, vector, self.network.last(lengths), products, u)
 
     def scalars(self, scalar: Tensor, vector: Tensor) -> Tensor:
         """The next scalars alone."""
@@ -132,7 +132,7 @@ class ProbeStep(nn.Module):
         return self.update.scalars(*self._blended(scalar, vector, message))
 
     def _blended(self, scalar: Tensor, vector: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
-        return blend_both(self.gate.last(message[:, 0]), scalar, vector, message)
+        return gated_update_vector(self.gate.last(message[:, 0]), scalar, vector, message)
 
 
 class PaiNN(DensityModel):
@@ -169,8 +169,8 @@ class PaiNN(DensityModel):
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.readout = two_layers(hidden_size, hidden_size, len(self.channels), SiLU)
 
-    def begin_at_zero(self) -> None:
-        """Begin with a read-out of zero."""
+    def zero_init(self) -> None:
+        """Start with a readout of zero."""
         zero_last_layer(self.readout)
 
     def encode(self, atoms: AtomGraph) -> PaiNNStates:
@@ -205,7 +205,7 @@ class PaiNN(DensityModel):
                     scalar, vector = step(scalar, vector, message)
             return self.readout(scalar)
 
-        return with_shared_lonely_probe(density, probes)
+        return decode_unique_probes(density, probes)
 
 
 def _lengths_and_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:

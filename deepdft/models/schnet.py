@@ -18,11 +18,12 @@ from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel, check_counts
 from deepdft.nn.activations import Activation, ShiftedSoftplus, Softplus
-from deepdft.nn.gates import blend
+from deepdft.nn.gates import gated_update
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack, side_by_side, two_layers, zero_last_layer
 from deepdft.nn.radial import GaussianBasis, Radial, RadialFeatures, SoftCutoff, filter_networks, safe_norm
-from deepdft.nn.scatter import filtered_sum, with_shared_lonely_probe
+from deepdft.nn.scatter import filtered_sum
+from deepdft.nn.unique_probes import decode_unique_probes
 
 __all__ = ["SchNet", "SchNetStates"]
 
@@ -81,7 +82,7 @@ class ProbeStep(nn.Module):
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
         """The next probe states (n_probes, H)."""
         gate, update = side_by_side(self.gate, self.update, message)
-        return blend(gate, state, update)
+        return gated_update(gate, state, update)
 
 
 class SchNet(DensityModel):
@@ -120,12 +121,12 @@ class SchNet(DensityModel):
         self.atom_steps: Stack[AtomStep] = Stack(AtomStep(*sizes, g) for _ in range(n_interactions - 1))
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(*sizes, g) for _ in range(n_interactions))
         self.readout = two_layers(hidden_size, hidden_size, len(self.channels), g)
-        with torch.no_grad():  # begin near the density of empty space, where most points lie
+        with torch.no_grad():  # start near the density of empty space, where most points lie
             for parameter in self.readout[-1].parameters():
                 parameter.mul_(0.1)
 
-    def begin_at_zero(self) -> None:
-        """Begin with a read-out of zero."""
+    def zero_init(self) -> None:
+        """Start with a readout of zero."""
         zero_last_layer(self.readout)
 
     def encode(self, atoms: AtomGraph) -> SchNetStates:
@@ -153,4 +154,4 @@ class SchNet(DensityModel):
                 state = step(state, step.message(sent, filters, sender, receiver, n_probes))
             return self.readout(state)
 
-        return with_shared_lonely_probe(density, probes)
+        return decode_unique_probes(density, probes)

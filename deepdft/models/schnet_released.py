@@ -18,11 +18,12 @@ from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel, check_counts
 from deepdft.models.schnet import SchNetStates
 from deepdft.nn.activations import ShiftedSoftplus
-from deepdft.nn.gates import blend
+from deepdft.nn.gates import gated_update
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack, two_layers, zero_last_layer
 from deepdft.nn.radial import GaussianBasis, Radial, RadialFeatures, SoftCutoff, filter_networks, safe_norm
-from deepdft.nn.scatter import filtered_sum, softplus_of_pairs, with_shared_lonely_probe
+from deepdft.nn.scatter import filtered_sum, softplus_of_pairs
+from deepdft.nn.unique_probes import decode_unique_probes
 
 __all__ = ["SchNetReleased"]
 
@@ -89,7 +90,7 @@ class ProbeStep(nn.Module):
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
         """The next probe states (n_probes, H), from states (n_probes, H), or (1, H) if all are alike."""
-        return blend(self.gate.last(state), state, self.update.last(message))
+        return gated_update(self.gate.last(state), state, self.update.last(message))
 
 
 class SchNetReleased(DensityModel):
@@ -126,8 +127,8 @@ class SchNetReleased(DensityModel):
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.readout = two_layers(hidden_size, hidden_size, len(self.channels), ShiftedSoftplus)
 
-    def begin_at_zero(self) -> None:
-        """Begin with a read-out of zero."""
+    def zero_init(self) -> None:
+        """Start with a readout of zero."""
         zero_last_layer(self.readout)
 
     def encode(self, atoms: AtomGraph) -> SchNetStates:
@@ -155,4 +156,4 @@ class SchNetReleased(DensityModel):
                 state = step(state, step.message(sent, state, filters, edge_index, n_probes))
             return self.readout(state)
 
-        return with_shared_lonely_probe(density, probes)
+        return decode_unique_probes(density, probes)

@@ -52,7 +52,7 @@ class Superposition(DensityModel):
         super().__init__(cutoff=cutoff, channels=channels)
         self.basis = OrbitalBasis(
             n_functions,
-            max_order=0,
+            l_max=0,
             smallest_exponent=smallest_exponent,
             largest_exponent=largest_exponent,
             cutoff=cutoff,

@@ -28,6 +28,14 @@ class Affine:
         linear = cast(nn.Linear, layer)
         return cls(x, linear.weight, linear.bias)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, n_out)."""
+        return *self.x.shape[:-1], len(self.bias)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
     def value(self) -> Tensor:
         """(n, n_out)."""
         return functional.linear(self.x, self.weight, self.bias)

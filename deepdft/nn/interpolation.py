@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
+
+from deepdft.nn.fast import Operation
 
 __all__ = ["KNOTS", "Interpolation", "Tabulated"]
 
@@ -48,17 +48,18 @@ class Interpolation:
 
     def __call__(self, table: Tensor) -> Tensor:
         """The values (n, size) of a table (n_knots, size) at the places."""
-        return _Values.apply(table, self)
+        return _VALUES(table, self)
 
     def values(self, table: Tensor) -> Tensor:
-        """The same without derivatives."""
+        """The same without gradients."""
         # a bag of six rows with weights: three times as fast on the CPU as the product with a sparse matrix
-        # detached: a bag whose table wants a derivative also counts rows for it
+        # detached: a bag whose table requires a gradient also counts rows for it
         weights = self.weights.to(table.dtype)
         return embedding_bag(self.knots, table.detach(), mode="sum", per_sample_weights=weights)
 
     def transposed(self, gradient: Tensor) -> Tensor:
-        """Derivative (n_knots, size) by the table, from the one by the values (n, size): a bag of places per knot."""
+        """Gradient (n_knots, size) with respect to the table, from that with respect to the values (n, size)."""
+        # a bag of places per knot
         places, weights, first = self._by_knot
         return embedding_bag(places, gradient, first, mode="sum", per_sample_weights=weights.to(gradient.dtype))
 
@@ -81,24 +82,22 @@ class Tabulated:
     def __init__(self, table: Tensor, at: Interpolation) -> None:
         self.table, self.at = table, at
 
-    def in_full_precision(self) -> Tabulated:
-        """The table in the precision of distances: sums are not made in the lower one that networks may have."""
-        return Tabulated(self.table.to(self.at.weights.dtype), self.at)
+    def in_full_precision(self) -> tuple[Tensor, Interpolation]:
+        """The table, in the precision of the distances: sums are not made in the lower one that networks may have."""
+        return self.table.to(self.at.weights.dtype), self.at
 
     def values(self) -> Tensor:
         """(n, size)."""
         return self.at(self.table)
 
 
-class _Values(torch.autograd.Function):
-    """torch's own derivative of a bag counts the rows anew for each table, and adds row by row."""
+def _weighted_rows(table: Tensor, at: Interpolation) -> Tensor:
+    return (at.weights.to(table.dtype)[:, :, None] * table[at.knots]).sum(dim=1)
 
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, interpolation: Interpolation) -> Tensor:
-        ctx.interpolation = interpolation
-        return interpolation.values(table)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.interpolation.transposed(gradient.contiguous()), None
+_VALUES = Operation(  # bags of rows; torch's own gradient of a bag counts the rows again for each table
+    _weighted_rows,
+    lambda table, at: True,
+    lambda table, at: at.values(table),
+    lambda inputs, kept, gradients: [inputs[1].transposed(gradients[0].contiguous()), None],
+)

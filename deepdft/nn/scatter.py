@@ -1,31 +1,20 @@
-"""Sums over neighbours, functions of pairs of them, and what all receivers without neighbours have in common."""
+"""Sums over neighbours, and functions of pairs of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from deepdft.graph.batch import ProbeGraph
-from deepdft.nn import edge_kernels
 from deepdft.nn.activations import softplus
+from deepdft.nn.fast import Operation, edges, single_on_cpu
+from deepdft.nn.fast.arrays import arrays, zeros_like
 from deepdft.nn.interpolation import Interpolation, Tabulated
 
-__all__ = ["Ends", "filtered_sum", "softplus_of_pairs", "sum_over_neighbours", "with_shared_lonely_probe"]
-
-
-class Ends(NamedTuple):
-    """Of edges: where their lengths lie among the knots of a table, and the vertices that they join."""
-
-    at: Interpolation
-    sender: Tensor
-    """(n_edges,) int64."""
-    receiver: Tensor
-    """(n_edges,) int64, ascending."""
-    n_receivers: int
+__all__ = ["filtered_sum", "softplus_of_pairs", "sum_over_neighbours"]
 
 
 def sum_over_neighbours(messages: Tensor, receiver: Tensor, n_receivers: int) -> Tensor:
@@ -53,26 +42,42 @@ def filtered_sum(
         n_receivers: number of receivers.
     """
     if isinstance(filters, Tabulated):
-        sent, filters = sent.to(filters.at.weights.dtype), filters.in_full_precision()
-        if sent.device.type == "cpu":
-            return _FilteredSum.apply(sent, filters.table, Ends(filters.at, sender, receiver, n_receivers))
-        filters = filters.values()
+        table, at = filters.in_full_precision()
+        return _TABULATED_SUM(sent.to(table.dtype), table, at, sender, receiver, n_receivers)
     return sum_over_neighbours(sent.index_select(0, sender) * filters, receiver, n_receivers)
 
 
-class _FilteredSum(torch.autograd.Function):
-    """`filtered_sum` on the CPU; nothing is kept per edge, the derivative looks the filters up again."""
+def _tabulated_sum(
+    sent: Tensor, table: Tensor, at: Interpolation, sender: Tensor, receiver: Tensor, n_receivers: int
+) -> Tensor:
+    return filtered_sum(sent, at(table), sender, receiver, n_receivers)
 
-    @staticmethod
-    def forward(ctx: Any, sent: Tensor, table: Tensor, ends: Ends) -> Tensor:
-        at, sender, receiver, n_receivers = ends
-        ctx.save_for_backward(sent, table, at.first, at.weights, sender, receiver)
-        return edge_kernels.filtered_sum(sent, table, at.first, at.weights, sender, receiver, n_receivers)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        return *edge_kernels.filtered_sum_derivatives(gradient, *ctx.saved_tensors), None
+def _tabulated_sum_in_one_pass(
+    sent: Tensor, table: Tensor, at: Interpolation, sender: Tensor, receiver: Tensor, n_receivers: int
+) -> Tensor:
+    total = sent.new_empty(n_receivers, sent.shape[1])
+    edges.filtered_sum(*arrays(sent, table, at.first, at.weights, sender, receiver, total))
+    return total
+
+
+def _tabulated_sum_gradients(
+    inputs: Sequence[Any], kept: Sequence[Tensor], gradients: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Nothing is kept per edge: the filters are looked up again."""
+    sent, table, at, sender, receiver, _ = inputs
+    grad_sent, grad_table = zeros_like(sent), zeros_like(table)
+    given = gradients[0], sent, table, at.first, at.weights, sender, receiver
+    edges.add_filtered_sum_gradients(*arrays(*given, grad_sent, grad_table))
+    return [grad_sent, grad_table, None, None, None, None]
+
+
+_TABULATED_SUM = Operation(
+    _tabulated_sum,
+    lambda sent, *others: sent.device.type == "cpu",
+    _tabulated_sum_in_one_pass,
+    _tabulated_sum_gradients,
+)
 
 
 def softplus_of_pairs(sent: Tensor, received: Tensor, sender: Tensor, receiver: Tensor, shift: float = 0.0) -> Tensor:
@@ -85,54 +90,39 @@ def softplus_of_pairs(sent: Tensor, received: Tensor, sender: Tensor, receiver: 
         receiver: (n_edges,) int64, ascending.
         shift: a number.
     """
-    if sent.device.type == "cpu" and sent.dtype == received.dtype == torch.float32:
-        return _SoftplusOfPairs.apply(sent, received, sender, receiver, shift)
+    return _SOFTPLUS_OF_PAIRS(sent, received, sender, receiver, shift)
+
+
+def _softplus_of_pairs(sent: Tensor, received: Tensor, sender: Tensor, receiver: Tensor, shift: float) -> Tensor:
     return softplus(sent.index_select(0, sender) + received.index_select(0, receiver)) - shift
 
 
-class _SoftplusOfPairs(torch.autograd.Function):
-    """`softplus_of_pairs` on the CPU, without the sums."""
-
-    @staticmethod
-    def forward(ctx: Any, sent: Tensor, received: Tensor, sender: Tensor, receiver: Tensor, shift: float) -> Tensor:
-        with_slope = any(ctx.needs_input_grad)
-        value, slope = edge_kernels.softplus_of_pairs(sent, received, sender, receiver, shift, with_slope=with_slope)
-        ctx.save_for_backward(sent, received, sender, receiver, slope)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        sent, received, sender, receiver, slope = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative is wanted
-            sums = sent.index_select(0, sender) + received.index_select(0, receiver)
-            gradient = gradient * sums.sigmoid()
-            by_sent, by_received = (
-                sum_over_neighbours(gradient, *at) for at in ((sender, len(sent)), (receiver, len(received)))
-            )
-        else:
-            counts = len(sent), len(received)
-            by_sent, by_received = edge_kernels.softplus_of_pairs_derivatives(
-                gradient, slope, sender, receiver, *counts
-            )
-        return by_sent, by_received, None, None, None
+def _pairs_in_one_pass(sent: Tensor, received: Tensor, sender: Tensor, receiver: Tensor, shift: float) -> Tensor:
+    value = sent.new_empty(len(sender), sent.shape[1])
+    edges.softplus_of_pairs(np.float32(shift), *arrays(sent, received, sender, receiver, value))
+    return value
 
 
-def with_shared_lonely_probe(decode: Callable[[Tensor, int], Tensor], probes: ProbeGraph) -> Tensor:
-    """Decode only probes with neighbours, and one for all that have none: their answer is the same.
+def _pairs_and_slopes(
+    sent: Tensor, received: Tensor, sender: Tensor, receiver: Tensor, shift: float
+) -> tuple[Tensor, list[Tensor]]:
+    value = sent.new_empty(len(sender), sent.shape[1])
+    slope = torch.empty_like(value)
+    edges.softplus_of_pairs_with_slope(np.float32(shift), *arrays(sent, received, sender, receiver, value, slope))
+    return value, [slope]
 
-    About half the grid points of a molecule's box have no atom within 4 Å.
 
-    Args:
-        decode: maps receiver indices (n_edges,) and a number of receivers n to their densities (n, n_channels).
-        probes: the query points.
+def _pairs_gradients(inputs: Sequence[Any], kept: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor | None]:
+    sent, received, sender, receiver, _ = inputs
+    grad_sent, grad_received = zeros_like(sent), zeros_like(received)
+    edges.add_softplus_of_pairs_gradients(*arrays(gradients[0], kept[0], sender, receiver, grad_sent, grad_received))
+    return [grad_sent, grad_received, None, None, None]
 
-    Returns:
-        (n_probes, n_channels) densities.
-    """
-    receiver = probes.edge_index[1]
-    # edges are sorted by receiver, so that each reached probe is one run of equal indices
-    reached, compact = torch.unique_consecutive(receiver, return_inverse=True)
-    if len(reached) == probes.n_probes:
-        return decode(receiver, probes.n_probes)
-    density = decode(compact, len(reached) + 1)  # the last one is the lonely probe
-    return density[-1].expand(probes.n_probes, -1).index_copy(0, reached, density[:-1])
+
+_SOFTPLUS_OF_PAIRS = Operation(
+    _softplus_of_pairs,
+    lambda sent, received, *others: single_on_cpu(sent, received),
+    _pairs_in_one_pass,
+    _pairs_gradients,
+    _pairs_and_slopes,
+)

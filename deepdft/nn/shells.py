@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-__all__ = ["OVERLAP_RIDGE", "Shell", "orthogonal", "shells"]
+__all__ = ["OVERLAP_RIDGE", "Shell", "orthogonal", "radial_functions", "shells"]
 
 DECAY_AT_REACH = 10.0
 """α reach²: a Gaussian has fallen to e⁻¹⁰ where it is cut, unless the model's cutoff comes first."""
@@ -26,6 +28,18 @@ class Shell:
     """Å."""
 
 
+def radial_functions(squared: Tensor, exponents: Tensor, reach: float | Tensor) -> Tensor:
+    """R = exp(-α r²) (1 - r²/reach²)³, zero beyond the reach.
+
+    Args:
+        squared: r² in Å².
+        exponents: α in Å⁻², of a shape that fits.
+        reach: Å.
+    """
+    end = (1.0 - squared / reach**2).clamp(min=0.0) ** 3
+    return torch.exp(-exponents * squared) * end
+
+
 def shells(exponents: NDArray[np.float64], cutoff: float) -> list[Shell]:
     """Cut Gaussians where their reach has fallen by the ratio; a shell ends at the largest of its reaches.
 
@@ -42,7 +56,7 @@ def shells(exponents: NDArray[np.float64], cutoff: float) -> list[Shell]:
     return found
 
 
-def orthogonal(exponents: NDArray[np.float64], reaches: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+def orthogonal(exponents: NDArray[np.float64], reaches: NDArray[np.float64], degree: int) -> NDArray[np.float64]:
     """Combinations of r^l R_n, each close to one of them, that hardly overlap: Löwdin's (S + ε)^-½.
 
     Their norms are between equal ones and those of functions with equal maxima (the geometric mean): narrow functions
@@ -52,7 +66,8 @@ def orthogonal(exponents: NDArray[np.float64], reaches: NDArray[np.float64], ord
         (n_radial, n_radial) coefficients of R_n (rows) in the combinations (columns).
     """
     r = np.linspace(0.0, reaches.max(), 4001)[:, None]  # Å
-    functions = r**order * np.exp(-exponents * r**2) * (1.0 - r**2 / reaches**2).clip(min=0.0) ** 3
+    radial = radial_functions(torch.from_numpy(r**2), torch.from_numpy(exponents), torch.from_numpy(reaches))
+    functions = r**degree * radial.numpy()
     largest = functions.max(axis=0)
     norms = np.linalg.norm(r * functions, axis=0)  # any unit
     normalised = r * functions / norms

@@ -61,7 +61,7 @@ class ElementContractions(Orbital):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        n, orders = self.n_radial, self.basis.max_order + 1
+        n, orders = self.n_radial, self.basis.l_max + 1
         self.contractions = nn.Parameter(torch.eye(n).repeat(N_ELEMENTS, orders, 1, 1))
         self.numbers: Tensor | None = None
         plain = self.basis.mixed
@@ -90,8 +90,8 @@ class SlaterBasis(OrbitalBasis):
         """Compute the mixing anew, as `OrbitalBasis` does for Gaussians."""
         r = torch.linspace(0.0, float(self.shells[0].reach), 4001, dtype=torch.float64)
         squared = r.square()[None, None]
-        radials = [self._radial(squared, shell)[0] for shell in self.shells]
-        for order in range(self.max_order + 1):
+        radials = [self.radial(squared, shell)[0] for shell in self.shells]
+        for order in range(self.l_max + 1):
             functions = torch.cat(radials).T * r[:, None] ** order  # (n_points, n_radial)
             norms = torch.linalg.norm(r[:, None] * functions, dim=0)
             normalised = r[:, None] * functions / norms
@@ -101,7 +101,7 @@ class SlaterBasis(OrbitalBasis):
             self.mixing[order] = inverse_root / norms[:, None] * (at_equal_maxima * at_equal_maxima.mean()).sqrt()
         return self
 
-    def _radial(self, squared: Tensor, shell: Any) -> Tensor:
+    def radial(self, squared: Tensor, shell: Any) -> Tensor:
         end = (1.0 - squared / shell.reach**2).clamp(min=0.0) ** 3
         distance = (squared + self.ROUNDED**2).sqrt() - self.ROUNDED
         return torch.exp(-(10.0 * self.exponents[shell.radials, None]).sqrt() * distance) * end

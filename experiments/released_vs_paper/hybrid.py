@@ -9,7 +9,7 @@ from deepdft.graph.batch import AtomGraph
 from deepdft.models import schnet
 from deepdft.models.schnet_released import ProbeStep, SchNetReleased
 from deepdft.nn.activations import Activation, ShiftedSoftplus, Softplus
-from deepdft.nn.gates import blend
+from deepdft.nn.gates import gated_update
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack
 from deepdft.nn.radial import filter_networks, safe_norm
@@ -29,7 +29,7 @@ class MessageGatedStep(ProbeStep):
     """The released probe step with the paper's gate, which looks at the message."""
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
-        return blend(self.gate.last(message), state, self.update.last(message))
+        return gated_update(self.gate.last(message), state, self.update.last(message))
 
 
 class Hybrid(SchNetReleased):

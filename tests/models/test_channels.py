@@ -32,7 +32,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "n_orbitals": 4,
         "n_radial": 4,
         "largest_exponent": 40.0,
-        "max_order": 2,
+        "l_max": 2,
     },
     "superposition": {"_target_": "deepdft.models.superposition.Superposition", "n_functions": 4},
 }

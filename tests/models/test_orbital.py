@@ -17,7 +17,7 @@ from deepdft.graph.batch import Batch
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.models.orbital import Orbital
 from deepdft.nn.orbitals import OrbitalBasis
-from deepdft.nn.spherical import orders, solid_harmonics
+from deepdft.nn.spherical import degrees, solid_harmonics
 from deepdft.testing.contract import STRUCTURES, ModelContract, densities
 
 SMALL = {"n_orbitals": 4, "n_radial": 4, "largest_exponent": 40.0, "hidden_size": 8, "n_interactions": 2, "n_basis": 6}
@@ -41,7 +41,7 @@ class TestOrbital(ModelContract):
 
 class TestPositiveOrbital(ModelContract):
     def make_model(self) -> Orbital:
-        return random_model(residual=False, max_order=2, cutoff=4.0)
+        return random_model(residual=False, l_max=2, cutoff=4.0)
 
 
 class TestNarrowOrbital(ModelContract):
@@ -51,13 +51,13 @@ class TestNarrowOrbital(ModelContract):
 
 class TestOrderFour(ModelContract):
     def make_model(self) -> Orbital:
-        return random_model(max_order=4, n_interactions=1)
+        return random_model(l_max=4, n_interactions=1)
 
 
 def wigner(rotation: np.ndarray, order: int) -> torch.Tensor:
     """D with Y(R x) = D Y(x) for all m of an order, from the harmonics themselves."""
     x = torch.randn(60, 3, dtype=torch.float64)
-    own = [i for i, o in enumerate(orders(order)) if o == order]
+    own = [i for i, o in enumerate(degrees(order)) if o == order]
     before, after = (solid_harmonics(points, order)[:, own] for points in (x, x @ torch.from_numpy(rotation).T))
     return torch.linalg.lstsq(before, after).solution.T
 
@@ -66,7 +66,7 @@ def wigner(rotation: np.ndarray, order: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_coefficients_rotate_with_the_structure(name: str, mirror: bool) -> None:
     torch.manual_seed(0)
-    model = random_model(max_order=4).double()
+    model = random_model(l_max=4).double()
     rotation = Rotation.from_rotvec([0.3, 1.2, -0.8]).as_matrix() @ np.diag([1.0, 1.0, -1.0 if mirror else 1.0])
     atoms = STRUCTURES[name]
     rotated = ase.Atoms(atoms.numbers, atoms.positions @ rotation.T, cell=atoms.cell.array @ rotation.T, pbc=atoms.pbc)
@@ -75,7 +75,7 @@ def test_coefficients_rotate_with_the_structure(name: str, mirror: bool) -> None
             model.encode(atom_graph(structures_from_atoms([a], dtype=torch.float64), model.cutoff)).coefficients
             for a in (rotated, atoms)
         )
-    of = torch.tensor(orders(4))
+    of = torch.tensor(degrees(4))
     for order in range(5):
         turned = torch.einsum("ij,anjk->anik", wigner(rotation, order), expected[:, :, of == order])
         assert expected[:, :, of == order].abs().max() > 1e-3
@@ -84,7 +84,7 @@ def test_coefficients_rotate_with_the_structure(name: str, mirror: bool) -> None
 
 def test_it_computes_its_formula() -> None:
     torch.manual_seed(1)
-    model = random_model(max_order=2, n_orbitals=6, smallest_exponent=0.25).double()
+    model = random_model(l_max=2, n_orbitals=6, smallest_exponent=0.25).double()
     atoms, points = STRUCTURES["molecule"], np.random.default_rng(0).uniform(-2, 6, (20, 3))
     with torch.no_grad():
         states = model.encode(atom_graph(structures_from_atoms([atoms], dtype=torch.float64), model.cutoff))
@@ -247,8 +247,8 @@ def test_blocks_in_single_precision_are_edges_in_double(
     ("options", "message"),
     [
         ({"n_orbitals": 3}, "n_orbitals must be even"),
-        ({"max_order": 0}, "max_order must be 1 to 4, got 0"),
-        ({"max_order": 5}, "max_order must be 1 to 4, got 5"),
+        ({"l_max": 0}, "l_max must be 1 to 4, got 0"),
+        ({"l_max": 5}, "l_max must be 1 to 4, got 5"),
         ({"n_interactions": 0}, "n_interactions must be at least 1, got 0"),
         ({"smallest_exponent": 50.0}, "the smallest first; got smallest_exponent=50.0 and largest_exponent=40.0"),
         ({"smallest_exponent": 0.0}, "exponents must be above zero"),

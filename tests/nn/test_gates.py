@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deepdft.nn.affine import Affine
-from deepdft.nn.gates import blend, blend_both, invariants, update_both
+from deepdft.nn.gates import gated_update, gated_update_vector, invariants, vector_update
 
 N, H, N_IN = 11, 5, 3
 SCALARS, VECTORS, HIDDEN = (N, H), (N, 3, H), (N, N_IN)
@@ -31,10 +31,10 @@ def linear(n_out: int) -> list[tuple[int, ...]]:
 
 
 OPERATIONS = {
-    "blend": (of_maps(blend, 0, 2), [*linear(H), SCALARS, *linear(H)]),
-    "blend_both": (of_maps(blend_both, 0), [*linear(2 * H), SCALARS, VECTORS, (N, 4, H)]),
+    "gated_update": (of_maps(gated_update, 0, 2), [*linear(H), SCALARS, *linear(H)]),
+    "gated_update_vector": (of_maps(gated_update_vector, 0), [*linear(2 * H), SCALARS, VECTORS, (N, 4, H)]),
     "invariants": (invariants, [SCALARS, VECTORS, VECTORS]),
-    "update_both": (of_maps(update_both, 2), [SCALARS, VECTORS, *linear(3 * H), SCALARS, VECTORS]),
+    "vector_update": (of_maps(vector_update, 2), [SCALARS, VECTORS, *linear(3 * H), SCALARS, VECTORS]),
 }
 
 
@@ -109,7 +109,7 @@ def test_other_shapes_are_refused(dtype: torch.dtype) -> None:
     scalar, vector, message = (torch.zeros(shape, dtype=dtype) for shape in (SCALARS, (N, 4, H), (N, 4, H)))
     gates = Affine(*(torch.zeros(shape, dtype=dtype) for shape in linear(2 * H)))
     with pytest.raises(ValueError, match="expected tensors of shapes"):
-        blend_both(gates, scalar, vector, message)
+        gated_update_vector(gates, scalar, vector, message)
 
 
 def test_lengths_of_zero_have_derivatives() -> None:
@@ -128,7 +128,7 @@ def test_one_row_for_all() -> None:
     gate, update = torch.randn(1, H), torch.randn(SCALARS)
     state = torch.randn(1, H, requires_grad=True)
     expected = update + torch.sigmoid(gate) * (state - update)
-    found = blend(identity(gate), state, identity(update))
+    found = gated_update(identity(gate), state, identity(update))
     torch.testing.assert_close(found, expected)
     (slope,) = torch.autograd.grad(found.sum(), state)
     torch.testing.assert_close(slope, N * torch.sigmoid(gate))
@@ -136,6 +136,6 @@ def test_one_row_for_all() -> None:
 
 def test_networks_of_lower_precision_leave_the_states_as_they_are() -> None:
     gate, state, update = torch.randn(SCALARS).bfloat16(), torch.randn(SCALARS), torch.randn(SCALARS).bfloat16()
-    found = blend(identity(gate), state, identity(update))
+    found = gated_update(identity(gate), state, identity(update))
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, blend(identity(gate.float()), state, identity(update.float())))
+    torch.testing.assert_close(found, gated_update(identity(gate.float()), state, identity(update.float())))

@@ -13,7 +13,7 @@ from ase.build import bulk, molecule
 from deepdft.models.orbital import Orbital
 from deepdft.inference.encoded import EncodedStructure
 torch.manual_seed(0)
-model = Orbital(hidden_size=16, n_interactions=1, max_order=2, channels=["total", "difference"]).eval()
+model = Orbital(hidden_size=16, n_interactions=1, l_max=2, channels=["total", "difference"]).eval()
 for parameter in model.parameters():
     parameter.data.add_(0.02 * torch.randn_like(parameter))
 for atoms in (molecule("H2O"), bulk("NaCl", "rocksalt", a=5.6)):
@@ -21,7 +21,7 @@ for atoms in (molecule("H2O"), bulk("NaCl", "rocksalt", a=5.6)):
     points = torch.rand(70, 3) * 4 - 1
     with torch.no_grad():
         expected = model.decode_points(encoded.states, encoded.structures, points)
-        weights = model._weights()
+        weights = model.weights()
         found = model.basis.squares_on_gpu(encoded.states.coefficients, encoded.structures, points, *weights)
     print(float((found - expected).abs().max() / expected.abs().max()))
 """

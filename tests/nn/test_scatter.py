@@ -3,7 +3,8 @@
 import torch
 
 from deepdft.graph.batch import ProbeGraph
-from deepdft.nn.scatter import sum_over_neighbours, with_shared_lonely_probe
+from deepdft.nn.scatter import sum_over_neighbours
+from deepdft.nn.unique_probes import decode_unique_probes
 
 
 def probe_graph(receiver: list[int], n_probes: int) -> ProbeGraph:
@@ -26,7 +27,7 @@ def test_lonely_probes_share_one_answer_that_is_computed_once() -> None:
         return weight * (1.0 + torch.bincount(receiver, minlength=n))[:, None]
 
     receiver = [1, 1, 4]
-    density = with_shared_lonely_probe(decode, probe_graph(receiver, 6))
+    density = decode_unique_probes(decode, probe_graph(receiver, 6))
     assert density.squeeze(-1).tolist() == [3.0, 9.0, 3.0, 3.0, 6.0, 3.0]
     assert calls == [3]  # two reached probes and one for all others
     density.sum().backward()
@@ -37,6 +38,6 @@ def test_without_lonely_probes_or_without_edges_nothing_is_different() -> None:
     def decode(receiver: torch.Tensor, n: int) -> torch.Tensor:
         return 1.0 + torch.bincount(receiver, minlength=n)[:, None]
 
-    assert with_shared_lonely_probe(decode, probe_graph([0, 1, 1], 2)).tolist() == [[2.0], [3.0]]
-    assert with_shared_lonely_probe(decode, probe_graph([], 3)).tolist() == [[1.0], [1.0], [1.0]]
-    assert with_shared_lonely_probe(decode, probe_graph([], 0)).tolist() == []
+    assert decode_unique_probes(decode, probe_graph([0, 1, 1], 2)).tolist() == [[2.0], [3.0]]
+    assert decode_unique_probes(decode, probe_graph([], 3)).tolist() == [[1.0], [1.0], [1.0]]
+    assert decode_unique_probes(decode, probe_graph([], 0)).tolist() == []

@@ -7,9 +7,9 @@ from scipy.special import eval_legendre
 
 from deepdft.nn import spherical
 from deepdft.nn.spherical import (
+    degrees,
     harmonics_as_monomials,
     monomial_factors,
-    orders,
     products_on_sphere,
     solid_harmonics,
     translated_harmonics,
@@ -35,7 +35,7 @@ def test_they_are_orthonormal_on_the_sphere() -> None:
 def test_the_addition_theorem_holds(order: int) -> None:
     torch.manual_seed(0)
     a, b = (unit(torch.randn(50, 3, dtype=torch.float64)) for _ in range(2))
-    own = [i for i, o in enumerate(orders(4)) if o == order]
+    own = [i for i, o in enumerate(degrees(4)) if o == order]
     products = (solid_harmonics(a, 4) * solid_harmonics(b, 4))[:, own].sum(dim=-1)
     expected = (2 * order + 1) * eval_legendre(order, (a * b).sum(dim=-1).numpy())
     assert products.numpy() == pytest.approx(expected, abs=1e-12)
@@ -51,15 +51,15 @@ def test_those_of_order_one_are_the_vector() -> None:
 def test_solid_ones_are_homogeneous_and_harmonic(order: int) -> None:
     torch.manual_seed(1)
     x = torch.randn(3, dtype=torch.float64)
-    own = [i for i, o in enumerate(orders(order)) if o == order]
+    own = [i for i, o in enumerate(degrees(order)) if o == order]
     assert torch.allclose(solid_harmonics(2 * x, order)[own], 2**order * solid_harmonics(x, order)[own], rtol=1e-12)
     for i in own:
         hessian = torch.autograd.functional.hessian(lambda v, i=i: solid_harmonics(v, order)[i] + v.sum() * 0, x)
         assert abs(hessian.trace().item()) < 1e-11
 
 
-def test_an_order_that_is_not_written_out_is_refused() -> None:
-    with pytest.raises(ValueError, match="orders 0 to 4, got 5"):
+def test_a_degree_that_is_not_written_out_is_refused() -> None:
+    with pytest.raises(ValueError, match="degrees 0 to 4, got 5"):
         solid_harmonics(torch.zeros(1, 3), 5)
 
 

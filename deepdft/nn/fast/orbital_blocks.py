@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.compiled import compiled
-from deepdft.nn.elementary import exponential
+from deepdft.nn.fast.elementary import radial_function, smooth_end
 
 __all__ = ["add_harmonics_times_sums", "radial_functions"]
 
@@ -31,11 +31,10 @@ def radial_functions(reach: np.float32, positions: Floats, points: Floats, expon
             x, y, z = points[0, p] - positions[a, 0], points[1, p] - positions[a, 1], points[2, p] - positions[a, 2]
             squared[p] = x * x + y * y + z * z
         for p in range(n_points):
-            left = max(np.float32(1.0) - squared[p] / (reach * reach), np.float32(0.0))
-            end[p] = left * left * left
+            end[p] = smooth_end(squared[p], reach)
         for n in range(len(exponents)):
             for p in range(n_points):
-                values[a, n, p] = exponential(-exponents[n] * squared[p]) * end[p]
+                values[a, n, p] = radial_function(exponents[n], squared[p], end[p])
 
 
 @compiled

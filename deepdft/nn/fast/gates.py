@@ -1,4 +1,4 @@
-"""The compiled loops of `nn.gates`: values and derivatives, row after row, in single precision.
+"""The compiled loops of `nn.gates`: values and gradients, row after row, in single precision.
 
 Loops over the channels h come last and write to one array each, so that they become vector instructions.
 """
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from deepdft.compiled import compiled, inlined
 from deepdft.nn import radial
-from deepdft.nn.elementary import sigmoid
+from deepdft.nn.fast.elementary import sigmoid
 
 __all__ = [
-    "blend_both_derivatives",
-    "blend_both_values",
-    "blend_derivatives",
-    "blend_values",
-    "invariants_derivatives",
+    "gated_update_gradients",
+    "gated_update_values",
+    "gated_update_vector_gradients",
+    "gated_update_vector_values",
+    "invariants_gradients",
     "invariants_values",
-    "update_both_derivatives",
-    "update_both_values",
+    "vector_update_gradients",
+    "vector_update_values",
 ]
 
 Floats = NDArray[np.float32]
@@ -35,10 +35,10 @@ def _sigmoids(gates: Floats, bias: Floats, i: int, share: Floats) -> None:
 
 
 @compiled
-def blend_values(
+def gated_update_values(
     gate: Floats, gate_bias: Floats, state: Floats, update: Floats, update_bias: Floats, result: Floats
 ) -> None:
-    """`nn.gates.blend`."""
+    """`nn.gates.gated_update`."""
     for i in range(len(gate)):
         for h in range(gate.shape[1]):
             new = update[i, h] + update_bias[h]
@@ -46,32 +46,32 @@ def blend_values(
 
 
 @compiled
-def blend_derivatives(
+def gated_update_gradients(
     gate: Floats,
     gate_bias: Floats,
     state: Floats,
     update: Floats,
     update_bias: Floats,
-    by_result: Floats,
-    by_gate: Floats,
-    by_state: Floats,
-    by_update: Floats,
+    grad_result: Floats,
+    grad_gate: Floats,
+    grad_state: Floats,
+    grad_update: Floats,
 ) -> None:
-    """Derivatives of `nn.gates.blend` by its inputs, from those by its results."""
+    """Gradients of `nn.gates.gated_update` with respect to its inputs, from those of its results."""
     share = np.empty(gate.shape[1], np.float32)
     for i in range(len(gate)):
         _sigmoids(gate, gate_bias, i, share)
         for h in range(len(share)):
-            by_share = by_result[i, h] * (state[i, h] - update[i, h] - update_bias[h])
-            by_gate[i, h] = by_share * (share[h] - share[h] * share[h])
+            grad_share = grad_result[i, h] * (state[i, h] - update[i, h] - update_bias[h])
+            grad_gate[i, h] = grad_share * (share[h] - share[h] * share[h])
         for h in range(len(share)):
-            by_state[i, h] = by_result[i, h] * share[h]
+            grad_state[i, h] = grad_result[i, h] * share[h]
         for h in range(len(share)):
-            by_update[i, h] = by_result[i, h] - by_result[i, h] * share[h]
+            grad_update[i, h] = grad_result[i, h] - grad_result[i, h] * share[h]
 
 
 @compiled
-def blend_both_values(
+def gated_update_vector_values(
     gates: Floats,
     bias: Floats,
     scalar: Floats,
@@ -80,7 +80,7 @@ def blend_both_values(
     new_scalar: Floats,
     new_vector: Floats,
 ) -> None:
-    """`nn.gates.blend_both`."""
+    """`nn.gates.gated_update_vector`."""
     size = scalar.shape[1]
     share = np.empty(gates.shape[1], np.float32)
     for i in range(len(gates)):
@@ -93,40 +93,42 @@ def blend_both_values(
 
 
 @compiled
-def blend_both_derivatives(
+def gated_update_vector_gradients(
     gates: Floats,
     bias: Floats,
     scalar: Floats,
     vector: Floats,
     message: Floats,
-    by_new_scalar: Floats,
-    by_new_vector: Floats,
-    by_gates: Floats,
-    by_scalar: Floats,
-    by_vector: Floats,
-    by_message: Floats,
+    grad_new_scalar: Floats,
+    grad_new_vector: Floats,
+    grad_gates: Floats,
+    grad_scalar: Floats,
+    grad_vector: Floats,
+    grad_message: Floats,
 ) -> None:
-    """Derivatives of `nn.gates.blend_both` by its inputs, from those by its results."""
+    """Gradients of `nn.gates.gated_update_vector` with respect to its inputs, from those of its results."""
     size = scalar.shape[1]
-    share, by_share = np.empty(gates.shape[1], np.float32), np.empty(size, np.float32)
+    share, grad_share = np.empty(gates.shape[1], np.float32), np.empty(size, np.float32)
     for i in range(len(gates)):
         _sigmoids(gates, bias, i, share)
         for h in range(size):
-            by_gates[i, h] = by_new_scalar[i, h] * (scalar[i, h] - message[i, 0, h]) * (share[h] - share[h] * share[h])
+            grad_gates[i, h] = (
+                grad_new_scalar[i, h] * (scalar[i, h] - message[i, 0, h]) * (share[h] - share[h] * share[h])
+            )
         for h in range(size):
-            by_scalar[i, h] = by_new_scalar[i, h] * share[h]
+            grad_scalar[i, h] = grad_new_scalar[i, h] * share[h]
         for h in range(size):
-            by_message[i, 0, h] = by_new_scalar[i, h] - by_new_scalar[i, h] * share[h]
-        by_share[:] = 0.0
+            grad_message[i, 0, h] = grad_new_scalar[i, h] - grad_new_scalar[i, h] * share[h]
+        grad_share[:] = 0.0
         for k in range(3):
             for h in range(size):
-                by_share[h] += by_new_vector[i, k, h] * (vector[i, k, h] - message[i, 1 + k, h])
+                grad_share[h] += grad_new_vector[i, k, h] * (vector[i, k, h] - message[i, 1 + k, h])
             for h in range(size):
-                by_vector[i, k, h] = by_new_vector[i, k, h] * share[size + h]
+                grad_vector[i, k, h] = grad_new_vector[i, k, h] * share[size + h]
             for h in range(size):
-                by_message[i, 1 + k, h] = by_new_vector[i, k, h] - by_new_vector[i, k, h] * share[size + h]
+                grad_message[i, 1 + k, h] = grad_new_vector[i, k, h] - grad_new_vector[i, k, h] * share[size + h]
         for h in range(size):
-            by_gates[i, size + h] = by_share[h] * (share[size + h] - share[size + h] * share[size + h])
+            grad_gates[i, size + h] = grad_share[h] * (share[size + h] - share[size + h] * share[size + h])
 
 
 @compiled
@@ -144,34 +146,34 @@ def invariants_values(scalar: Floats, u: Floats, v: Floats, lengths: Floats, pro
 
 
 @compiled
-def invariants_derivatives(
+def invariants_gradients(
     scalar: Floats,
     u: Floats,
     v: Floats,
-    by_lengths: Floats,
-    by_products: Floats,
-    by_scalar: Floats,
-    by_u: Floats,
-    by_v: Floats,
+    grad_lengths: Floats,
+    grad_products: Floats,
+    grad_scalar: Floats,
+    grad_u: Floats,
+    grad_v: Floats,
 ) -> None:
-    """Derivatives of `nn.gates.invariants` by its inputs, from those by its results."""
+    """Gradients of `nn.gates.invariants` with respect to its inputs, from those of its results."""
     size = scalar.shape[1]
-    along = np.empty(size, np.float32)  # derivative by the length, divided by the length
+    of_length = np.empty(size, np.float32)  # gradient with respect to the length, divided by the length
     for i in range(len(scalar)):
         for h in range(size):
-            by_scalar[i, h] = by_lengths[i, h]
+            grad_scalar[i, h] = grad_lengths[i, h]
         for h in range(size):
             x, y, z = v[i, 0, h], v[i, 1, h], v[i, 2, h]
-            along[h] = by_lengths[i, size + h] / np.sqrt(x * x + y * y + z * z + SMALLEST_SQUARE)
+            of_length[h] = grad_lengths[i, size + h] / np.sqrt(x * x + y * y + z * z + SMALLEST_SQUARE)
         for k in range(3):
             for h in range(size):
-                by_u[i, k, h] = by_products[i, h] * v[i, k, h]
+                grad_u[i, k, h] = grad_products[i, h] * v[i, k, h]
             for h in range(size):
-                by_v[i, k, h] = by_products[i, h] * u[i, k, h] + along[h] * v[i, k, h]
+                grad_v[i, k, h] = grad_products[i, h] * u[i, k, h] + of_length[h] * v[i, k, h]
 
 
 @compiled
-def update_both_values(
+def vector_update_values(
     scalar: Floats,
     vector: Floats,
     amounts: Floats,
@@ -181,7 +183,7 @@ def update_both_values(
     new_scalar: Floats,
     new_vector: Floats,
 ) -> None:
-    """`nn.gates.update_both`."""
+    """`nn.gates.vector_update`."""
     size = scalar.shape[1]
     for i in range(len(scalar)):
         for h in range(size):
@@ -193,35 +195,35 @@ def update_both_values(
 
 
 @compiled
-def update_both_derivatives(
+def vector_update_gradients(
     scalar: Floats,
     vector: Floats,
     amounts: Floats,
     bias: Floats,
     products: Floats,
     u: Floats,
-    by_new_scalar: Floats,
-    by_new_vector: Floats,
-    by_scalar: Floats,
-    by_vector: Floats,
-    by_amounts: Floats,
-    by_products: Floats,
-    by_u: Floats,
+    grad_new_scalar: Floats,
+    grad_new_vector: Floats,
+    grad_scalar: Floats,
+    grad_vector: Floats,
+    grad_amounts: Floats,
+    grad_products: Floats,
+    grad_u: Floats,
 ) -> None:
-    """Derivatives of `nn.gates.update_both` by its inputs, from those by its results."""
+    """Gradients of `nn.gates.vector_update` with respect to its inputs, from those of its results."""
     size = scalar.shape[1]
-    by_scalar[:] = by_new_scalar
-    by_vector[:] = by_new_vector
+    grad_scalar[:] = grad_new_scalar
+    grad_vector[:] = grad_new_vector
     for i in range(len(scalar)):
         for h in range(size):
-            by_amounts[i, h] = by_new_scalar[i, h]
+            grad_amounts[i, h] = grad_new_scalar[i, h]
         for h in range(size):
-            by_amounts[i, size + h] = by_new_scalar[i, h] * products[i, h]
+            grad_amounts[i, size + h] = grad_new_scalar[i, h] * products[i, h]
         for h in range(size):
-            by_products[i, h] = by_new_scalar[i, h] * (amounts[i, size + h] + bias[size + h])
-        by_amounts[i, 2 * size :] = 0.0
+            grad_products[i, h] = grad_new_scalar[i, h] * (amounts[i, size + h] + bias[size + h])
+        grad_amounts[i, 2 * size :] = 0.0
         for k in range(3):
             for h in range(size):
-                by_amounts[i, 2 * size + h] += by_new_vector[i, k, h] * u[i, k, h]
+                grad_amounts[i, 2 * size + h] += grad_new_vector[i, k, h] * u[i, k, h]
             for h in range(size):
-                by_u[i, k, h] = by_new_vector[i, k, h] * (amounts[i, 2 * size + h] + bias[2 * size + h])
+                grad_u[i, k, h] = grad_new_vector[i, k, h] * (amounts[i, 2 * size + h] + bias[2 * size + h])

@@ -1,8 +1,4 @@
-"""Exponentials in single precision for compiled loops, which make vector instructions of them.
-
-Whoever changes them must delete `deepdft/nn/__pycache__` (`make clean` does): Numba keeps a loop of another file with
-what it used, and looks only at that file's date.
-"""
+"""Exponentials in single precision for compiled loops, which make vector instructions of them."""
 
 from __future__ import annotations
 
@@ -12,7 +8,15 @@ import numpy as np
 
 from deepdft.compiled import compiled
 
-__all__ = ["exponential", "sigmoid", "silu_and_slope", "softplus", "softplus_and_slope"]
+__all__ = [
+    "exponential",
+    "radial_function",
+    "sigmoid",
+    "silu_and_slope",
+    "smooth_end",
+    "softplus",
+    "softplus_and_slope",
+]
 
 # polynomials of the least relative error: 2ˣ for |x| ≤ ½ (2e-9), and ln(1 + x) / x for 0 ≤ x ≤ 1 (5e-9)
 E0, E1, E2, E3, E4, E5, E6 = np.array(
@@ -48,6 +52,19 @@ def exponential(x: np.float32) -> np.float32:
     f = power - whole
     of_rest = E0 + f * (E1 + f * (E2 + f * (E3 + f * (E4 + f * (E5 + f * E6)))))
     return of_rest * np.int32((np.int32(whole) + BIAS) << MANTISSA).view(np.float32)
+
+
+@compiled
+def smooth_end(squared: np.float32, reach: np.float32) -> np.float32:
+    """(1 - r²/reach²)³ from r², zero beyond the reach."""
+    left = max(ONE - squared / (reach * reach), ZERO)
+    return left * left * left
+
+
+@compiled
+def radial_function(exponent: np.float32, squared: np.float32, end: np.float32) -> np.float32:
+    """exp(-α r²) (1 - r²/reach²)³ from r² and `smooth_end` of it (`nn.shells.radial_functions`)."""
+    return exponential(-exponent * squared) * end
 
 
 @compiled

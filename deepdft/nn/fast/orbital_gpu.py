@@ -40,7 +40,7 @@ def works_on(device: torch.device) -> bool:
             torch.zeros(1, 1, SMALLEST_SIDE, SMALLEST_SIDE, device=device),
             *[ones] * 2,
             *[ones[None]] * 2,
-            max_order=0,
+            l_max=0,
         )
     except Exception as error:  # whatever a compiler may say
         warnings.warn(f"Triton cannot compile for {device}, so predictions are slower there: {error}", stacklevel=2)
@@ -59,7 +59,7 @@ def density_of_blocks(
     linear: Tensor,
     signs: Tensor,
     *,
-    max_order: int,
+    l_max: int,
 ) -> Tensor:
     """Σ_k linear_ck φ_k + signs_ck φ_k² at points (n_blocks × BLOCK, n_channels), single precision.
 
@@ -73,7 +73,7 @@ def density_of_blocks(
         reaches: (n_radial,) Å.
         linear: (n_channels, n_orbitals).
         signs: (n_channels, n_orbitals).
-        max_order: L.
+        l_max: L.
     """
     n_radial, n_orbitals = coefficients.shape[2:]
     density = points.new_empty(len(points), len(linear))
@@ -87,7 +87,7 @@ def density_of_blocks(
             n_orbitals,
             coefficients.shape[1],
             len(linear),
-            L=max_order,
+            L=l_max,
             POINTS=BLOCK,
             N=padded[0],
             K=padded[1],
