@@ -35,8 +35,10 @@ def check_counts(**counts: int) -> None:
         ValueError: naming the first.
     """
     for name, count in counts.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
+        if not isinstance(count, int) or isinstance(count, bool):
+            raise ValueError(f"{name} must be a whole number, got {count!r}")
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
 
 
 class DensityModel(nn.Module, ABC):

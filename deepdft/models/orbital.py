@@ -92,8 +92,8 @@ class Orbital(DensityModel):
         super().__init__(cutoff=cutoff, channels=channels)
         l_max = l_max if max_order is None else max_order
         check_counts(n_radial=n_radial, hidden_size=hidden_size, n_interactions=n_interactions, n_basis=n_basis)
-        check_counts(l_max=l_max, n_orbitals=n_orbitals)
-        if not l_max <= MAX_L:
+        check_counts(n_orbitals=n_orbitals)
+        if l_max not in range(1, MAX_L + 1):
             raise ValueError(f"l_max must be 1 to {MAX_L}, got {l_max}")
         if not 0 < smallest_exponent <= largest_exponent:
             raise ValueError(

@@ -10,7 +10,7 @@ import torch
 
 from deepdft.checkpoint import load_checkpoint
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
-from deepdft.inference.predictor import Predictor
+from deepdft.inference.encoded import EncodedStructure
 
 VERSION_1 = Path(__file__).parent / "fixtures" / "version_1"
 NAMES = [file.name.removesuffix(".ckpt.xz") for file in sorted(VERSION_1.glob("*.ckpt.xz"))]
@@ -58,5 +58,6 @@ def test_it_gives_the_density_it_gave(name: str, structure: str, file: Path) -> 
 
 def test_it_predicts_the_same_in_single_precision(name: str, structure: str, file: Path) -> None:
     expected = DENSITIES[f"{name}/{structure}"]
-    found = Predictor.from_checkpoint(file).predict_points(atoms_of(structure), DENSITIES[f"{structure}/points"])
+    encoded = EncodedStructure(load_checkpoint(file).model, atoms_of(structure))
+    found = encoded.total(DENSITIES[f"{structure}/points"])
     assert np.abs(found - expected).max() < 5e-6 * np.abs(expected).max()

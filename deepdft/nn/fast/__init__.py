@@ -107,8 +107,9 @@ class _Twin(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, operation: Operation, is_affine: tuple[bool, ...], *inputs: Any) -> Results:
+        kept: Sequence[Tensor] = ()
         if operation.forward_and_keep is None:
-            results, kept = operation.forward(*inputs), ()
+            results: Results = operation.forward(*inputs)
         else:
             results, kept = operation.forward_and_keep(*inputs)
         ctx.operation, ctx.is_affine = operation, is_affine
