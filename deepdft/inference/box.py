@@ -10,7 +10,7 @@ import ase
 import numpy as np
 from numpy.typing import NDArray
 
-from deepdft.density import Order, grid_points
+from deepdft.density import Grid
 from deepdft.errors import InputWarning
 from deepdft.io.plausibility import check_structure
 
@@ -25,27 +25,11 @@ MARGIN = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
-    """A regular grid in a box, without values."""
+class Box(Grid):
+    """A grid in the cell of a structure, or in a box round it; the atoms keep their own positions."""
 
-    atoms: ase.Atoms
-    """The structure at its own positions, with the box as its cell."""
-    repeats: bool
+    repeats: bool = True
     """Whether the box is the structure's own cell, and may repeat; a box made for a molecule does not."""
-    shape: tuple[int, int, int]
-    """(nx, ny, nz) points."""
-    origin: NDArray[np.float64]
-    """(3,) Å, position of grid point (0, 0, 0)."""
-
-    @property
-    def n_points(self) -> int:
-        """Number of grid points."""
-        return int(np.prod(self.shape))
-
-    @property
-    def spacing(self) -> NDArray[np.float64]:
-        """(3,) Å between points along the three edges."""
-        return self.atoms.cell.lengths() / np.asarray(self.shape)
 
     def structure(self) -> ase.Atoms:
         """What a model is to see: the atoms, without a cell where the box was only made for the grid."""
@@ -53,10 +37,6 @@ class Box:
         if not self.repeats:
             atoms.cell = np.zeros((3, 3))
         return atoms
-
-    def points(self, flat: slice, *, order: Order = "C") -> NDArray[np.float64]:
-        """Positions (n, 3) in Å of the points of a slice, counted with z fastest ("C") or x fastest ("F")."""
-        return grid_points(self.atoms.cell.array, self.shape, self.origin, flat, order=order)
 
 
 def make_box(
@@ -90,13 +70,13 @@ def make_box(
     _check_vacuum(atoms, vacuum)
     boxed = atoms.copy()
     if atoms.pbc.any() or (vacuum is None and _fits(atoms)):
-        return Box(boxed, True, _shape(boxed.cell.lengths(), spacing, shape), _origin(atoms))
+        return Box(boxed, _shape(boxed.cell.lengths(), spacing, shape), _origin(atoms))
     margin = DEFAULT_VACUUM if vacuum is None else vacuum
     low, high = atoms.positions.min(axis=0) - margin, atoms.positions.max(axis=0) + margin
     if (high - low <= 0).any():
         raise ValueError(f"vacuum={vacuum}: the box round {atoms.get_chemical_formula()} is flat; take more vacuum")
     boxed.cell = np.diag(high - low)
-    return Box(boxed, False, _shape(boxed.cell.lengths(), spacing, shape), low)
+    return Box(boxed, _shape(boxed.cell.lengths(), spacing, shape), low, repeats=False)
 
 
 def _check_vacuum(atoms: ase.Atoms, vacuum: float | None) -> None:

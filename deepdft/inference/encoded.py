@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import Protocol
 
 import ase
 import numpy as np
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from deepdft import chunks
 from deepdft.chunks import Chunks
-from deepdft.density import Order, grid_points
+from deepdft.density import Grid, Order
 from deepdft.graph.batch import ProbeGraph, Structures
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.models.base import AtomStates, DensityModel
@@ -59,17 +57,6 @@ def check_points(points: NDArray[np.floating]) -> NDArray[np.floating]:
             f"{int((~np.isfinite(points)).any(axis=1).sum())} of {len(points)} points are not finite numbers"
         )
     return points
-
-
-class Grid(Protocol):
-    """Points of a regular grid in the cell of some atoms."""
-
-    @property
-    def atoms(self) -> ase.Atoms: ...
-    @property
-    def shape(self) -> tuple[int, int, int]: ...
-    @property
-    def origin(self) -> NDArray[np.float64]: ...
 
 
 class EncodedStructure:
@@ -136,14 +123,14 @@ class EncodedStructure:
         """Density (n, n_channels) in e/Å³ at points of a grid; a GPU finds the points itself, which is faster.
 
         Args:
-            grid: a `DensityGrid` or a `Box`.
+            grid: the points.
             flat: which points, `chunk_size` or more for speed.
             order: how they are counted: "C" for z fastest, "F" for x fastest.
         """
         device = self.structures.positions.device
         if device.type == "cpu":
-            return self.density(grid_points(grid.atoms.cell.array, grid.shape, grid.origin, flat, order=order))
-        start, stop, _ = flat.indices(math.prod(grid.shape))
+            return self.density(grid.points(flat, order=order))
+        start, stop, _ = flat.indices(grid.n_points)
         parts = []
         for first in range(start, max(stop, start + 1), self.points_per_thread):
             chunk = slice(first, min(first + self.points_per_thread, stop))
@@ -169,10 +156,9 @@ class EncodedStructure:
 
 def _points_of_grid(grid: Grid, flat: slice, order: Order, device: torch.device) -> Tensor:
     """What `grid_points` gives, made on a device: (n, 3) Å, float64."""
-    index = torch.arange(*flat.indices(math.prod(grid.shape)), device=device)
+    index = torch.arange(*flat.indices(grid.n_points), device=device)
     ijk = torch.unravel_index(index, grid.shape) if order == "C" else torch.unravel_index(index, grid.shape[::-1])[::-1]
-    edges = grid.atoms.cell.array / np.array(grid.shape)[:, None]
-    steps, origin = (torch.from_numpy(one).to(device) for one in (edges, grid.origin))
+    steps, origin = (torch.from_numpy(one).to(device) for one in (grid.steps, grid.origin))
     return torch.stack(ijk, dim=-1).double() @ steps + origin
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepdft.checkpoint import load_checkpoint
-from deepdft.density import DensityGrid, Order, volume
+from deepdft.density import DensityGrid, Order
 from deepdft.errors import InputWarning
 from deepdft.inference.box import MARGIN, Box, make_box, room
 from deepdft.inference.encoded import EncodedStructure
@@ -164,7 +164,7 @@ class Predictor:
 
     def tally(self, box: Box) -> Tally:
         """To count the electrons of a density on the grid of a box, against what its atoms should have."""
-        return Tally(volume(box.atoms.cell.array) / box.n_points, expected_electrons(box.atoms.numbers, self.info))
+        return Tally(box.voxel_volume, expected_electrons(box.atoms.numbers, self.info))
 
     def unknown(self, atoms: ase.Atoms) -> list[int]:
         """Atomic numbers in a structure that the model was not trained on."""
@@ -204,7 +204,7 @@ class Predictor:
         if not (n_electrons > 0 and np.isfinite(n_electrons)):
             raise ValueError(f"n_electrons={n_electrons}: expected a number above zero")
         total = sum(float(part[:, 0].sum(dtype=np.float64)) for part in self._chunks(encoded, box, "C", progress))
-        found = total * volume(box.atoms.cell.array) / box.n_points
+        found = total * box.voxel_volume
         if not found > 0:
             raise ValueError(f"the predicted density holds {found:.3g} electrons: it cannot be scaled to {n_electrons}")
         return n_electrons / found

@@ -224,7 +224,7 @@ def _product(numbers: Iterable[float], form: str) -> str:
     return " × ".join(format(number, form) for number in numbers)
 
 
-def _periodic(box: Box | Grid) -> str:
+def _periodic(box: Grid) -> str:
     axes = "".join(axis for axis, repeats in zip("abc", box.atoms.pbc, strict=True) if repeats)
     return f"periodic along {axes}" if axes else "not periodic"
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from deepdft.density import Grid
 from deepdft.graph.batch import Structures
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
-from deepdft.inference.box import Box
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.models.base import DensityModel
 
@@ -283,7 +283,7 @@ class ModelContract(ABC):
     def test_a_gpu_gives_what_the_cpu_gives(self, model: DensityModel, atoms: ase.Atoms) -> None:
         """In single precision: densities of training steps and of predictions, on grids too, and derivatives."""
         points = np.concatenate([_points(atoms, 200), 9.0 * _points(atoms, 5)])
-        grid = Box(ase.Atoms(cell=[6.0, 5.0, 7.0]), False, (5, 6, 7), np.array([-1.0, 0.5, -2.0]))
+        grid = Grid(ase.Atoms(cell=[6.0, 5.0, 7.0]), (5, 6, 7), np.array([-1.0, 0.5, -2.0]))
         expected = [densities(model, [atoms], [some]) for some in (points, grid.points(slice(None), order="F"))]
         by_weights = _by_weights(model, atoms, points, "cpu")
         model.float().cuda()

@@ -8,7 +8,8 @@ from ase.calculators.vasp import VaspChargeDensity
 from ase.io.cube import read_cube
 from ase.units import Bohr
 
-from deepdft.inference.box import Box, make_box
+from deepdft.density import Grid
+from deepdft.inference.box import make_box
 from deepdft.inference.writer import file_format, slice_order, write_slices
 from deepdft.io import read_density
 
@@ -143,7 +144,7 @@ def test_other_names_are_refused(name):
 def test_memory_does_not_grow_with_the_grid(tmp_path):
     import tracemalloc
 
-    box = Box(ase.Atoms("He", cell=np.eye(3) * 5.0), True, (60, 60, 60), np.zeros(3))
+    box = Grid(ase.Atoms("He", cell=np.eye(3) * 5.0), (60, 60, 60))
     tracemalloc.start()
     write_slices(tmp_path / "x.cube", box, (np.ones(600, dtype=np.float32) for _ in range(360)))
     peak = tracemalloc.get_traced_memory()[1]

@@ -113,7 +113,7 @@ def released_prediction(model: DensityModel, density, points: np.ndarray, form: 
 def decoding(encoded: EncodedStructure, grid) -> Callable[[], np.ndarray]:
     def run() -> np.ndarray:
         chunks = encoded.chunks(int(np.prod(grid.shape)))
-        return np.concatenate([encoded.density_on_grid(grid, chunk) for chunk in chunks])
+        return np.concatenate([encoded.density_on_grid(grid.grid, chunk) for chunk in chunks])
 
     return run
 
