@@ -97,7 +97,7 @@ class _Samples(Dataset[Sample]):
 
 
 class TrainingSamples(_Samples):
-    """Structures with points drawn anew in each epoch; the key is a `Draw`."""
+    """Structures whose points are drawn again in each epoch; the key is a `Draw`."""
 
     def __init__(self, *args: Any, seed: int, n_probes: int, density_share: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -217,7 +217,7 @@ class DensityDataModule(pl.LightningDataModule):
                 )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """An endless loader; it begins at the trainer's step, so a resumed run goes on where it stopped."""
+        """An endless loader; it begins at the trainer's step, so a resumed run continues where it stopped."""
         trainer = self.trainer
         samples = self._training_samples()
         sampler = StepSampler(

@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 
 __all__ = ["CANDIDATES", "Draw", "StepSampler", "draw_points", "epoch_order", "prefer_density", "validation_points"]
 
-# Independent random streams are told apart by their first key.
+# The first key makes the random streams independent of each other.
 _ORDER, _POINTS, _VALIDATION, _PREFERENCE = 0, 1, 2, 3
 
 CANDIDATES = 8

@@ -300,8 +300,8 @@ def _named_errors(path: Path) -> Iterator[None]:
     except HDF5_ERRORS as error:
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: damaged: {said}; {ADVICE}") from error
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: damaged: {text}; {ADVICE}") from error
 
 
 def _check_length(expected: Expected) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from deepdft.data.store import Store
-from deepdft.density import TOTAL
 
 __all__ = ["left_out_line", "store_lines"]
 
@@ -44,16 +45,12 @@ def store_lines(store: Store) -> list[str]:
 
 def _kept_line(store: Store) -> str:
     """Channels and per-atom arrays that the store has, and what of the source it has not, in one line."""
-    kept = [f"{channel}{_share(store, _having(store, channel))}" for channel in store.channels]
+    kept = [f"{channel}{_share(store, int(np.isfinite(store.integrals(channel)).sum()))}" for channel in store.channels]
     line = f"kept: {'channels' if len(kept) > 1 else 'channel'} {', '.join(kept)}"
     for name, count in store.index.get("atom_arrays", {}).items():
         line += f"; {name} of the atoms{_share(store, count)}"
     dropped = [f"{name}{_share(store, count)}" for name, count in store.index.get("dropped", {}).items()]
     return line + (f"; dropped: {', '.join(dropped)}" if dropped else "")
-
-
-def _having(store: Store, channel: str) -> int:
-    return len(store) if channel == TOTAL else sum(channel in store.channels_of(i) for i in range(len(store)))
 
 
 def _share(store: Store, count: int) -> str:
