@@ -8,5 +8,5 @@ for item in "$@"; do
     name=${item%:*}; batch=${item#*:}
     mapfile -t settings < <("${PYTHON:-python}" "$here/sets.py" "$name" "$batch")
     output=$folder/${name}_$(printf %02d "$batch")
-    nice -n 19 "${GENERATE:-deepdft-generate}" "${settings[@]}" "cluster=${CLUSTER:-here}" compression=zfp "output=$output"
+    nice -n 19 "${GENERATE:-deepdft-generate}" "${settings[@]}" "cluster=none" compression=zfp "output=$output"
 done
