@@ -52,6 +52,7 @@ def _run(cfg: DictConfig) -> None:
         checkpoint=path,
         n_electrons=cfg.n_electrons,
         fields=tuple(cfg.fields),
+        uncertainty=cfg.uncertainty,
         picture=cfg.picture,
     )
     predictor = Predictor(checkpoint.model, pbc=checkpoint.pbc, info=checkpoint.info, allow_unknown=cfg.allow_unknown)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from deepdft.data.index import INDEX
 from deepdft.data.store import DensityStore
 from deepdft.density import DensityGrid
+from deepdft.dft.functionals import PAPER
 from deepdft.evaluation.ensemble_structure import EnsembleStructure, on_one_grid
 from deepdft.io.archive import Member, members
 from deepdft.io.compression import split_compression
@@ -43,12 +44,16 @@ class StoreEnsemble:
 
     @classmethod
     def of_store(cls, store: DensityStore) -> StoreEnsemble:
-        """All densities of a store.
+        """The densities of a store: all of them, or the paper's eight functionals where a store has these and more.
+
+        ε_mad stays comparable so: a ninth functional in a store does not change it. Other sets are named one by one
+        (`open_densities`).
 
         Raises:
-            ValueError: if there is only one for each structure.
+            ValueError: if there is only one density for each structure.
         """
-        return cls({label: (store, label) for label in store.labels})
+        labels = PAPER if set(PAPER) <= set(store.labels) else store.labels
+        return cls({label: (store, label) for label in labels})
 
     @property
     def fingerprint(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import ase
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +14,7 @@ from deepdft.inference.encoded import EncodedStructure
 from deepdft.measures import EPS_MAD, absolute_deviations
 from deepdft.models.base import DensityModel
 
-__all__ = ["Members", "UncertainDensity", "predict_with_uncertainty"]
+__all__ = ["Members", "UncertainDensity", "predict_with_uncertainty", "refuse_single_model"]
 
 
 class Members:
@@ -23,11 +24,15 @@ class Members:
         model: in evaluation mode.
         grid: the structure and the points where densities are wanted.
         pbc: None as the structure has it, True forced on, False ignored.
+        atoms: the structure, where its cell is another than the box of the grid.
     """
 
-    def __init__(self, model: DensityModel, grid: Grid, *, pbc: bool | None = None) -> None:
+    def __init__(
+        self, model: DensityModel, grid: Grid, *, pbc: bool | None = None, atoms: ase.Atoms | None = None
+    ) -> None:
         self.grid = grid
-        self.encoded = [EncodedStructure(member, grid.atoms, pbc=pbc) for member in model.members]
+        structure = grid.atoms if atoms is None else atoms
+        self.encoded = [EncodedStructure(member, structure, pbc=pbc) for member in model.members]
 
     def chunks(self) -> list[slice]:
         """All points of the grid, in chunks that none of the members finds too large."""
@@ -52,11 +57,25 @@ class UncertainDensity:
     """Expected ε_mae in %; None for an ensemble that was not calibrated."""
 
 
+def refuse_single_model(model: DensityModel) -> None:
+    """Refuse a model that is no ensemble.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if len(model.members) < 2:
+        raise ValueError(
+            f"{type(model).__name__} is no ensemble, which uncertainty needs; give several checkpoints: "
+            "checkpoint=[a.ckpt,b.ckpt,c.ckpt]"
+        )
+
+
 def predict_with_uncertainty(
     model: DensityModel,
     grid: Grid,
     *,
     pbc: bool | None = None,
+    atoms: ase.Atoms | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> UncertainDensity:
     """Predict a density on a grid with the members of an ensemble.
@@ -65,17 +84,14 @@ def predict_with_uncertainty(
         model: an ensemble, in evaluation mode.
         grid: the structure with its grid.
         pbc: None as the structure has it, True forced on, False ignored.
+        atoms: the structure, where its cell is another than the box of the grid.
         progress: called with points done and points in all.
 
     Raises:
         ValueError: if the model is no ensemble.
     """
-    if len(model.members) < 2:
-        raise ValueError(
-            f"{type(model).__name__} is no ensemble, which uncertainty needs; give several checkpoints: "
-            "checkpoint=[a.ckpt,b.ckpt,c.ckpt]"
-        )
-    members = Members(model, grid, pbc=pbc)
+    refuse_single_model(model)
+    members = Members(model, grid, pbc=pbc, atoms=atoms)
     mean = np.empty((grid.n_points, len(model.channels)), dtype=np.float32)
     std = np.empty(grid.n_points, dtype=np.float32)
     deviation = 0.0

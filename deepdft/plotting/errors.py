@@ -204,7 +204,7 @@ def calibration(
     if x.size == 0 or x.shape != y.shape or x.shape != (len(names),):
         raise ValueError(f"expected as many errors as expectations and names, got {y.shape}, {x.shape}, {len(names)}")
     x, y = x.clip(1e-12), y.clip(1e-12)
-    low, high = min(x.min(), y.min()) / 1.3, max(x.max(), y.max()) * 1.3
+    low, high = min(x.min(), y.min()) / 2, max(x.max(), y.max()) * 2
     figure = new_figure(4.8, 4.6)
     axes = figure.subplots()
     axes.set(xscale="log", yscale="log", ylim=(low, high), aspect="equal")

@@ -22,9 +22,11 @@ from deepdft.inference.field_files import COMPONENTS, component_path, write_fiel
 from deepdft.inference.output import PREDICTED, refuse_foreign, refuse_too_large
 from deepdft.inference.predictor import Predictor
 from deepdft.inference.trust import COARSE, Tally, symbols
+from deepdft.inference.uncertainty import predict_with_uncertainty, refuse_single_model
 from deepdft.inference.writer import slice_order, write_slices
 from deepdft.io import write_density
 from deepdft.io.plausibility import formula_of
+from deepdft.measures import EPS_MAE
 from deepdft.runs.progress import progress_bar
 
 __all__ = ["PredictionFiles", "numbered", "predict_to_files"]
@@ -49,6 +51,8 @@ class PredictionFiles:
     """Electrons that the density in the file is scaled to; None leaves it as predicted."""
     fields: Sequence[str] = field(default_factory=tuple)
     """Names of fields derived from the density, a file each."""
+    uncertainty: bool = False
+    """Whether to write the standard deviation of an ensemble beside the density, and to report the expected error."""
     picture: bool = True
     """Whether to draw the density, and the indicators among the fields."""
 
@@ -97,12 +101,17 @@ def predict_to_files(
         ValueError: if a structure or its grid makes no sense, a file is no prediction and would be written over,
             there is no room, or another process writes the same files.
     """
+    if files.uncertainty:
+        if files.n_electrons is not None:
+            raise ValueError("n_electrons scales the density, not its uncertainty: leave one of them out")
+        refuse_single_model(predictor.model)
     boxes = [make_box(atoms, spacing=spacing, shape=shape, vacuum=vacuum) for atoms in structures]
     for box in boxes:
         predictor.check(box.structure())
     outputs = files.outputs(len(boxes))
     for output in outputs:
-        for file in (output, *_field_paths(output, files.fields)):
+        beside = [_std_path(output)] if files.uncertainty else []
+        for file in (output, *beside, *_field_paths(output, files.fields)):
             refuse_foreign(file)
     refuse_too_large(outputs[0], boxes)
     files.output.parent.mkdir(parents=True, exist_ok=True)
@@ -120,6 +129,7 @@ class _Files:
         self.output = output
         self.files = files
         self.unknown = symbols(predictor.unknown(box.atoms))
+        self.trust = ""
 
     def write(self) -> None:
         """Write all, and print what was done."""
@@ -150,6 +160,9 @@ class _Files:
     def _predict(self, tally: Tally, advance: Callable[[int, int], None]) -> None:
         comment = self.files.comment(self.unknown)
         options = {"n_electrons": self.files.n_electrons, "progress": advance}
+        if self.files.uncertainty:
+            self._predict_with_uncertainty(tally, advance, comment)
+            return
         if len(self.predictor.model.channels) > 1:
             density = self.predictor.predict_box(self.box, **options)  # type: ignore[arg-type]
             tally.add(density.values)
@@ -158,6 +171,21 @@ class _Files:
         chunks = self.predictor.predict_chunks(self.box, order=slice_order(self.output), **options)  # type: ignore[arg-type]
         write_slices(self.output, self.box, _counted(chunks, tally), comment=comment)
 
+    def _predict_with_uncertainty(self, tally: Tally, advance: Callable[[int, int], None], comment: str) -> None:
+        model, structure = self.predictor.model, self.box.structure()
+        grid = Grid(self.box.atoms, self.box.shape, self.box.origin)
+        result = predict_with_uncertainty(model, grid, pbc=self.predictor.pbc, atoms=structure, progress=advance)
+        tally.add(result.density.values)
+        write_density(self.output, result.density, comment=comment)
+        write_density(_std_path(self.output), result.std, comment=f"standard deviation of the members, {comment}")
+        if result.expected_eps_mae is None:
+            self.trust = f"spread of the ensemble {result.spread:.2g} %"
+            advice = "calibrate it: deepdft-evaluate checkpoint=[…] subset=validation writes ensemble.ckpt"
+            print(f"{_std_path(self.output)}: {self.trust}; for an expected error, {advice}")
+        else:
+            self.trust = f"expected {EPS_MAE.label} {result.expected_eps_mae:.2g} %"
+            print(f"{_std_path(self.output)}: {self.trust} (spread of the ensemble {result.spread:.2g} %)")
+
     def _draw(self, electrons: float) -> None:
         """A picture of the density on the plane that shows the structure best."""
         plane = self._plane()
@@ -165,6 +193,7 @@ class _Files:
             encoded = self.predictor.encode(self.box.structure())
         model = f"{self.files.model}, not trained on {self.unknown}" if self.unknown else self.files.model
         title = plotting.heading(self.box.atoms, model=model, n_electrons=electrons)
+        title += f"\n{self.trust}" if self.trust else ""
         self._picture(plane, encoded.total(plane.points()), "density", ".png", title=title)
 
     def _derive(self) -> None:
@@ -206,6 +235,11 @@ class _Files:
         )
         plotting.save(picture, path)
         print(f"{path}: {'the density' if name == 'density' else name.upper()} on a plane through the atoms")
+
+
+def _std_path(output: Path) -> Path:
+    """The file of the standard deviation: x.cube → x_std.cube, CHGCAR → std.CHGCAR."""
+    return output.with_name(f"{output.stem}_std{output.suffix}" if output.suffix else f"std.{output.name}")
 
 
 def _field_paths(output: Path, names: Iterable[str]) -> list[Path]:

@@ -337,3 +337,18 @@ def test_the_table_holds_the_spread_and_the_errors_of_a_model(tmp_path):
 def test_a_row_survives_json():
     row = structure_spread(as_structure(make_densities()), "PBE")
     assert StructureSpread(**json.loads(json.dumps(row.__dict__))) == row
+
+
+def test_a_ninth_functional_in_a_store_does_not_change_the_spread(tmp_path):
+    """The labels of the paper's eight, among others; two stores, one with SCAN and one without."""
+    eight = ("PBE", "RPBE", "revPBE", "PW91", "PBEsol", "BEEF", "CA", "PZ")
+    densities = make_densities(labels=(*eight, "SCAN"))
+    nine_stored = write_store(tmp_path / "nine", {"s": densities}, labels=(*eight, "SCAN"))
+    eight_stored = write_store(tmp_path / "eight", {"s": {label: densities[label] for label in eight}}, labels=eight)
+    (nine,), (expected,) = (
+        spreads(StoreEnsemble.of_store(store), [0], reference="PBE") for store in (nine_stored, eight_stored)
+    )
+    assert list(nine.deviations) == list(eight)
+    assert nine.eps_mad == expected.eps_mad == pytest.approx(eps_mad([densities[x].values for x in eight]), rel=1e-6)
+    named = open_densities([f"{label}={tmp_path / 'nine'}" for label in ("PBE", "SCAN")])
+    assert named.labels == ["PBE", "SCAN"]  # asked for by name

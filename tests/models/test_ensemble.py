@@ -6,6 +6,7 @@ import pytest
 import torch
 from ase.build import molecule
 
+import deepdft
 from deepdft.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from deepdft.density import DensityGrid, Grid
 from deepdft.evaluation.errors import StructureErrors, structure_errors
@@ -14,6 +15,7 @@ from deepdft.inference.predictor import Predictor
 from deepdft.inference.uncertainty import predict_with_uncertainty
 from deepdft.metrics import eps_mad, eps_mae
 from deepdft.models.ensemble import Ensemble
+from deepdft.runs.predict import PredictionFiles, predict_to_files
 
 CONFIG = {"_target_": "deepdft.models.schnet.SchNet", "hidden_size": 8, "n_interactions": 2, "cutoff": 3.0}
 
@@ -153,3 +155,21 @@ def test_atoms_outside_the_cell_do_not_matter(members):
     result = predict_with_uncertainty(Ensemble(members).eval(), Grid(atoms, (8, 8, 8)), pbc=False)
     assert (result.std.values >= 0).all()
     assert np.isfinite(result.spread)
+
+
+@pytest.mark.parametrize(("name", "beside"), [("x.cube", "x_std.cube"), ("CHGCAR", "std.CHGCAR")])
+def test_the_uncertainty_is_written_beside_the_density_and_reported(members, tmp_path, capsys, name, beside):
+    ensemble = Ensemble(members, spread_scale=2.0).eval()
+    predictor, atoms = Predictor(ensemble, pbc=False), molecule("H2O")
+    files = PredictionFiles(
+        output=tmp_path / name, source="water", model="three", checkpoint="[a,b,c]", uncertainty=True, picture=False
+    )
+    predict_to_files(predictor, [atoms], files, shape=(10, 12, 11), vacuum=2.0)
+    density, std = (deepdft.read_density(tmp_path / file) for file in (name, beside))
+    expected = predict_with_uncertainty(ensemble, density.grid, pbc=False)
+    np.testing.assert_allclose(density.values, expected.density.values, atol=1e-4)
+    np.testing.assert_allclose(std.values, expected.std.values, atol=1e-4)
+    assert f"expected ε_mae {expected.expected_eps_mae:.2g} %" in capsys.readouterr().out
+    single = Predictor(members[0], pbc=False)
+    with pytest.raises(ValueError, match="SchNet is no ensemble"):
+        predict_to_files(single, [atoms], files, shape=(10, 12, 11), vacuum=2.0)
