@@ -92,5 +92,5 @@ def test_every_weight_is_trained() -> None:
 
 
 def test_a_cutoff_that_is_no_distance_is_refused() -> None:
-    with pytest.raises(ValueError, match="cutoff is a distance in Å above zero, got 0"):
+    with pytest.raises(ValueError, match="cutoff is a distance in Å above zero and up to 100, got 0"):
         SchNet(cutoff=0)
