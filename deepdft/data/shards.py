@@ -15,15 +15,13 @@ from typing import Any
 
 import ase
 import h5py
-import hdf5plugin
+import hdf5plugin  # noqa: F401  makes the filters of compressed stores known to HDF5
 import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.density import TOTAL
 
 __all__ = ["Expected", "ShardTable", "ShardValues", "chunks_crc32", "crc32", "table_crc32"]
-
-hdf5plugin.register(("bshuf", "zfp"), force=False)  # what stores may be compressed with
 
 ABSENT = -1
 """In place of a checksum, an offset or a width, for a structure without the channel or array."""
