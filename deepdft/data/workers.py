@@ -36,9 +36,10 @@ def ignore_stop_signals() -> None:
 
 def start_forkserver() -> None:
     """Start the process that workers are forked from, deaf to what the parent answers; it and they end with it."""
-    resource_tracker.ensure_running()  # it would undo the blocking in the thread that starts it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
+        resource_tracker.ensure_running()  # it undoes the blocking of SIGINT and SIGTERM, which it ignores
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

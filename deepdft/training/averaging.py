@@ -20,7 +20,7 @@ class EMAWithWarmup(WeightAveraging):
         warmup: the average spans about n / warmup of the first n steps; null is no warm-up.
     """
 
-    def __init__(self, decay: float = 0.995, *, warmup: float | None = 10.0) -> None:
+    def __init__(self, decay: float = 0.995, *, warmup: float | None = 20.0) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"callbacks.ema.decay={decay}: expected a number from 0 up to, not including, 1")
         if warmup is not None and not warmup >= 1.0:

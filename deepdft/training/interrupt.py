@@ -65,19 +65,21 @@ class CheckpointOnInterrupt(Checkpoint):
         self.validation_due = state_dict.get("validation_due")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Answer Ctrl-C from here on, and let a run start whose last step is done, but not validated."""
+        """Answer signals from here on, and let a run start whose last step is done, but not validated."""
         self.requested, self._agreed = None, CONTINUE
         self._listen(signal.SIGINT, (signal.default_int_handler,))  # ignored in the background of a script
+        for which in STOP_SIGNALS:
+            if which != signal.SIGTERM:
+                self._listen(which, (signal.SIG_DFL,))
         if self.validation_due is not None and self.validation_due >= trainer.max_steps > 0:
             self._max_steps = trainer.max_steps
             trainer.fit_loop.epoch_loop.max_steps = self.validation_due + 1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Answer all signals from here on; one that came before the first step ends the training at once."""
+        """Answer SIGTERM too from here on; a signal that came before the first step ends the training at once."""
         self._kept = time.monotonic()
-        for which in STOP_SIGNALS:
-            # SIGTERM is Lightning's by now, which would end a step before all of its batches
-            self._listen(which, (signal.getsignal(which) if which == signal.SIGTERM else signal.SIG_DFL,))
+        # SIGTERM is Lightning's by now, which would end a step before all of its batches
+        self._listen(signal.SIGTERM, (signal.getsignal(signal.SIGTERM),))
         if trainer.received_sigterm:
             self.requested = signal.SIGTERM
         if self.requested is not None and trainer.world_size == 1:

@@ -31,7 +31,7 @@ from deepdft.runs.trainer_settings import without_filling
 from deepdft.training.callbacks import DensityPicture
 from deepdft.training.interrupt import CheckpointOnInterrupt
 from deepdft.training.module import DensityModule
-from tests.cli.processes import descendants, running, wait_until
+from tests.cli.processes import children, descendants, running, said_of, wait_until
 
 SMALL = [
     "model=schnet",
@@ -614,10 +614,7 @@ def test_an_interrupted_run_loses_no_step(train, tiny_store: Path, how: signal.S
     settings = ["hydra.run.dir=run", "trainer.max_steps=100000", "trainer.val_check_interval=50", "data.num_workers=1"]
     with running(command(tiny_store, *settings), Path.cwd(), os.environ) as process:
         wait_until(Path("run/checkpoints/last.ckpt").exists, process)
-        if how == signal.SIGINT:
-            os.killpg(process.pid, how)  # as a terminal does: to those that load data too
-        else:
-            process.send_signal(how)
+        os.killpg(process.pid, how)  # as a terminal or a batch system does: to those that load data too
         _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
     said = re.search(r"interrupted; to go on: deepdft-train resume=run \(after step (\d+)\)\n", error)
@@ -851,3 +848,43 @@ def test_a_full_disk_is_one_line_and_leaves_the_state_before(train, tiny_store: 
     assert re.match(r"error: \S+\.ckpt: not written, file too large", error[0])
     assert last.read_bytes() == before
     assert sorted(path.name for path in last.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def two_processes(tiny_store: Path, *overrides: str) -> list[str]:
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_steps=100000"]
+    return command(tiny_store, "run_dir=run", *ddp, "trainer.val_check_interval=30", *overrides)
+
+
+def second_process(first: int) -> int:
+    """The one that the first has started to train with it."""
+    (found,) = (pid for pid in children(first) if "deepdft" in said_of(pid, "cmdline"))
+    return found
+
+
+def test_several_processes_keep_the_same_step(train, tiny_store: Path) -> None:
+    with running(two_processes(tiny_store), Path.cwd(), os.environ) as process:
+        wait_until(Path("run/checkpoints/last.ckpt").exists, process)
+        os.kill(second_process(process.pid), signal.SIGTERM)
+        _, error = process.communicate(timeout=300)
+    assert process.returncode == 130, error
+    said = re.search(r"interrupted; to go on: deepdft-train resume=run \(after step (\d+)\)\n", error)
+    assert said, error
+    last = torch.load("run/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == int(said[1])
+    assert last["global_step"] % 30 == 0 or last["callbacks"]["CheckpointOnInterrupt"] == {"validation_due": None}
+
+
+def test_a_process_that_is_lost_ends_the_others_with_a_line(tiny_store: Path) -> None:
+    with running(two_processes(tiny_store), Path.cwd(), os.environ) as process:
+        wait_until(Path("run/checkpoints/last.ckpt").exists, process)
+        os.kill(second_process(process.pid), signal.SIGKILL)
+        _, error = process.communicate(timeout=120)
+    assert process.returncode not in (0, None)
+    assert "error: another process of this run has ended (killed, or out of memory): deepdft-train resume=run" in error
+    assert "Traceback" not in error
+    assert is_free("run"), "its lock is stale"
+
+
+def is_free(folder: str) -> bool:
+    with exclusive_lock(folder, "training"):
+        return True
