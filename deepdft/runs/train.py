@@ -335,6 +335,9 @@ def _fit(
         raise
     finally:
         observer.removeHandler(report)
+        for callback in cast(Any, trainer).callbacks:
+            if isinstance(callback, CheckpointOnInterrupt):
+                callback.stop_listening()
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish(exit_code=exit_code)
 

@@ -66,7 +66,7 @@ class CheckpointOnInterrupt(Checkpoint):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Answer signals from here on, and let a run start whose last step is done, but not validated."""
-        self.requested, self._agreed = None, CONTINUE
+        self.requested, self._agreed, self._before = None, CONTINUE, {}
         self._listen(signal.SIGINT, (signal.default_int_handler,))  # ignored in the background of a script
         for which in STOP_SIGNALS:
             if which != signal.SIGTERM:
@@ -89,7 +89,8 @@ class CheckpointOnInterrupt(Checkpoint):
         """Answer a signal, unless whoever started the process has given it another meaning."""
         in_main_thread = threading.current_thread() is threading.main_thread()
         if in_main_thread and signal.getsignal(which) in where:
-            self._before[which] = signal.signal(which, self._request)
+            before = signal.signal(which, self._request)
+            self._before.setdefault(which, before)
 
     def _request(self, which: int, *_: Any) -> None:
         if self.requested is not None:
@@ -185,20 +186,20 @@ class CheckpointOnInterrupt(Checkpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tell who started the training, a sweep for example, that it was interrupted."""
-        self._stop_listening()
+        self.stop_listening()
         if self.requested is not None and trainer.world_size == 1:
             raise KeyboardInterrupt
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the process as it was."""
-        self._stop_listening()
+        self.stop_listening()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leave the process as it was, also where there was nothing to train."""
-        self._stop_listening()
+        self.stop_listening()
 
-    def _stop_listening(self) -> None:
+    def stop_listening(self) -> None:
+        """Leave the process as it was; called again after the training, since Lightning puts back what it had found."""
         for which, handler in self._before.items():
-            if signal.getsignal(which) == self._request:
+            if signal.getsignal(which) in (self._request, signal.SIG_IGN):  # Lightning ignores SIGINT when it ends
                 signal.signal(which, handler)
-        self._before = {}
