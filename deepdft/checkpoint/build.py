@@ -12,7 +12,7 @@ from hydra.utils import get_class, instantiate
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepdft.models.base import DensityModel
-from deepdft.models.baseline import OnBaseline
+from deepdft.models.with_baseline import WithBaseline
 
 __all__ = ["build_model", "build_model_for", "model_name"]
 
@@ -29,7 +29,7 @@ def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> De
 
     Args:
         config: `_target_` and the constructor's arguments; with `baseline`, the model learns what that leaves
-            (`deepdft.models.baseline`).
+            (`deepdft.models.with_baseline`).
         trusted: packages beside deepdft.models whose classes may be built, e.g. ("my_package",).
 
     Raises:
@@ -45,7 +45,7 @@ def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> De
     for name in _targets(config):
         _check_target(name, (*TRUSTED_PACKAGES, *trusted))
     arguments = dict(config)
-    baseline = arguments.pop("baseline", None)
+    baseline = None if "model" in arguments else arguments.pop("baseline", None)  # else the target takes both
     try:
         model = instantiate(arguments, _convert_="all")
     except InstantiationException as error:  # hydra's report of whatever the constructor raised
@@ -53,7 +53,7 @@ def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> De
         raise ValueError(f"{target.rpartition('.')[2]}: {reason}") from error
     if not isinstance(model, DensityModel):
         raise ValueError(f"{target} is a {type(model).__name__}, not a DensityModel")
-    return model if baseline is None else OnBaseline(model, baseline)
+    return model if baseline is None else WithBaseline(model, baseline)
 
 
 def build_model_for(
@@ -77,8 +77,11 @@ def build_model_for(
 
 def model_name(config: Mapping[str, Any]) -> str:
     """What a model config builds, as "SchNet" or "SchNet on fitted"."""
-    name = str(config["_target_"]).rpartition(".")[2]
     baseline = config.get("baseline")
+    if isinstance(baseline, Mapping):
+        baseline = model_name(baseline)
+    inner = config.get("model")
+    name = model_name(inner) if isinstance(inner, Mapping) else str(config["_target_"]).rpartition(".")[2]
     return name if baseline is None else f"{name} on {baseline}"
 
 

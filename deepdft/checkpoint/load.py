@@ -28,10 +28,10 @@ from deepdft.checkpoint.file import (
 )
 from deepdft.files import atomic_write, read_json
 from deepdft.models.base import DensityModel
-from deepdft.models.baseline import OnBaseline
 from deepdft.models.ensemble import Ensemble
 from deepdft.models.free_atoms import FreeAtoms
 from deepdft.models.released import model_from_released
+from deepdft.models.with_baseline import WithBaseline
 
 __all__ = ["BUNDLED", "FREE_ATOMS", "Checkpoint", "load_checkpoint", "load_weights", "save_checkpoint"]
 
@@ -153,7 +153,7 @@ def _member_config(config: Mapping[str, Any]) -> dict[str, Any]:
     baseline = own.pop("baseline", None)
     if baseline is None:
         return own
-    return {"_target_": f"{OnBaseline.__module__}.{OnBaseline.__qualname__}", "model": own, "baseline": baseline}
+    return {"_target_": f"{WithBaseline.__module__}.{WithBaseline.__qualname__}", "model": own, "baseline": baseline}
 
 
 def _common_info(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class DensityModel(nn.Module, ABC):
 
     A new model is one file with a subclass of this and one YAML that names it (`_target_`). Training, prediction and
     evaluation use only `channels`, `cutoff`, `probe_cutoff`, `encode` and `decode`. The argument name `baseline` is
-    taken: that key of its config puts any model on top of a superposition of atoms (`deepdft.models.baseline`).
+    taken: that key of its config puts any model on top of a superposition of atoms (`deepdft.models.with_baseline`).
 
     Args:
         cutoff: distance below which atoms are joined by edges, Å.

@@ -17,43 +17,56 @@ from deepdft.models.base import AtomStates, DensityModel
 from deepdft.models.free_atoms import FreeAtoms
 from deepdft.models.superposition import Superposition
 
-__all__ = ["BASELINES", "OnBaseline"]
+__all__ = ["BASELINES", "WithBaseline"]
 
 BASELINES: dict[str, Callable[[float], DensityModel]] = {
     "superposition": lambda cutoff: FreeAtoms(cutoff=cutoff),
     "fitted": lambda cutoff: Superposition(cutoff=cutoff),
 }
 """From a cutoff in Å: free atoms, or a superposition fitted to the training set before the first step."""
-LEAST_SCALE = 1e-6
+MIN_SCALE = 1e-6
 """e/Å³, of s: less than any density is known to."""
 
 
-class OnBaseline(DensityModel):
+class WithBaseline(DensityModel):
     """ρ(r) = ρ_atoms(r) + s ρ_model(r). The atoms stay as they are; they end at the model's cutoff and use its edges.
 
     s is the root mean square of what the atoms leave of the densities at training points, so that the model learns
     numbers of the order of one: steps that are right for a whole density would be far too large for the rest.
 
-    The key `baseline` of any model's config makes it (`deepdft.checkpoint.build_model`).
+    A config names it with the two models, or any model's config with the key `baseline`, which is short for that:
+
+        _target_: deepdft.models.with_baseline.WithBaseline
+        model: {_target_: deepdft.models.painn.PaiNN, cutoff: 4.0}
+        baseline: fitted  # or the config of a model that predicts the total
 
     Args:
-        model: learns the rest; it begins at zero where it can.
-        baseline: of `BASELINES`.
+        model: learns the residual; it starts at zero where it can.
+        baseline: one of `BASELINES`, or a model of the total, up to the same cutoff.
 
     Raises:
-        ValueError: if there is no such baseline.
+        ValueError: if there is no such baseline, or its cutoff is another one.
     """
 
     scale: Tensor
 
-    def __init__(self, model: DensityModel, baseline: str) -> None:
-        if baseline not in BASELINES:
-            raise ValueError(f"model.baseline={baseline}: expected {', '.join(BASELINES)} or null")
+    def __init__(self, model: DensityModel, baseline: str | DensityModel) -> None:
+        if not isinstance(model, DensityModel):
+            raise ValueError(f"model is the config of a model, got {type(model).__name__}")
+        if not isinstance(baseline, DensityModel):
+            if not isinstance(baseline, str) or baseline not in BASELINES:
+                raise ValueError(f"model.baseline={baseline}: expected {', '.join(BASELINES)} or null")
+            baseline = BASELINES[baseline](model.cutoff)
+        if baseline.cutoff != model.cutoff or len(baseline.channels) > 1:
+            raise ValueError(
+                f"the baseline predicts the total up to the model's cutoff of {model.cutoff:g} Å, got "
+                f"{', '.join(baseline.channels)} up to {baseline.cutoff:g} Å"
+            )
         super().__init__(cutoff=model.cutoff, channels=model.channels)
-        self.cutoff_value = model.cutoff_value
+        self.cutoff_value = max(model.cutoff_value, baseline.cutoff_value)
         self.model = model
         self.model.zero_init()
-        self.baseline = BASELINES[baseline](model.cutoff).requires_grad_(False)
+        self.baseline = baseline.requires_grad_(False)
         self.register_buffer("scale", torch.ones(len(self.channels)))  # s of each channel, e/Å³
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
@@ -89,13 +102,13 @@ class OnBaseline(DensityModel):
         """Fit the baseline and s; the model is prepared with what is left, in units of s."""
         batches = list(batches)
         self.baseline.prepare(replace(batch, targets=batch.targets[:, :1]) for batch in batches)
-        rests = [self._rest(batch) for batch in batches]
-        self.scale.copy_(torch.cat(rests).square().mean(dim=0).sqrt().clamp(min=LEAST_SCALE))
-        left = zip(batches, rests, strict=True)
-        self.model.prepare(replace(batch, targets=rest / self.scale) for batch, rest in left)
+        residuals = [self._residual(batch) for batch in batches]
+        self.scale.copy_(torch.cat(residuals).square().mean(dim=0).sqrt().clamp(min=MIN_SCALE))
+        left = zip(batches, residuals, strict=True)
+        self.model.prepare(replace(batch, targets=residual / self.scale) for batch, residual in left)
 
     @torch.no_grad()
-    def _rest(self, batch: Batch) -> Tensor:
+    def _residual(self, batch: Batch) -> Tensor:
         """What the baseline leaves of the targets: (n_probes, n_channels) e/Å³."""
         probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.probe_cutoff)
         return batch.targets - self._total(self.baseline(atom_graph(batch.structures, self.cutoff), probes))

@@ -10,9 +10,9 @@ from deepdft.checkpoint import Checkpoint, build_model, load_checkpoint, model_n
 from deepdft.graph.batch import Batch
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.models.base import DensityModel
-from deepdft.models.baseline import BASELINES, OnBaseline
 from deepdft.models.free_atoms import FreeAtoms
 from deepdft.models.orbital import Orbital
+from deepdft.models.with_baseline import BASELINES, WithBaseline
 from deepdft.testing.contract import STRUCTURES, ModelContract
 
 MODELS = {
@@ -30,7 +30,7 @@ def config(model: str, baseline: str | None = None) -> dict[str, Any]:
 def trained(model: str, baseline: str) -> DensityModel:
     """As after some training: nothing is zero."""
     made = build_model(config(model, baseline))
-    assert isinstance(made, OnBaseline)
+    assert isinstance(made, WithBaseline)
     with torch.no_grad():
         for parameter in made.model.readout.parameters():
             parameter.normal_(0.0, 0.3)
@@ -113,7 +113,7 @@ def test_a_model_is_prepared_with_what_the_baseline_leaves_as_numbers_of_order_o
 
     torch.manual_seed(0)
     batch, inner = batch_of_free_atoms(3.0), Remembers(cutoff=4.0)
-    model = OnBaseline(inner, "superposition")
+    model = WithBaseline(inner, "superposition")
     model.prepare([batch])
     rest = 2.0 / 3.0 * batch.targets
     assert model.scale == pytest.approx(rest.square().mean().sqrt().item(), rel=1e-5)
@@ -122,7 +122,7 @@ def test_a_model_is_prepared_with_what_the_baseline_leaves_as_numbers_of_order_o
 
 def test_the_density_is_the_atoms_plus_the_scaled_rest() -> None:
     model, batch = trained("schnet", "superposition"), batch_of_free_atoms()
-    assert isinstance(model, OnBaseline)
+    assert isinstance(model, WithBaseline)
     probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, model.probe_cutoff)
     atoms = atom_graph(batch.structures, model.cutoff)
     expected = batch.targets + 0.5 * model.model(atoms, probes)
@@ -147,7 +147,7 @@ def test_the_word_free_atoms_is_a_checkpoint_unless_there_is_a_file_of_that_name
 
 def test_a_model_in_blocks_stays_in_blocks_on_a_baseline() -> None:
     torch.manual_seed(0)
-    model = OnBaseline(Orbital(n_orbitals=2, n_radial=4, hidden_size=8, n_interactions=1, n_basis=6), "superposition")
+    model = WithBaseline(Orbital(n_orbitals=2, n_radial=4, hidden_size=8, n_interactions=1, n_basis=6), "superposition")
     torch.nn.init.normal_(model.model.scalar_readout[-1].weight)
     model = model.double().eval()
     cpu = torch.device("cpu")
@@ -160,3 +160,46 @@ def test_a_model_in_blocks_stays_in_blocks_on_a_baseline() -> None:
         found = model.decode_points(states, union, points)
         expected = model.decode(states, probe_graph(union, points, which, model.probe_cutoff))
     assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+ORBITAL = {
+    "_target_": "deepdft.models.orbital.Orbital",
+    "hidden_size": 8,
+    "n_interactions": 1,
+    "n_orbitals": 4,
+    "n_radial": 4,
+    "cutoff": 4.0,
+}
+
+
+class TestOrbitalOnFreeAtoms(ModelContract):
+    def make_model(self) -> DensityModel:
+        model = build_model(ORBITAL | {"baseline": "superposition", "residual": False})
+        model.scale.fill_(0.5)
+        return model
+
+
+def test_a_model_keeps_its_way_without_edges_on_a_baseline() -> None:
+    alone, on_atoms = build_model(ORBITAL), build_model(ORBITAL | {"baseline": "superposition"})
+    assert on_atoms.chunk_size(torch.device("cpu")) == alone.chunk_size(torch.device("cpu")) is not None
+    assert build_model(config("painn", "fitted")).chunk_size(torch.device("cpu")) is None
+
+
+def test_a_baseline_is_a_model_of_its_own_in_a_config() -> None:
+    torch.manual_seed(0)
+    composed = {
+        "_target_": "deepdft.models.with_baseline.WithBaseline",
+        "model": config("schnet"),
+        "baseline": {"_target_": "deepdft.models.superposition.Superposition", "cutoff": 4.0, "n_functions": 14},
+    }
+    short = config("schnet", "fitted")
+    made, expected = build_model(composed), build_model(short)
+    made.load_state_dict(expected.state_dict())
+    batch = batch_of_free_atoms()
+    assert torch.equal(predicted(made, batch), predicted(expected, batch))
+    assert model_name(composed) == "SchNet on Superposition"
+    assert model_name(composed | {"baseline": "fitted"}) == model_name(short) == "SchNet on fitted"
+    with pytest.raises(ValueError, match="up to the model's cutoff of 4 Å"):
+        build_model(composed | {"baseline": composed["baseline"] | {"cutoff": 3.0}})
+    with pytest.raises(ValueError, match=r"_target_ 'os\.system'"):
+        build_model(composed | {"baseline": {"_target_": "os.system"}})
