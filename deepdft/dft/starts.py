@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,14 +80,16 @@ def start_quantum_espresso(path: Path, predictor: Predictor, output: Path, *, co
     write_text(prepare, set_values(text, settings | no_steps | {"startingpot": "atomic"}))
     run_pw(prepare, command)
     save = Save(output / f"{prefix}.save")
-    how, scaled_by, n_electrons = _write_prediction(save, predictor)
+    usual = os.environ.get("ESPRESSO_PSEUDO", str(Path.home() / "espresso" / "pseudo"))  # as pw.x has it
+    folder = Path(str(settings.get("pseudo_dir", usual)))
+    how, scaled_by, n_electrons = _write_prediction(save, predictor, _same_kind(save, predictor, folder))
     final = set_values(text, settings | {"startingpot": "file"})
     write_text(target, final)
     changed = [f"{key} = {fortran(value)}" for key, value in (settings | {"startingpot": "file"}).items()]
     return Start(target, changed, how, n_electrons, scaled_by)
 
 
-def _write_prediction(save: Save, predictor: Predictor) -> tuple[str, float, float]:
+def _write_prediction(save: Save, predictor: Predictor, same_kind: bool) -> tuple[str, float, float]:
     """Replace the density in a `.save`; how it was made, the factor to the right electrons, and the electrons."""
     atoms, shape = save.atoms(), save.shape
     atoms_density = save.density()
@@ -95,7 +98,7 @@ def _write_prediction(save: Save, predictor: Predictor) -> tuple[str, float, flo
     coefficients = atoms_density.coefficients.copy()
     zero = np.flatnonzero(~atoms_density.miller.any(axis=1))[0]
     electrons = coefficients[0, zero].real  # e/bohr³, on average
-    if _same_kind(save, predictor):
+    if same_kind:
         how, scaled_by = "the model predicts densities of these pseudopotentials: written as predicted", 1.0
         coefficients[0] = atoms_density.like(values)[0]
     else:
@@ -112,19 +115,19 @@ def _write_prediction(save: Save, predictor: Predictor) -> tuple[str, float, flo
             coefficients[0] += difference
     scaled_by = float(electrons / coefficients[0, zero].real)
     coefficients[0] *= scaled_by
-    if len(coefficients) == 2 and "difference" in predicted.channels and _same_kind(save, predictor):
+    if len(coefficients) == 2 and "difference" in predicted.channels and same_kind:
         coefficients[1] = atoms_density.like(np.asarray(predicted.channel("difference"), dtype=np.float64)[None])[0]
         how += ", and its spin"
     save.write_density(atoms_density.with_coefficients(coefficients))
     return how, scaled_by, float(electrons * abs(np.linalg.det(2 * np.pi * np.linalg.inv(atoms_density.reciprocal))))
 
 
-def _same_kind(save: Save, predictor: Predictor) -> bool:
+def _same_kind(save: Save, predictor: Predictor, pseudo_dir: Path) -> bool:
     """Whether the model predicts pseudo-densities of the pseudopotentials of a calculation."""
     kind = predictor.info.get("kind") or {}
     if not isinstance(kind, dict) or kind.get("code") != CODE:
         return False
-    used = save.kind_of(save.folder)  # pw.x keeps copies beside the density
+    used = save.kind_of(pseudo_dir)
     return all(kind.get("pseudopotentials", {}).get(element) == text for element, text in used.items())
 
 

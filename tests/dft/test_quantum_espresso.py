@@ -231,3 +231,32 @@ def test_an_input_that_pw_x_refuses_is_refused_in_its_words(tmp_path: Path) -> N
     (tmp_path / "scf.in").write_text(text.replace("ecutwfc", "ecutwave"))
     with pytest.raises(CalculationError, match=r"pw\.x failed: Error in routine"):
         start_quantum_espresso(tmp_path / "scf.in", Predictor(FreeAtoms()), tmp_path / "start")
+
+
+@needs_pw
+def test_oxygen_with_spin_starts_in_ultrasoft_pseudopotentials(tmp_path: Path) -> None:
+    """The triplet that pw.x's own atoms start with is kept, and found."""
+    settings = {"pseudopotentials": {"O": "O.pbe-rrkjus.UPF"}, "spin": True, "smearing": 0.05}
+    made = engine(**settings)
+    framed = made.frame(ase.Atoms("O2", [[0, 0, 0], [0, 0, 1.22]], magmoms=[1.0, 1.0]))
+    own, start = started(tmp_path, made.input(framed, PBE))
+    assert start.magnetic_moment == pytest.approx(2.0, abs=1e-3)
+    assert start.energy == pytest.approx(own.energy, abs=1e-6)
+    electrons, moment = start.density().on_grid(start.shape).mean(axis=(1, 2, 3)) * framed.get_volume()
+    assert (electrons, moment) == (pytest.approx(12.0, abs=1e-5), pytest.approx(2.0, abs=1e-3))
+
+
+@needs_pw
+def test_a_density_of_the_same_pseudopotentials_is_written_as_it_is(tmp_path: Path) -> None:
+    made = engine()
+    (tmp_path / "scf.in").write_text(made.input(made.frame(molecule("H2O")), PBE))
+    predictor = Predictor(FreeAtoms(), info={"kind": made.kind(["H", "O"], [PBE]).as_dict()})
+    start = start_quantum_espresso(tmp_path / "scf.in", predictor, tmp_path / "start")
+    assert "written as predicted" in start.how
+    save = Save(tmp_path / "start" / "pwscf.save")
+    expected = np.asarray(predictor.predict(save.atoms(), shape=save.shape).values)[None] * start.scaled_by
+    density = save.density()
+    np.testing.assert_allclose(density.coefficients, density.like(expected), atol=1e-9)
+    other = {"kind": made.kind(["H", "O"], [PBE]).as_dict() | {"pseudopotentials": {"H": "another", "O": "another"}}}
+    start = start_quantum_espresso(tmp_path / "scf.in", Predictor(FreeAtoms(), info=other), tmp_path / "second")
+    assert "free atoms" in start.how
