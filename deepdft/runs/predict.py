@@ -231,7 +231,13 @@ class _Files:
         path = self.output.with_name(self.output.stem + ending)
         scale = plotting.SCALES[name]
         picture = plotting.plane_picture(
-            plane, self.box.atoms, values.reshape(plane.shape), origin=self.box.origin, title=title, scale=scale
+            plane,
+            self.box.atoms,
+            values.reshape(plane.shape),
+            origin=self.box.origin,
+            title=title,
+            scale=scale,
+            unknown=self.predictor.unknown(self.box.atoms),
         )
         plotting.save(picture, path)
         print(f"{path}: {'the density' if name == 'density' else name.upper()} on a plane through the atoms")
