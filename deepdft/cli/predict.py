@@ -78,14 +78,14 @@ def _source(cfg: DictConfig) -> str:
 def _check(cfg: DictConfig) -> None:
     """Refuse what makes no sense before anything is loaded."""
     from deepdft.inference.field_files import check_names
-    from deepdft.inference.writer import file_format
+    from deepdft.io.formats import output_format
 
     if cfg.structure is None and cfg.export_checkpoint is None:
         raise ValueError("structure= is required: give a file, a name or a SMILES, and output=<x.cube|CHGCAR|x.h5>")
     if cfg.structure is not None:
         if cfg.output is None:
             raise ValueError("output= is required: give the name of a file, x.cube, CHGCAR or x.h5")
-        file_format(cfg.output)
+        output_format(cfg.output)
     refuse_other_kinds(cfg, numbers=["spacing", "vacuum", "n_electrons"], lists=["shape", "fields", "trusted"])
     check_names(cfg.fields)
     if cfg.n_electrons is not None and cfg.fields:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.inference.box import Box
-from deepdft.inference.writer import slice_order, write_slices
+from deepdft.io.formats import Field, output_format, write_field
 
 __all__ = ["COMPONENTS", "UNITS", "check_names", "component_path", "write_fields"]
 
@@ -72,7 +72,7 @@ def write_fields(
     """
     check_names(names)
     columns = [(name, suffix) for name in names for suffix in COMPONENTS.get(name, ("",))]
-    order = slice_order(output)
+    order = output_format(output).order
     with tempfile.TemporaryFile(dir=output.parent) as spool:
         values = np.memmap(spool, dtype=np.float32, mode="w+", shape=(len(columns), box.n_points))
         for start in range(0, box.n_points, chunk_size):
@@ -87,6 +87,6 @@ def write_fields(
             path = component_path(output, name, suffix)
             chunks = (row[start : start + chunk_size] for start in range(0, box.n_points, chunk_size))
             label = f"{name} {suffix}".strip()
-            write_slices(path, box, chunks, name=label, unit=UNITS[name], comment=comment)
+            write_field(path, Field(box, name=label, unit=UNITS[name], comment=comment), chunks)
             paths.append(path)
     return paths

@@ -9,14 +9,12 @@ from pathlib import Path
 import h5py
 
 from deepdft.inference.box import Box
-from deepdft.inference.writer import file_format
+from deepdft.io.formats import output_format
 
 __all__ = ["PREDICTED", "refuse_foreign", "refuse_too_large"]
 
 PREDICTED = "predicted by"
 """Words in the comment of a file by which it is known as a prediction."""
-BYTES_PER_VALUE = {"cube": 13, "chgcar": 18, "h5": 4}
-"""In a file; those of an HDF5 file are compressed, to a half at best."""
 
 
 def refuse_foreign(output: Path) -> None:
@@ -31,7 +29,7 @@ def refuse_foreign(output: Path) -> None:
 
 def _comment(path: Path) -> str:
     """The comment of a file in one of the formats that predictions have; none if it is something else."""
-    if file_format(path) != "h5":
+    if output_format(path).name != "h5":
         with path.open("rb") as file:
             return file.readline(10_000).decode("ascii", "replace")
     if not h5py.is_hdf5(path):
@@ -52,8 +50,9 @@ def refuse_too_large(output: Path, boxes: Sequence[Box]) -> None:
     """
     folder = next(parent for parent in output.absolute().parents if parent.exists())
     n_points = sum(box.n_points for box in boxes)
-    size, free = n_points * BYTES_PER_VALUE[file_format(output)], shutil.disk_usage(folder).free
-    if size > 2 * free or (size > free and file_format(output) != "h5"):
+    written = output_format(output)
+    size, free = n_points * written.bytes_per_value, shutil.disk_usage(folder).free
+    if size > 2 * free or (size > free and written.name != "h5"):  # which is compressed, to a half at best
         grid = " × ".join(map(str, max(boxes, key=lambda box: box.n_points).shape))
         raise ValueError(
             f"output={output}: {grid} points need {size / 1e9:.3g} GB, and {folder} has {free / 1e9:.3g} GB left; "

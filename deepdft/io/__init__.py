@@ -9,8 +9,8 @@ from deepdft.density import DensityGrid
 from deepdft.errors import DensityFormatError
 from deepdft.files import atomic_write
 from deepdft.io.archive import Member, contents, members
-from deepdft.io.chgcar_writer import with_occupancies
 from deepdft.io.formats import serialise
+from deepdft.io.formats.chgcar import with_occupancies
 
 __all__ = ["DensityFormatError", "Member", "members", "read_density", "write_density"]
 

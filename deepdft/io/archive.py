@@ -16,13 +16,13 @@ from pathlib import Path, PurePosixPath
 from deepdft.density import DensityGrid
 from deepdft.errors import DensityFormatError
 from deepdft.io.compression import decompress, split_compression
-from deepdft.io.formats import format_of, is_derived, is_run_density, is_structure, parse_density, refuse_zip
+from deepdft.io.formats import format_of, parse_density, refuse_zip
 from deepdft.io.text import is_text
+from deepdft.io.vasp_names import is_derived, is_run_density, is_structure
 
 __all__ = ["Contents", "Member", "contents", "files_below", "members"]
 
 _BLOCK = 512  # bytes; tars consist of such blocks
-_FORMATS = ("cube", "chgcar")
 MAX_HEADER_BYTES = 2**21
 """Atoms of a structure file that are looked at, some 20 000, to tell it from a density."""
 
@@ -114,7 +114,8 @@ def contents(source: str | os.PathLike[str]) -> Contents:
 
 def is_density_name(name: str) -> bool:
     """Whether a member of an archive or folder is a density, by its name."""
-    return not PurePosixPath(name).name.startswith(".") and format_of(name) in _FORMATS
+    found = format_of(name)
+    return not PurePosixPath(name).name.startswith(".") and found is not None and found.several_in_archives
 
 
 def _sort(files: Iterable[Member], runs: set[PurePosixPath]) -> Contents:

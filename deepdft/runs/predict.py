@@ -23,8 +23,8 @@ from deepdft.inference.output import PREDICTED, refuse_foreign, refuse_too_large
 from deepdft.inference.predictor import Predictor
 from deepdft.inference.trust import COARSE, Tally, symbols
 from deepdft.inference.uncertainty import predict_with_uncertainty, refuse_single_model
-from deepdft.inference.writer import slice_order, write_slices
 from deepdft.io import write_density
+from deepdft.io.formats import Field, output_format, write_field
 from deepdft.io.plausibility import formula_of
 from deepdft.measures import EPS_MAE
 from deepdft.runs.progress import progress_bar
@@ -168,8 +168,8 @@ class _Files:
             tally.add(density.values)
             write_density(self.output, density, comment=comment)
             return
-        chunks = self.predictor.predict_chunks(self.box, order=slice_order(self.output), **options)  # type: ignore[arg-type]
-        write_slices(self.output, self.box, _counted(chunks, tally), comment=comment)
+        chunks = self.predictor.predict_chunks(self.box, order=output_format(self.output).order, **options)  # type: ignore[arg-type]
+        write_field(self.output, Field(self.box, comment=comment), _counted(chunks, tally))
 
     def _predict_with_uncertainty(self, tally: Tally, advance: Callable[[int, int], None], comment: str) -> None:
         model, structure = self.predictor.model, self.box.structure()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deepdft import DensityGrid
 from deepdft.io import DensityFormatError, read_density, write_density
-from deepdft.io.chgcar import parse_chgcar
+from deepdft.io.formats.chgcar import parse_chgcar
 from deepdft.io.occupancies import format_occupancies
 
 CELL = np.array([[4.0, 0.0, 0.0], [2.5, 4.5, 0.3], [-1.0, 1.5, 5.0]])

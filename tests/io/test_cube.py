@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deepdft import DensityGrid
 from deepdft.io import DensityFormatError, read_density, write_density
-from deepdft.io.cube import parse_cube
+from deepdft.io.formats.cube import parse_cube
 
 SHAPE = (2, 3, 8)
 VALUES = np.random.default_rng(0).lognormal(0, 3, SHAPE)  # e/bohr³

@@ -11,8 +11,8 @@ import pytest
 
 import deepdft
 from deepdft.errors import DensityFormatError, InputWarning
-from deepdft.io.chgcar import parse_chgcar
 from deepdft.io.compression import decompress
+from deepdft.io.formats.chgcar import parse_chgcar
 from deepdft.io.occupancies import format_occupancies
 
 CELL = "4 0 0\n0 5 0\n0 0 6\n"

@@ -1,16 +1,25 @@
-"""Reader of VASP's CHGCAR and CHG: density times cell volume, x fastest, in blocks after a POSCAR header.
+"""VASP's CHGCAR and CHG: density times cell volume, x fastest, in blocks after a POSCAR header.
 
 The header in order: comment, scale, three lattice vectors, element symbols, counts, optionally "Selective dynamics",
 "Direct" or "Cartesian", positions, blank line, grid. Blocks of values follow: the density; then, each after the grid
 line again, one difference channel (collinear) or three magnetisation channels (noncollinear). In a CHGCAR each block
 is followed by PAW augmentation occupancies, in a collinear one also by magnetic moments.
+
+The format knows no origin and no isolated molecules: the writer moves the atoms so that the grid begins at zero, and
+both are recorded in the comment line, from which the reader restores them. Atoms keep their order: where those of one
+element do not stand together, the element appears again in the line of symbols.
 """
 
 from __future__ import annotations
 
 import re
+import tempfile
 import warnings
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import PurePosixPath
+from typing import BinaryIO
 
 import ase
 import numpy as np
@@ -19,18 +28,29 @@ from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid, volume
 from deepdft.errors import DensityFormatError, InputWarning
+from deepdft.io.decimals import format_values
+from deepdft.io.formats.base import Chunks, Field, Format, rechunked
 from deepdft.io.numbers import parse_values
-from deepdft.io.occupancies import parse_occupancies, split_occupancies
-from deepdft.io.text import Lines, mark_floats, mark_pbc, quoted, split_mark
+from deepdft.io.occupancies import format_occupancies, parse_occupancies, split_occupancies
+from deepdft.io.text import Lines, join_mark, mark_floats, mark_pbc, pbc_mark, quoted, split_mark
 
-__all__ = ["CHANNELS", "OCCUPANCIES", "parse_chgcar"]
+__all__ = ["CHANNELS", "OCCUPANCIES", "Chgcar", "parse_chgcar", "with_occupancies"]
 
 OCCUPANCIES = "occupancies"
 """Name of the PAW augmentation occupancies in `DensityGrid.atom_arrays`; "occupancies_difference" of a spin block."""
 
+_VECTOR = rb"[ \t]*[-+.\dEeDd]+" + rb"[ \t]+[-+.\dEeDd]+" * 2
+_FIRST_LINES = re.compile(rb"[^\n]*\n[-+.\dEeDd \t]+\r?\n" + (_VECTOR + rb"\s*\n") * 3)
+_NAME = re.compile(r"(CHG|CHGCAR|AECCAR\d|PARCHG)([._-].*|\d*)", re.IGNORECASE)
+_OTHER_SUFFIXES = {".json", ".txt", ".md", ".png", ".py", ".csv", ".yaml", ".log", ".part", ".xml", ".sh", ".ipynb"}
+_PACKED_SUFFIXES = {".tar", ".zip", ".7z", ".rar"}
+
 CHANNELS = {1: (), 2: ("difference",), 4: ("magnetization_x", "magnetization_y", "magnetization_z")}
 """Names of the blocks after the density, by the number of blocks."""
 
+_PER_LINE = 5
+_SAME = 1e-3  # Å; atoms of a template nearer than this are the same atoms
+_BETWEEN = ("augmentation", "magnetic_moments")
 _ABBREVIATED = {"r": "Zr", "X": "Xe"}
 _ZERO = re.compile(rb"[-+]?0*\.?0*(?:[EeDd][-+]?\d+)?")
 _MOMENT = re.compile(r"[-+]?\d*\.\d+(?:[Ee][-+]?\d+)?")
@@ -246,3 +266,139 @@ def _split_moments(text: bytes, n_atoms: int) -> tuple[bytes, str]:
             f"magnetic moment for each of {n_atoms} atoms"
         )
     return occupancies, rest if moments else ""
+
+
+class Chgcar(Format):
+    """CHGCAR: twelve significant digits; a spin block and augmentation occupancies where there are any."""
+
+    name = "chgcar"
+    suffixes = (".chgcar", ".vasp")
+    order = "F"
+    bytes_per_value = 18
+
+    def has_name(self, base: str) -> bool:
+        """Whether the name is one of VASP's, or has a suffix of the format."""
+        if super().has_name(base):
+            return True
+        suffix = PurePosixPath(base).suffix.lower()
+        return _NAME.fullmatch(base) is not None and suffix not in _OTHER_SUFFIXES | _PACKED_SUFFIXES
+
+    def recognises(self, data: bytes) -> bool:
+        """Whether the first lines are those of a POSCAR."""
+        return _FIRST_LINES.match(data) is not None
+
+    def read(self, data: bytes, name: str) -> DensityGrid:
+        """Read the text of a CHGCAR."""
+        return parse_chgcar(data, name)
+
+    def write(self, file: BinaryIO, content: Field, chunks: Chunks) -> None:
+        """Write the blocks one after another; channels after the first wait in temporary files."""
+        if len(content.grid.atoms) == 0:
+            raise ValueError("a CHGCAR needs at least one atom; write a cube or .h5 file")
+        others = content.channels[1:]
+        if others not in CHANNELS.values():
+            raise ValueError(
+                f"a CHGCAR holds the channels {' or '.join(map(repr, CHANNELS.values()))}, got {others}; "
+                "write a cube or HDF5"
+            )
+        file.write(_head(content).encode("ascii", "replace"))
+        factor = content.grid.volume
+        with ExitStack() as stack:
+            waiting = [stack.enter_context(tempfile.TemporaryFile()) for _ in others]
+            file.write(_shape(content))
+            for chunk in rechunked(chunks, _PER_LINE):
+                file.write(_lines(chunk[:, 0], factor))
+                for channel, place in enumerate(waiting, start=1):
+                    place.write(np.ascontiguousarray(chunk[:, channel], dtype=np.float64).data)
+            file.write(_after_block(content, ""))
+            for name, place in zip(others, waiting, strict=True):
+                file.write(_shape(content))
+                place.seek(0)
+                while part := place.read(_PER_LINE * 8 * 100_000):
+                    file.write(_lines(np.frombuffer(part), factor))
+                file.write(_after_block(content, name))
+
+
+def _head(content: Field) -> str:
+    """All lines up to the blank one before the grid."""
+    grid = content.grid
+    atoms = grid.atoms
+    mark = {"origin": ",".join(f"{x:.17g}" for x in grid.origin)} if grid.origin.any() else {}
+    if not atoms.pbc.all():
+        mark["pbc"] = pbc_mark(atoms.pbc)
+    unit = content.unit.replace("Å", "A").replace("³", "^3")
+    note = "" if content.is_density else f" {content.name} ({unit}) times volume"
+    groups = [(symbol, len(list(group))) for symbol, group in groupby(atoms.get_chemical_symbols())]
+    lines = [
+        join_mark(content.comment + note, mark),
+        "   1.00000000000000",
+        *map(_row, grid.cell),
+        " ".join(f"{symbol:>5s}" for symbol, _ in groups),
+        " ".join(f"{count:5d}" for _, count in groups),
+        "Direct",
+        *map(_row, (atoms.positions - grid.origin) @ np.linalg.inv(grid.cell)),
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def _row(vector: NDArray[np.floating]) -> str:
+    return "".join(f" {x:21.16f}" for x in vector)
+
+
+def _shape(content: Field) -> bytes:
+    """The line before the values."""
+    return ("".join(f"{n:5d}" for n in content.grid.shape) + "\n").encode()
+
+
+def _lines(values: NDArray[np.floating], factor: float) -> bytes:
+    """Values times volume as text, five to a line."""
+    return format_values(values.astype(np.float64) * factor, 11, _PER_LINE).encode()
+
+
+def _after_block(content: Field, name: str) -> bytes:
+    """What follows a block of values: occupancies, and magnetic moments where a spin block follows."""
+    rows = content.atom_arrays.get(f"{OCCUPANCIES}_{name}".rstrip("_"))
+    keys = _BETWEEN if len(content.channels) > 1 else _BETWEEN[:1]
+    texts = [content.info.get(f"{key}_{name}".rstrip("_"), "") for key in keys]
+    if rows is not None:
+        texts[0] = format_occupancies(rows)
+    return "".join(text if text.endswith("\n") else text + "\n" for text in texts if text).encode()
+
+
+def with_occupancies(density: DensityGrid, template: DensityGrid, names: str) -> DensityGrid:
+    """A density with the augmentation occupancies of a template that has its atoms; else without, with a warning.
+
+    Args:
+        density: what will be written; occupancies of its own are dropped.
+        template: what was read from a CHGCAR.
+        names: of both files, for the warning.
+    """
+    info = {key: text for key, text in density.info.items() if not key.startswith(_BETWEEN)}
+    arrays = {key: rows for key, rows in density.atom_arrays.items() if not key.startswith(OCCUPANCIES)}
+    texts = {key: text for key, text in template.info.items() if key.startswith(_BETWEEN)}
+    found = {key: rows for key, rows in template.atom_arrays.items() if key.startswith(OCCUPANCIES)}
+    problem = "" if found or "augmentation" in texts else "the template has none"
+    problem = _difference(template, density) or problem
+    if problem:
+        warnings.warn(
+            f"{names}: no augmentation occupancies are written, because {problem}; VASP cannot restart from the file "
+            "(ICHARG=1) and falls back to a superposition of atoms for them",
+            InputWarning,
+            stacklevel=3,
+        )
+        return replace(density, info=info, atom_arrays=arrays)
+    return replace(density, info=info | texts, atom_arrays=arrays | found)
+
+
+def _difference(one: DensityGrid, other: DensityGrid) -> str:
+    """How two structures differ, "" if they do not."""
+    if one.atoms.get_chemical_symbols() != other.atoms.get_chemical_symbols():
+        return f"the atoms differ ({one.atoms.symbols} and {other.atoms.symbols})"
+    cell = other.atoms.cell.array
+    if np.abs(one.atoms.cell.array - cell).max() > _SAME:
+        return "the cells differ"
+    steps = (one.atoms.positions - one.origin - other.atoms.positions + other.origin) @ np.linalg.inv(cell)
+    distances = np.linalg.norm((steps - np.round(steps)) @ cell, axis=1)
+    if distances.max(initial=0.0) > _SAME:
+        return f"an atom lies {distances.max():.3f} Å from its place in the template"
+    return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from typing import Any
+from typing import Any, BinaryIO
 
 import ase
 import numpy as np
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from deepdft.density import DensityGrid
 from deepdft.errors import DensityFormatError
 from deepdft.io.compression import MAX_EXPANSION
+from deepdft.io.formats.base import DENSITY_UNIT, Chunks, Field, Format, rechunked
 
-__all__ = ["CHECKSUM", "UNIT", "format_hdf5", "parse_hdf5", "structure_datasets"]
+__all__ = ["CHECKSUM", "Hdf5", "parse_hdf5"]
 
-UNIT = "e/Å³"
 CHECKSUM = "crc32"
 """Attribute of a dataset: the CRC-32 of its bytes in the type and order that they are stored in."""
 _FREE_EXPANSION = 1 << 26
@@ -47,9 +47,9 @@ def parse_hdf5(data: bytes, name: str) -> DensityGrid:
         with h5py.File(io.BytesIO(data), "r") as file:
             reader = _Reader(file, limit=max(_FREE_EXPANSION, MAX_EXPANSION * len(data)))
             values = reader.array("values", 3)
-            unit = file["values"].attrs.get("unit", UNIT)
-            if unit != UNIT:
-                raise ValueError(f"its values are in {unit!r}, those of a density in {UNIT!r}")
+            unit = file["values"].attrs.get("unit", DENSITY_UNIT)
+            if unit != DENSITY_UNIT:
+                raise ValueError(f"its values are in {unit!r}, those of a density in {DENSITY_UNIT!r}")
             channels = {key: reader.array(f"channels/{key}", 3) for key in reader.names("channels")}
             arrays = {key: reader.array(f"atom_arrays/{key}", 2, nan=True) for key in reader.names("atom_arrays")}
             info = {key: text for key, text in file.attrs.items() if isinstance(text, str)}
@@ -144,32 +144,70 @@ def _atoms(reader: _Reader) -> ase.Atoms:
     return ase.Atoms(numbers, positions, cell=cell, pbc=pbc.astype(bool))
 
 
-def format_hdf5(density: DensityGrid, comment: str) -> bytes:
-    """The content of a file with the density, its channels, arrays of its atoms and info, in their precision."""
-    import h5py
+class Hdf5(Format):
+    """HDF5: the density, its channels, arrays of its atoms and info, in their precision."""
 
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        file.attrs.update({**density.info, "comment": comment})
-        for key, value in structure_datasets(density.atoms, density.origin).items():
-            _store(file, key, value)
-        for key, rows in density.atom_arrays.items():
-            _store(file, f"atom_arrays/{_checked_name(key)}", rows)
-        channels = {f"channels/{_checked_name(name)}": values for name, values in density.channels.items()}
-        for key, field in {"values": density.values, **channels}.items():
-            _store(file, key, field, compression="gzip", compression_opts=1, shuffle=True).attrs["unit"] = UNIT
-    return buffer.getvalue()
+    name = "h5"
+    suffixes = (".h5", ".hdf5")
+    order = "C"
+    bytes_per_value = 4
+    several_in_archives = False
+
+    def recognises(self, data: bytes) -> bool:
+        """Whether the first bytes are those of an HDF5 file."""
+        return data.startswith(b"\x89HDF\r\n\x1a\n")
+
+    def read(self, data: bytes, name: str) -> DensityGrid:
+        """Read the content of a file."""
+        return parse_hdf5(data, name)
+
+    def write(self, file: BinaryIO, content: Field, chunks: Chunks) -> None:
+        """Write plane after plane."""
+        import h5py
+
+        with h5py.File(file, "w") as stored:
+            stored.attrs.update({**content.info, "comment": content.comment})
+            for key, array in _structure(content.grid.atoms, content.grid.origin).items():
+                _store(stored, key, array)
+            for key, rows in content.atom_arrays.items():
+                _store(stored, f"atom_arrays/{_checked_name(key)}", rows)
+            names = ["values", *(f"channels/{_checked_name(name)}" for name in content.channels[1:])]
+            dtypes = content.dtypes or (np.dtype(np.float32),) * len(names)
+            datasets = [_empty(stored, name, dtype, content) for name, dtype in zip(names, dtypes, strict=True)]
+            checksums, row = [0] * len(datasets), 0
+            _, ny, nz = content.grid.shape
+            for chunk in rechunked(chunks, ny * nz):
+                n_planes = len(chunk) // (ny * nz)
+                for channel, dataset in enumerate(datasets):
+                    planes = np.ascontiguousarray(chunk[:, channel], dtype=dataset.dtype).reshape(n_planes, ny, nz)
+                    dataset[row : row + n_planes] = planes
+                    checksums[channel] = zlib.crc32(planes.data, checksums[channel])
+                row += n_planes
+            for dataset, checksum in zip(datasets, checksums, strict=True):
+                dataset.attrs[CHECKSUM] = checksum
+
+    def comment_of(self, beginning: bytes) -> str:
+        """The comment stands behind the structure: the whole file must be opened for it."""
+        return ""
 
 
-def _store(file: Any, name: str, array: NDArray[Any], **options: Any) -> Any:
-    """A dataset with its checksum."""
-    array = np.ascontiguousarray(array)
-    dataset = file.create_dataset(name, data=array, **options)
-    dataset.attrs[CHECKSUM] = zlib.crc32(array.data)
+def _empty(file: Any, name: str, dtype: np.dtype[np.floating], content: Field) -> Any:
+    """A dataset for values that come plane after plane."""
+    shape = content.grid.shape
+    options = {"chunks": (1, *shape[1:]), "compression": "gzip", "compression_opts": 1, "shuffle": True}
+    dataset = file.create_dataset(name, shape, dtype, **options)
+    dataset.attrs.update({"quantity": content.name, "unit": content.unit})
     return dataset
 
 
-def structure_datasets(atoms: ase.Atoms, origin: NDArray[np.floating]) -> dict[str, NDArray[Any]]:
+def _store(file: Any, name: str, array: NDArray[Any]) -> None:
+    """A dataset with its checksum."""
+    array = np.ascontiguousarray(array)
+    dataset = file.create_dataset(name, data=array)
+    dataset.attrs[CHECKSUM] = zlib.crc32(array.data)
+
+
+def _structure(atoms: ase.Atoms, origin: NDArray[np.floating]) -> dict[str, NDArray[Any]]:
     """The arrays of a structure by the names of their datasets."""
     return {
         "numbers": atoms.numbers,

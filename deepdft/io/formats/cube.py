@@ -9,7 +9,7 @@ format knows no periodicity: ours is recorded in the first comment line.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from typing import BinaryIO
 
 import ase
 import numpy as np
@@ -19,11 +19,17 @@ from numpy.typing import NDArray
 from deepdft.density import DensityGrid
 from deepdft.errors import DensityFormatError
 from deepdft.io.decimals import format_values
+from deepdft.io.formats.base import Chunks, Field, Format, rechunked
 from deepdft.io.numbers import parse_values
 from deepdft.io.text import Lines, join_mark, mark_pbc, pbc_mark, quoted, split_mark
 from deepdft.units import BOHR, BOHR3
 
-__all__ = ["cube_header", "cube_values", "format_cube", "parse_cube"]
+__all__ = ["Cube", "parse_cube"]
+
+_VECTOR = rb"[ \t]+[-+.\dEeDd]+" * 3
+_FIRST_LINES = re.compile(
+    rb"[^\n]*\n[^\n]*\n[ \t]*-?\d+" + _VECTOR + rb"[^\n]*\n" + (rb"[ \t]*-?\d+" + _VECTOR + rb"\s*\n") * 3
+)
 
 
 def parse_cube(text: bytes, name: str) -> DensityGrid:
@@ -127,59 +133,22 @@ def _orbitals(lines: Lines, n_fields: int | None) -> list[str]:
     return [f"orbital_{word}" for word in words[1:]]
 
 
-def format_cube(density: DensityGrid, comment: str) -> str:
-    """The text of a cube: six significant digits, several values per voxel if there are channels.
-
-    Args:
-        density: its channels are written after the density, voxel by voxel.
-        comment: for the first line.
-    """
-    fields = [density.values, *density.channels.values()]
-    header = cube_header(
-        density.atoms,
-        density.shape,
-        density.origin,
-        comment=comment,
-        title="electron density in e/bohr^3, lengths in bohr, z fastest",
-        channels=list(density.channels),
-        charges=density.info.get("charges", "").split(),
-    )
-    values = np.stack(fields, axis=-1).astype(np.float64, copy=False) * BOHR3  # (nx, ny, nz, fields)
-    return header + cube_values(values.ravel(), values.shape[2] * len(fields))
-
-
-def cube_header(
-    atoms: ase.Atoms,
-    shape: Sequence[int],
-    origin: NDArray[np.floating],
-    *,
-    comment: str,
-    title: str,
-    channels: Sequence[str] = (),
-    charges: Sequence[str] = (),
-) -> str:
-    """All lines before the values.
-
-    Args:
-        atoms: the structure; its cell is the box of the grid.
-        shape: (nx, ny, nz) points.
-        origin: (3,) Å of the first point.
-        comment: for the first line, which also holds what a cube cannot say: that it repeats, and names of channels.
-        title: the second line.
-        channels: names of further values in each voxel.
-        charges: of the atoms, as a cube lists them; those of the nuclei if they are not as many as the atoms.
-    """
+def _header(content: Field) -> str:
+    """All lines before the values; the first also says what a cube cannot: that it repeats, and names of channels."""
+    grid = content.grid
+    atoms, channels = grid.atoms, content.channels[1:]
     mark = {"pbc": pbc_mark(atoms.pbc)} if atoms.pbc.any() else {}
     if channels:
         mark["channels"] = ",".join(re.sub(r"[\s,\]=]", "_", name) for name in channels)
-    step = atoms.cell.array / np.array(shape)[:, None]
+    charges: list[str] = content.info.get("charges", "").split()
     if len(charges) != len(atoms):
         charges = [str(number) for number in atoms.numbers]
+    unit = "e/bohr^3" if content.is_density else content.unit.replace("Å", "A").replace("³", "^3")
     lines = [
-        join_mark(comment, mark),
-        title,
-        f"{len(atoms):5d}{_row(origin / BOHR)}" + (f"{1 + len(channels):5d}" if channels else ""),
-        *(f"{n:5d}{_row(vector / BOHR)}" for n, vector in zip(shape, step, strict=True)),
+        join_mark(content.comment, mark),
+        f"{content.name} in {unit}; lengths in bohr, z fastest",
+        f"{len(atoms):5d}{_row(grid.origin / BOHR)}" + (f"{1 + len(channels):5d}" if channels else ""),
+        *(f"{n:5d}{_row(vector / BOHR)}" for n, vector in zip(grid.shape, grid.steps, strict=True)),
         *(
             f"{number:5d}{float(charge):12.6f}{_row(position / BOHR)}"
             for number, charge, position in zip(atoms.numbers, charges, atoms.positions, strict=True)
@@ -188,9 +157,29 @@ def cube_header(
     return "\n".join(lines) + "\n"
 
 
-def cube_values(values: NDArray[np.floating], per_run: int) -> str:
-    """Values as text, six to a line, with a new line after each run along z."""
-    return format_values(values, 5, 6, per_run)
+class Cube(Format):
+    """Gaussian cube: six significant digits, several values per voxel where there are channels."""
+
+    name = "cube"
+    suffixes = (".cube", ".cub")
+    order = "C"
+    bytes_per_value = 13
+
+    def recognises(self, data: bytes) -> bool:
+        """Whether the first lines are those of a cube."""
+        return _FIRST_LINES.match(data) is not None
+
+    def read(self, data: bytes, name: str) -> DensityGrid:
+        """Read the text of a cube."""
+        return parse_cube(data, name)
+
+    def write(self, file: BinaryIO, content: Field, chunks: Chunks) -> None:
+        """Write the header, then six values in a line and a new line after each run along z."""
+        file.write(_header(content).encode("ascii", "replace"))
+        factor, nz = BOHR3 if content.is_density else 1.0, content.grid.shape[2]
+        for chunk in rechunked(chunks, nz):
+            values = chunk.astype(np.float64) * factor  # (n, n_channels)
+            file.write(format_values(values.ravel(), 5, 6, nz * values.shape[1]).encode())
 
 
 def _row(vector: NDArray[np.floating]) -> str:

@@ -1,0 +1,107 @@
+"""What a file format of densities is, and what is written into a file besides the numbers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepdft.density import TOTAL, DensityGrid, Grid, Order
+
+__all__ = ["DENSITY_UNIT", "Chunks", "Field", "Format", "rechunked"]
+
+DENSITY_UNIT = "e/Å³"
+
+Chunks = Iterable[NDArray[np.floating]]
+"""Values of consecutive points, (n, n_channels) each, in the order of the format."""
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """What stands in a file besides the values."""
+
+    grid: Grid
+    """The points and the atoms."""
+    channels: tuple[str, ...] = (TOTAL,)
+    """Names of the values of a point; "total" is the density, or the only field."""
+    name: str = "density"
+    """What the values are."""
+    unit: str = DENSITY_UNIT
+    """Their unit; formats with units of their own convert a density, and write another field as it is."""
+    comment: str = ""
+    """One line of text."""
+    info: Mapping[str, str] = field(default_factory=dict)
+    """Further text, of which a format keeps what it knows; see `DensityGrid.info`."""
+    atom_arrays: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    """Numbers of the atoms, of which a format keeps what it knows; see `DensityGrid.atom_arrays`."""
+    dtypes: tuple[np.dtype[np.floating], ...] = ()
+    """Precision of each channel, for formats that store binary numbers; single precision where none is given."""
+
+    @property
+    def is_density(self) -> bool:
+        """Whether the values are a density in e/Å³, which formats convert to their own unit."""
+        return self.unit == DENSITY_UNIT
+
+
+class Format(ABC):
+    """A file format: how it is recognised, read, and written chunk after chunk.
+
+    A new format is one file with a subclass of this, and its name in `deepdft.io.formats.FORMATS`.
+    """
+
+    name: str
+    """Short name, as in messages."""
+    suffixes: tuple[str, ...]
+    """Ends of file names, in lower case; the first is the usual one."""
+    order: Order
+    """How points are counted: "C" for z fastest, "F" for x fastest."""
+    bytes_per_value: int
+    """Size of a number in a file, for the room that a grid needs on a disk."""
+    several_in_archives = True
+    """Whether files of this format in folders and tars are structures of a data set."""
+
+    def has_name(self, base: str) -> bool:
+        """Whether a file has this format by its name, without folders and compression suffix."""
+        return PurePosixPath(base).suffix.lower() in self.suffixes
+
+    @abstractmethod
+    def recognises(self, data: bytes) -> bool:
+        """Whether the content of a file looks like this format."""
+
+    @abstractmethod
+    def read(self, data: bytes, name: str) -> DensityGrid:
+        """Read the content of a file.
+
+        Raises:
+            DensityFormatError: naming the file, if it is damaged.
+        """
+
+    @abstractmethod
+    def write(self, file: BinaryIO, content: Field, chunks: Chunks) -> None:
+        """Write a field chunk after chunk.
+
+        Raises:
+            ValueError: if the format cannot hold it.
+        """
+
+    def comment_of(self, beginning: bytes) -> str:
+        """The comment of a file, of which the first bytes are given; "" if it has none there."""
+        return beginning.split(b"\n", 1)[0].decode("ascii", "replace")
+
+
+def rechunked(chunks: Chunks, size: int) -> Iterator[NDArray[np.floating]]:
+    """The same values cut differently: the points of every chunk but the last are a multiple of `size`."""
+    rest: NDArray[np.floating] | None = None
+    for chunk in chunks:
+        joined = chunk if rest is None else np.concatenate([rest, chunk])
+        whole = len(joined) // size * size
+        if whole:
+            yield joined[:whole]
+        rest = joined[whole:]
+    if rest is not None and len(rest):
+        yield rest
