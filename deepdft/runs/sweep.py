@@ -14,6 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deepdft.files import write_text
@@ -58,7 +59,7 @@ def _table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         least = longest if is_whole else min(NARROWEST, longest)
         table.add_column(key, overflow="fold", no_wrap=is_whole, min_width=least)
     for row in list(zip(*columns.values(), strict=True))[1:]:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 
