@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ase
 import numpy as np
+import torch
 from harness import Content, Target
 
 import deepdft
@@ -254,6 +255,30 @@ class CheckpointFile(Target):
         return {"config": json.dumps(found.config, sort_keys=True), "pbc": found.pbc, **weights}
 
 
+class ReleasedModel(CheckpointFile):
+    """The weights of a released DeepDFT folder."""
+
+    name = "released"
+
+    def make(self, folder: Path) -> list[Path]:
+        from deepdft.models.released import SCHNET, released_names
+        from deepdft.models.schnet_released import SchNetReleased
+
+        folder.mkdir()
+        model = SchNetReleased(hidden_size=4, n_interactions=1, cutoff=3.0)
+        weights = model.state_dict()
+        names = released_names(weights, SCHNET)
+        torch.save({"model": {names[ours]: weights[ours] for ours in names}, "step": 7}, folder / "best_model.pth")
+        arguments = {"node_size": 4, "num_interactions": 1, "cutoff": 3.0}
+        (folder / "arguments.json").write_text(json.dumps(arguments))
+        return [folder / "best_model.pth"]
+
+    def read(self, folder: Path) -> Content:
+        found = load_checkpoint(folder)
+        weights = {name: weight.detach().numpy() for name, weight in found.model.state_dict().items()}
+        return {"config": json.dumps(found.config, sort_keys=True), "pbc": found.pbc, **weights}
+
+
 class IndexWithoutChecksum(Target):
     """The index of a store of version 1: what it says is believed where it can be true."""
 
@@ -291,5 +316,6 @@ TARGETS: list[Target] = [
     StoreFiles("none", "index.json"),
     StoreFiles("none", "split.json"),
     CheckpointFile(),
+    ReleasedModel(),
     IndexWithoutChecksum(),
 ]
