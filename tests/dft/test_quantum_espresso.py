@@ -254,7 +254,8 @@ def test_a_density_of_the_same_pseudopotentials_is_written_as_it_is(tmp_path: Pa
     start = start_quantum_espresso(tmp_path / "scf.in", predictor, tmp_path / "start")
     assert "written as predicted" in start.how
     save = Save(tmp_path / "start" / "pwscf.save")
-    expected = np.asarray(predictor.predict(save.atoms(), shape=save.shape).values)[None] * start.scaled_by
+    predicted = predictor.predict(save.atoms(), shape=save.shape)
+    expected = np.asarray(predicted.values, dtype=np.float64)[None] * start.scaled_by
     density = save.density()
     np.testing.assert_allclose(density.coefficients, density.like(expected), atol=1e-9)
     other = {"kind": made.kind(["H", "O"], [PBE]).as_dict() | {"pseudopotentials": {"H": "another", "O": "another"}}}
