@@ -103,6 +103,8 @@ def contents(source: str | os.PathLike[str]) -> Contents:
     source = Path(source)
     if not source.exists():
         raise FileNotFoundError(f"{source}: there is no such file or folder to read densities from")
+    if not (source.is_dir() or source.is_file()):
+        raise DensityFormatError(f"{source}: is a pipe or a device; give a file or a folder")
     found = _folder(source) if source.is_dir() else _file(source)
     if not found.members:
         parts = f"; {found.derived[0].name} is a part of one and is read only if it is named" if found.derived else ""

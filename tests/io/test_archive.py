@@ -230,6 +230,13 @@ def test_one_file_is_its_own_member(tmp_path):
     assert_is(member.read(), 0)
 
 
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "x.cube")
+    for source in (tmp_path / "x.cube", Path("/dev/zero")):
+        with pytest.raises(DensityFormatError, match=rf"{source}: is a pipe or a device"):
+            read_density(source)
+
+
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
 def test_a_truncated_tar_is_named(tar, keep):
     data = tar.read_bytes().rstrip(b"\0")
