@@ -73,7 +73,8 @@ class Derivatives:
             else:
                 probes = encoded.probes(points)
                 self._positions = probes.positions.clone().requires_grad_()
-                densities = encoded.model.decode(encoded.states, replace(probes, positions=self._positions))
+                moved = replace(probes, positions=self._positions)
+                densities = encoded.model.checked(encoded.model.decode(encoded.states, moved), len(points))
             # for models one of whose derivatives does not depend on the positions
             self._density = densities[:, 0] + 0.0 * self._positions.square().sum(dim=-1)
         self.density = self._density.detach()

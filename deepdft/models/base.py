@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -101,7 +102,8 @@ class DensityModel(nn.Module, ABC):
         which = torch.zeros(len(points), dtype=torch.int64, device=points.device)
         probes = probe_graph(structures, points, which, self.probe_cutoff)
         parts = probes.chunks(chunks.on(points.device.type).edges_decoded)
-        return torch.cat(in_parallel(lambda part: self.decode(states, part), parts, device=points.device))
+        density = torch.cat(in_parallel(lambda part: self.decode(states, part), parts, device=points.device))
+        return self.checked(density, len(points))
 
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Fit at once what need not be learned in steps; training calls it once, before its first step.
@@ -126,12 +128,21 @@ class DensityModel(nn.Module, ABC):
         return self.checked(self.decode(self.encode(atoms), probes), probes.n_probes)
 
     def checked(self, density: Tensor, n_points: int) -> Tensor:
-        """A density of this model as it is.
+        """A density of this model as (n_points, n_channels).
+
+        Models written before there were channels return (n_points,), which is still taken for one channel.
 
         Raises:
-            ValueError: if it is not (n_points, n_channels): another shape would be broadcast against a reference.
+            ValueError: if it has another shape, which would be broadcast against a reference.
         """
         expected = n_points, len(self.channels)
+        if density.shape == (n_points,) and len(self.channels) == 1:
+            warnings.warn(
+                f"{type(self).__name__}.decode returns (n_probes,), expected (n_probes, n_channels): append [:, None]",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            return density[:, None]
         if density.shape != expected:
             raise ValueError(
                 f"{type(self).__name__} predicted an array of shape {tuple(density.shape)}, expected {expected}: "

@@ -54,7 +54,9 @@ class Ensemble(DensityModel):
     def decode(self, states: AtomStates, probes: ProbeGraph) -> Tensor:
         """Mean density (n_probes, n_channels) in e/Å³."""
         pairs = zip(self.members, states, strict=True)
-        return torch.stack([model.decode(own, probes) for model, own in pairs]).mean(dim=0)
+        return torch.stack([model.checked(model.decode(own, probes), probes.n_probes) for model, own in pairs]).mean(
+            dim=0
+        )
 
     def decode_points(self, states: AtomStates, structures: Structures, points: Tensor) -> Tensor:
         """Mean density (n_points, n_channels) in e/Å³ at any points of one structure."""

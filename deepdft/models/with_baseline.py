@@ -82,7 +82,8 @@ class WithBaseline(DensityModel):
     def decode(self, states: tuple[AtomStates, AtomStates], probes: ProbeGraph) -> Tensor:
         """Density (n_probes, n_channels) in e/Å³."""
         of_model, of_baseline = states
-        return self._total(self.baseline.decode(of_baseline, probes)) + self.scale * self.model.decode(of_model, probes)
+        residual = self.model.checked(self.model.decode(of_model, probes), probes.n_probes)
+        return self._total(self.baseline.decode(of_baseline, probes)) + self.scale * residual
 
     def decode_points(self, states: tuple[AtomStates, AtomStates], structures: Structures, points: Tensor) -> Tensor:
         """The same in the ways that the model and the baseline have for points, such as blocks."""

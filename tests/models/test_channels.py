@@ -14,6 +14,9 @@ from deepdft.graph.batch import Batch
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.inference.predictor import Predictor
 from deepdft.models.base import DensityModel
+from deepdft.models.ensemble import Ensemble
+from deepdft.models.free_atoms import FreeAtoms
+from deepdft.models.with_baseline import WithBaseline
 from deepdft.testing.contract import ModelContract, densities
 
 SPIN = ["total", "difference"]
@@ -196,13 +199,30 @@ def test_channels_begin_with_the_total_and_have_names(channels: list[Any]) -> No
         build_model(MODELS["schnet"] | {"channels": channels})
 
 
-def test_a_model_that_returns_another_shape_is_refused_before_it_meets_targets() -> None:
-    class Flat(type(build_model(MODELS["schnet"]))):
-        def decode(self, states, probes):
-            return super().decode(states, probes).squeeze(-1)
+class Flat(type(build_model(MODELS["schnet"]))):
+    """A model written before there were channels."""
 
-    model, batch = Flat(hidden_size=4, n_interactions=1), spin_batch()
-    with pytest.raises(ValueError, match=r"Flat predicted an array of shape \(300,\), expected \(300, 1\)"):
+    def decode(self, states, probes):
+        return super().decode(states, probes)[:, 0]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda model: model, lambda model: WithBaseline(model, FreeAtoms()), lambda model: Ensemble([model, model])],
+)
+def test_one_number_a_point_is_taken_for_one_channel_with_a_warning(wrap) -> None:
+    model = Flat(hidden_size=4, n_interactions=1)
+    plain = build_model(MODELS["schnet"] | {"hidden_size": 4, "n_interactions": 1})
+    plain.load_state_dict(model.state_dict())
+    points = points_near(molecule("H2O"))
+    with pytest.warns(DeprecationWarning, match=r"Flat.decode returns \(n_probes,\)"):
+        found = Predictor(wrap(model)).predict_points(molecule("H2O"), points)
+    np.testing.assert_array_equal(found, Predictor(wrap(plain)).predict_points(molecule("H2O"), points))
+
+
+def test_a_model_that_returns_another_shape_is_refused_before_it_meets_targets() -> None:
+    model, batch = Flat(hidden_size=4, n_interactions=1, channels=["total", "difference"]), spin_batch()
+    with pytest.raises(ValueError, match=r"Flat predicted an array of shape \(300,\), expected \(300, 2\)"):
         predicted(model, batch)
     with pytest.raises(ValueError, match="a column per channel"):
         Predictor(model).predict_points(molecule("H2O"), points_near(molecule("H2O")))
