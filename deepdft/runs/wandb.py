@@ -6,8 +6,11 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 __all__ = ["one_wandb_run", "wandb_errors"]
@@ -31,6 +34,18 @@ def one_wandb_run(cfg: DictConfig, stored: Mapping[str, Any] | None = None) -> N
         elif wandb.get("id") is None:
             before = ((stored or {}).get("logger") or {}).get("wandb") or {}
             cfg.logger.wandb.id = before.get("id") or secrets.token_hex(4)
+            _name_sweep_job(cfg.logger.wandb)
+
+
+def _name_sweep_job(wandb: DictConfig) -> None:
+    """In a sweep, the runs are a group named after its folder, each with its overrides as its name."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    hydra = HydraConfig.get()
+    if wandb.get("group") is None:
+        wandb.group = Path(hydra.sweep.dir).name
+    if wandb.get("name") is None:
+        wandb.name = hydra.job.override_dirname or str(hydra.job.num)
 
 
 @contextmanager
