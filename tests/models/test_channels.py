@@ -206,10 +206,14 @@ class Flat(type(build_model(MODELS["schnet"]))):
         return super().decode(states, probes)[:, 0]
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [lambda model: model, lambda model: WithBaseline(model, FreeAtoms()), lambda model: Ensemble([model, model])],
-)
+WRAPPED = {
+    "alone": lambda model: model,
+    "on a baseline": lambda model: WithBaseline(model, FreeAtoms(cutoff=4.0)),
+    "in an ensemble": lambda model: Ensemble([model, model]),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
 def test_one_number_a_point_is_taken_for_one_channel_with_a_warning(wrap) -> None:
     model = Flat(hidden_size=4, n_interactions=1)
     plain = build_model(MODELS["schnet"] | {"hidden_size": 4, "n_interactions": 1})
