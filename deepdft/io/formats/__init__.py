@@ -18,6 +18,7 @@ from deepdft.io.formats.base import Chunks, Field, Format
 from deepdft.io.formats.chgcar import Chgcar
 from deepdft.io.formats.cube import Cube
 from deepdft.io.formats.hdf5 import Hdf5
+from deepdft.io.formats.vaspout import Vaspout
 
 __all__ = [
     "FORMATS",
@@ -32,8 +33,8 @@ __all__ = [
     "write_field",
 ]
 
-FORMATS: tuple[Format, ...] = (Hdf5(), Cube(), Chgcar())
-"""All formats; the first that recognises a file reads it."""
+FORMATS: tuple[Format, ...] = (Vaspout(), Hdf5(), Cube(), Chgcar())
+"""All formats; the first that knows a file by its name, or else by its content, reads it."""
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _EXPECTED = "the name tells the format: x.cube, CHGCAR, x.CHGCAR or x.h5"
@@ -57,7 +58,7 @@ def output_format(path: str | os.PathLike[str]) -> Format:
         ValueError: if the name tells none, or asks for compression.
     """
     found = format_of(path)
-    if found is None or split_compression(str(path))[1]:
+    if found is None or not found.is_written or split_compression(str(path))[1]:
         raise ValueError(f"{path}: a density is written as x.cube, x.h5, CHGCAR or x.CHGCAR")
     return found
 

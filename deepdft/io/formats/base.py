@@ -62,6 +62,8 @@ class Format(ABC):
     """How points are counted: "C" for z fastest, "F" for x fastest."""
     bytes_per_value: int
     """Size of a number in a file, for the room that a grid needs on a disk."""
+    is_written = True
+    """Whether files of this format are written, not only read."""
     several_in_archives = True
     """Whether files of this format in folders and tars are structures of a data set."""
 

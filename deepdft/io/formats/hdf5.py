@@ -21,7 +21,7 @@ from deepdft.errors import DensityFormatError
 from deepdft.io.compression import MAX_EXPANSION
 from deepdft.io.formats.base import DENSITY_UNIT, Chunks, Field, Format, rechunked
 
-__all__ = ["CHECKSUM", "Hdf5", "parse_hdf5"]
+__all__ = ["CHECKSUM", "Hdf5", "Hdf5Reader", "parse_hdf5", "reading_limit"]
 
 CHECKSUM = "crc32"
 """Attribute of a dataset: the CRC-32 of its bytes in the type and order that they are stored in."""
@@ -45,7 +45,7 @@ def parse_hdf5(data: bytes, name: str) -> DensityGrid:
 
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
-            reader = _Reader(file, limit=max(_FREE_EXPANSION, MAX_EXPANSION * len(data)))
+            reader = Hdf5Reader(file, reading_limit(len(data)))
             values = reader.array("values", 3)
             unit = file["values"].attrs.get("unit", DENSITY_UNIT)
             if unit != DENSITY_UNIT:
@@ -58,7 +58,12 @@ def parse_hdf5(data: bytes, name: str) -> DensityGrid:
         raise DensityFormatError(f"{name}: not a whole HDF5 file with a density: {error}") from error
 
 
-class _Reader:
+def reading_limit(n_bytes: int) -> int:
+    """How many bytes an array in a file of `n_bytes` may have."""
+    return max(_FREE_EXPANSION, MAX_EXPANSION * n_bytes)
+
+
+class Hdf5Reader:
     """Reads the arrays of a file that nobody vouches for.
 
     Args:
@@ -115,6 +120,22 @@ class _Reader:
                 raise ValueError(f"{name} holds numbers that are not finite, or larger than {_LARGEST:g}")
         return values
 
+    def texts(self, name: str) -> list[str]:
+        """The short texts of a one-dimensional dataset.
+
+        Raises:
+            ValueError: if it is of another form, or points to other files.
+        """
+        import h5py
+
+        self._refuse_links(name)
+        dataset = self.file[name]
+        if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+            raise ValueError(f"{name} is not a dataset with values in the file itself")
+        if dataset.dtype.kind not in "SO" or dataset.ndim != 1 or dataset.size * dataset.dtype.itemsize > self.limit:
+            raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}, expected texts")
+        return [text.decode("ascii", "replace") for text in dataset[()] if isinstance(text, bytes)]
+
     def _refuse_links(self, name: str) -> None:
         import h5py
 
@@ -125,7 +146,7 @@ class _Reader:
                 raise ValueError(f"{path} is missing or a link, expected the values themselves")
 
 
-def _atoms(reader: _Reader) -> ase.Atoms:
+def _atoms(reader: Hdf5Reader) -> ase.Atoms:
     """The structure.
 
     Raises:
