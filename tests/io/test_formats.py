@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import deepdft
 from deepdft import DensityGrid
+from deepdft.errors import InputWarning
 from deepdft.io import DensityFormatError, read_density, write_density
 from deepdft.io.formats import format_of, parse_density, serialise
 from deepdft.io.text import quoted
@@ -125,6 +126,14 @@ def test_names_tell_copies_and_combinations_beside_a_chgcar(name):
 @pytest.mark.parametrize("name", ["CHG.cube", "x.vasp", "INCAR", "CHGCAR2", "CHGCAR.Li_spin", "CHGCAR_summit"])
 def test_other_names_are_not_those_of_derived_densities(name):
     assert not is_derived(name, beside_chgcar=True)
+
+
+@pytest.mark.parametrize("name", ["ELFCAR", "LOCPOT.gz", "ELFCAR_2"])
+def test_other_fields_of_vasp_are_questioned(tmp_path, name):
+    content = serialise(some_density(), "CHGCAR.gz" if name.endswith(".gz") else "CHGCAR", "")
+    (tmp_path / name).write_bytes(content)
+    with pytest.warns(InputWarning, match=rf"{name}: by its name this is no electron density \(.* electrons for "):
+        read_density(tmp_path / name)
 
 
 @pytest.mark.parametrize("data", [b"", b"\n \n"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid
-from deepdft.errors import DensityFormatError
+from deepdft.errors import DensityFormatError, InputWarning
 from deepdft.files import atomic_write
 from deepdft.io.compression import compress, decompress, split_compression
 from deepdft.io.formats.base import Chunks, Field, Format
@@ -36,6 +38,8 @@ __all__ = [
 FORMATS: tuple[Format, ...] = (Vaspout(), Hdf5(), Cube(), Chgcar())
 """All formats; the first that knows a file by its name, or else by its content, reads it."""
 
+_OTHER_FIELDS = re.compile(r"(ELFCAR|LOCPOT|TAUCAR|POT)(?![A-Za-z])")
+"""Names of VASP's files that look like a CHGCAR and hold another field."""
 _ZIP_MAGIC = b"PK\x03\x04"
 _EXPECTED = "the name tells the format: x.cube, CHGCAR, x.CHGCAR or x.h5"
 
@@ -95,6 +99,13 @@ def parse_density(data: bytes, name: str, *, pbc: bool | None = None) -> Density
     if found is None:
         raise DensityFormatError(f"{name}: neither a CHGCAR, a cube nor an HDF5 file, by its name or its first lines")
     density = found.read(data, name)
+    if _OTHER_FIELDS.match(base_name(name)):
+        warnings.warn(
+            f"{name}: by its name this is no electron density ({density.n_electrons:.3g} electrons for "
+            f"{density.atoms.get_chemical_formula()}); it is read as if it were one",
+            InputWarning,
+            stacklevel=3,
+        )
     if pbc is not None:
         density.atoms.pbc = pbc
     return density
