@@ -15,7 +15,7 @@ from ase.data import atomic_numbers, reference_states
 
 from deepdft import bundled
 
-__all__ = ["similar_names", "structure_by_name"]
+__all__ = ["known_names", "similar_names", "structure_by_name"]
 
 COMMON = {
     "water": "H2O",
@@ -104,6 +104,11 @@ def structure_by_name(name: str) -> ase.Atoms | None:
     """
     make = _known().get(" ".join(name.split()).lower()) or _by_formula(name.strip())
     return make() if make is not None else None
+
+
+def known_names() -> list[str]:
+    """The names that stand for a structure, in alphabetical order; formulas of ASE's g2 set and crystals are more."""
+    return sorted(_known())
 
 
 def similar_names(name: str) -> str:

@@ -27,19 +27,24 @@ _OLD_CHARGES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
 """Charge in e by the code in the atom block of an SDF (CTfile format, "Atom block")."""
 
 
-def read_frames(path: Path, frames: str | int) -> list[ase.Atoms]:
+def read_frames(path: Path, frames: str | int, *, form: str | None = None) -> list[ase.Atoms]:
     """Frames of a structure file, as `ase.io.read` gives them but for what it passes over.
+
+    Args:
+        path: the file.
+        frames: an index, or a slice as start:stop:step.
+        form: the format, by ASE's name for it; None tells it by the name and the content of the file.
 
     Raises:
         StructureError: if the structure is disordered, or an element cannot be told.
         Exception: what ASE's readers raise at a damaged file.
     """
-    kind = _kind(path)
+    kind = form or _kind(path)
     if kind == "proteindatabank":
         return _chosen(read_pdb(_text(path)), frames)
     if kind == "sdf":
         return _chosen(_read_sdf(_text(path)), frames)
-    found = ase.io.read(path, index=str(frames), do_not_split_by_at_sign=True)
+    found = ase.io.read(path, index=str(frames), format=form, do_not_split_by_at_sign=True)
     structures = found if isinstance(found, list) else [found]
     for atoms in structures:
         if kind == "gromacs":

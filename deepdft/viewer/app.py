@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
+import deepdft
 from deepdft.inference.predictor import Predictor
 from deepdft.viewer.limits import Limits
 from deepdft.viewer.routes import Problem, router
@@ -64,7 +64,7 @@ def create_app(
     }
     app = FastAPI(
         title="deepdft",
-        version=version("deepdft"),
+        version=deepdft.__version__,
         description="Electronic charge densities, predicted by a trained model. Lengths in Å, densities in e/Å³.",
         lifespan=lifespan,
         docs_url=None,  # these pages load scripts from the network

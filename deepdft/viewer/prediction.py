@@ -111,11 +111,7 @@ class Prediction:
     def python(self) -> str:
         """Lines of Python that give the same density."""
         shape = tuple(self.density.shape)
-        head = "import deepdft"
-        if "atoms_from_smiles" in self.source.python:
-            head += "\nfrom deepdft.io.smiles import atoms_from_smiles"
-        elif "ase.io" in self.source.python:
-            head += ", ase.io"
+        head = "import deepdft\nfrom deepdft.io.structures import read_structures"
         checkpoint = str(self.predictor.info.get("path", "bundled"))
         return (
             f"{head}\n\natoms = {self.source.python}\n"

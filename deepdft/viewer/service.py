@@ -5,17 +5,18 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+import deepdft
 from deepdft.inference.predictor import Predictor
+from deepdft.io.names import known_names, structure_by_name
 from deepdft.viewer.limits import Limits
 from deepdft.viewer.prediction import FIELDS, Prediction, difference, predict
-from deepdft.viewer.sources import EXAMPLES, Source, from_text, from_upload
+from deepdft.viewer.sources import Source, from_text, from_upload
 from deepdft.viewer.work import Job, Jobs
 
 __all__ = ["MissingError", "Service", "UnfinishedError"]
@@ -52,10 +53,10 @@ class Service:
         """Version, model, fields, bounds, and the names of the list."""
         known = self._elements()
         return {
-            "version": version("deepdft"),
+            "version": deepdft.__version__,
             "model": self.model_name,
             "elements": None if known is None else sorted(known),
-            "examples": list(EXAMPLES),
+            "examples": [name for name in known_names() if self._knows(name)],
             "fields": FIELDS,
             "limits": vars(self.limits),
         }
@@ -154,6 +155,12 @@ class Service:
             return self._uploads[identifier]
         except KeyError:
             raise MissingError("the upload is not kept any more: upload it again") from None
+
+    def _knows(self, name: str) -> bool:
+        """Whether the model was trained on the elements of a structure that has a name, and it is not too large."""
+        atoms, known = structure_by_name(name), self._elements()
+        assert atoms is not None
+        return len(atoms) <= self.limits.max_atoms and (known is None or set(atoms.get_chemical_symbols()) <= known)
 
     def _elements(self) -> set[str] | None:
         numbers = self.predictor.info.get("elements")

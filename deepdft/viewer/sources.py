@@ -12,34 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import ase
-import ase.io
-import numpy as np
 
 from deepdft.density import DensityGrid
 from deepdft.io import read_density
+from deepdft.io.names import similar_names, structure_by_name
+from deepdft.io.plausibility import check_structure
 from deepdft.io.smiles import atoms_from_smiles
+from deepdft.io.structure_files import read_frames, without_ghosts
 from deepdft.viewer.limits import Limits
 
-__all__ = ["EXAMPLES", "Source", "from_text", "from_upload"]
-
-EXAMPLES = {
-    "water": "O",
-    "ammonia": "N",
-    "methane": "C",
-    "ethanol": "CCO",
-    "acetic acid": "CC(=O)O",
-    "benzene": "c1ccccc1",
-    "phenol": "Oc1ccccc1",
-    "urea": "NC(N)=O",
-    "glycine": "NCC(=O)O",
-    "ethylene carbonate": "C1COC(=O)O1",
-    "aspirin": "CC(=O)Oc1ccccc1C(=O)O",
-    "caffeine": "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",
-    "paracetamol": "CC(=O)Nc1ccc(O)cc1",
-    "chloroform": "ClC(Cl)Cl",
-    "thiophene": "c1ccsc1",
-}
-"""Names of the list and their SMILES."""
+__all__ = ["Source", "from_text", "from_upload"]
 
 _DENSITIES = {".cube": "x.cube", ".cub": "x.cube", ".h5": "x.h5", ".hdf5": "x.h5"}
 _STRUCTURES = {
@@ -77,16 +59,17 @@ def from_text(text: str, limits: Limits) -> Source:
         ValueError: if it is neither, or too large.
     """
     name = " ".join(text.split())
-    smiles = EXAMPLES.get(name.lower(), name)
-    if not smiles:
-        raise ValueError("type a name of the list, or a SMILES such as CCO")
-    if len(smiles) > 4 * limits.max_atoms:
-        raise ValueError(f"a text of {len(smiles)} characters; at most {4 * limits.max_atoms} are read")
-    try:
-        atoms = atoms_from_smiles(smiles)
-    except ValueError as error:
-        raise ValueError(f"{error}; known names: {', '.join(EXAMPLES)}") from error
-    return Source(name, _checked(atoms, limits), python=f"atoms_from_smiles({smiles!r})")
+    if not name:
+        raise ValueError("type a name such as caffeine, or a SMILES such as CCO")
+    if len(name) > 4 * limits.max_atoms:
+        raise ValueError(f"a text of {len(name)} characters; at most {4 * limits.max_atoms} are read")
+    atoms = structure_by_name(name)
+    if atoms is None:
+        try:
+            atoms = atoms_from_smiles(name)
+        except ValueError as error:
+            raise ValueError(f"{error}; {similar_names(name)}") from error
+    return Source(name, _checked(atoms, limits), python=f"read_structures({name!r})[0]")
 
 
 def from_upload(name: str, content: bytes, limits: Limits) -> Source:
@@ -110,15 +93,15 @@ def from_upload(name: str, content: bytes, limits: Limits) -> Source:
             density = _quietly(label, path, lambda: read_density(path))
             if density.grid.n_points > limits.max_points:
                 raise ValueError(f"{label}: {density.grid.n_points} points; at most {limits.max_points} are shown")
-            python = f"deepdft.read_density({label!r}).atoms"
+            python = f"read_structures({label!r})[0]"
             return Source(label, _checked(density.atoms, limits), density, python)
         form = "vasp" if stem.startswith(("poscar", "contcar")) else _STRUCTURES.get(suffix)
         if form is None:
             raise ValueError(f"{label}: this kind of file is not read; {_EXPECTED}")
         path = Path(folder) / "structure"
         path.write_bytes(content)
-        atoms = _quietly(label, path, lambda: ase.io.read(path, index=0, format=form))
-        return Source(label, _checked(atoms, limits), python=f"ase.io.read({label!r}, index=0)")
+        frames = _quietly(label, path, lambda: read_frames(path, 0, form=form))
+        return Source(label, _checked(without_ghosts(frames[0]), limits), python=f"read_structures({label!r})[0]")
 
 
 def _quietly(label: str, path: Path, read):  # type: ignore[no-untyped-def]
@@ -138,7 +121,6 @@ def _checked(atoms: ase.Atoms, limits: Limits) -> ase.Atoms:
         raise ValueError("the structure has no atoms")
     if len(atoms) > limits.max_atoms:
         raise ValueError(f"the structure has {len(atoms)} atoms; at most {limits.max_atoms} are shown")
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        raise ValueError("some positions or lattice vectors are not finite numbers")
+    check_structure(atoms)
     atoms.calc = None
     return atoms

@@ -138,7 +138,7 @@ def test_structure_files_are_read_by_their_name(client, name, form):
 
 
 REFUSED = {
-    "not a name": ({"structure": "unobtainium oxide"}, 400, "known names"),
+    "not a name": ({"structure": "unobtainium oxide"}, 400, "names are known"),
     "empty": ({"structure": "  "}, 400, "type a name"),
     "unknown element": ({"structure": "[Au]"}, 400, "not trained on Au"),
     "too fine": ({"structure": "O", "spacing": 0.01}, 400, "spacing"),
