@@ -6,8 +6,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
-
 from deepdft.inference.box import Box
 from deepdft.io.formats import output_format
 
@@ -23,19 +21,8 @@ def refuse_foreign(output: Path) -> None:
     Raises:
         ValueError: if there is such a file.
     """
-    if output.exists() and PREDICTED not in _comment(output):
+    if output.exists() and PREDICTED not in output_format(output).comment_of(output):
         raise ValueError(f"output={output}: there is a file that is no prediction; give another name, or move it away")
-
-
-def _comment(path: Path) -> str:
-    """The comment of a file in one of the formats that predictions have; none if it is something else."""
-    if output_format(path).name != "h5":
-        with path.open("rb") as file:
-            return file.readline(10_000).decode("ascii", "replace")
-    if not h5py.is_hdf5(path):
-        return ""
-    with h5py.File(path) as file:
-        return str(file.attrs.get("comment", ""))
 
 
 def refuse_too_large(output: Path, boxes: Sequence[Box]) -> None:
@@ -52,7 +39,7 @@ def refuse_too_large(output: Path, boxes: Sequence[Box]) -> None:
     n_points = sum(box.n_points for box in boxes)
     written = output_format(output)
     size, free = n_points * written.bytes_per_value, shutil.disk_usage(folder).free
-    if size > 2 * free or (size > free and written.name != "h5"):  # which is compressed, to a half at best
+    if size > 2 * free or (size > free and not written.is_compressed):
         grid = " × ".join(map(str, max(boxes, key=lambda box: box.n_points).shape))
         raise ValueError(
             f"output={output}: {grid} points need {size / 1e9:.3g} GB, and {folder} has {free / 1e9:.3g} GB left; "

@@ -19,8 +19,8 @@ def read_density(path: str | os.PathLike[str], *, member: str | None = None, pbc
     """Read a density in e/Å³ from a file, or from a member of an uncompressed tar.
 
     Args:
-        path: a CHGCAR, cube or HDF5 file, plain or compressed (.zz, .lz4, .gz), or a tar with such files. The name
-            tells the format, or the content where the name says nothing.
+        path: a CHGCAR, cube, HDF5 file or vaspout.h5, plain or compressed (.gz, .bz2, .xz, .zst, .lz4, .zz), or a tar
+            with such files. The name tells the format, or the content where the name says nothing.
         member: name of the density in the tar; may be left out if there is only one, a CHG, AECCAR or PARCHG beside a
             CHGCAR aside.
         pbc: whether the structure repeats; None leaves it as the file and the format have it (a CHGCAR is periodic,
@@ -51,7 +51,7 @@ def write_density(
     """Write a density; the file appears when it is whole, in place of one that was there.
 
     Args:
-        path: its name tells format and compression: x.cube, CHGCAR, x.CHGCAR, x.h5, and .zz, .lz4 or .gz behind it.
+        path: its name tells format and compression: x.cube, CHGCAR, x.CHGCAR, x.h5, and .gz, .xz or the like behind it.
         density: in e/Å³. Its channels are written too; augmentation occupancies (`atom_arrays`) only into a CHGCAR
             or HDF5 file.
         comment: one line of text; without it the density's own comment, or the formula.

@@ -188,3 +188,12 @@ def test_several_channels_are_streamed_as_write_density_writes_them(tmp_path, bo
     np.testing.assert_allclose(streamed.stacked(), stacked, rtol=1e-5)
     if one.name != "h5":
         assert (tmp_path / f"streamed_{name}").read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["CHGCAR", "x.cube", "x.h5"])
+def test_the_comment_of_a_file_is_read_without_its_values(tmp_path, name):
+    density = DensityGrid(np.ones((2, 2, 2)), ase.Atoms("He", cell=np.eye(3)))
+    write_density(tmp_path / name, density, comment="predicted by a model")
+    assert "predicted by a model" in output_format(name).comment_of(tmp_path / name)
+    (tmp_path / name).write_bytes(b"something else\n")
+    assert "predicted" not in output_format(name).comment_of(tmp_path / name)

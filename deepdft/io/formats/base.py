@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
@@ -16,6 +16,8 @@ from deepdft.density import TOTAL, DensityGrid, Grid, Order
 __all__ = ["DENSITY_UNIT", "Chunks", "Field", "Format", "rechunked"]
 
 DENSITY_UNIT = "e/Å³"
+MAX_COMMENT_BYTES = 10_000
+"""How much of the first line of a file is taken for its comment."""
 
 Chunks = Iterable[NDArray[np.floating]]
 """Values of consecutive points, (n, n_channels) each, in the order of the format."""
@@ -62,6 +64,8 @@ class Format(ABC):
     """How points are counted: "C" for z fastest, "F" for x fastest."""
     bytes_per_value: int
     """Size of a number in a file, for the room that a grid needs on a disk."""
+    is_compressed = False
+    """Whether numbers take less room in a file than `bytes_per_value` says, about half of it at best."""
     is_written = True
     """Whether files of this format are written, not only read."""
     several_in_archives = True
@@ -91,9 +95,10 @@ class Format(ABC):
             ValueError: if the format cannot hold it.
         """
 
-    def comment_of(self, beginning: bytes) -> str:
-        """The comment of a file, of which the first bytes are given; "" if it has none there."""
-        return beginning.split(b"\n", 1)[0].decode("ascii", "replace")
+    def comment_of(self, path: Path) -> str:
+        """The comment of a file, read without its values; "" if the file is of another format."""
+        with path.open("rb") as file:
+            return file.readline(MAX_COMMENT_BYTES).decode("ascii", "replace")
 
 
 def rechunked(chunks: Chunks, size: int) -> Iterator[NDArray[np.floating]]:

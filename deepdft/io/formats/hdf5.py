@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import ase
@@ -172,6 +173,7 @@ class Hdf5(Format):
     suffixes = (".h5", ".hdf5")
     order = "C"
     bytes_per_value = 4
+    is_compressed = True
     several_in_archives = False
 
     def recognises(self, data: bytes) -> bool:
@@ -207,9 +209,14 @@ class Hdf5(Format):
             for dataset, checksum in zip(datasets, checksums, strict=True):
                 dataset.attrs[CHECKSUM] = checksum
 
-    def comment_of(self, beginning: bytes) -> str:
-        """The comment stands behind the structure: the whole file must be opened for it."""
-        return ""
+    def comment_of(self, path: Path) -> str:
+        """The comment of a file, read without its values; "" if the file is of another format."""
+        import h5py
+
+        if not h5py.is_hdf5(path):
+            return ""
+        with h5py.File(path) as file:
+            return str(file.attrs.get("comment", ""))
 
 
 def _empty(file: Any, name: str, dtype: np.dtype[np.floating], content: Field) -> Any:
