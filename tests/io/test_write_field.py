@@ -197,3 +197,12 @@ def test_the_comment_of_a_file_is_read_without_its_values(tmp_path, name):
     assert "predicted by a model" in output_format(name).comment_of(tmp_path / name)
     (tmp_path / name).write_bytes(b"something else\n")
     assert "predicted" not in output_format(name).comment_of(tmp_path / name)
+
+
+def test_further_channels_wait_beside_the_file_and_leave_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "full"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "full"))
+    grid = Grid(ase.Atoms("He", cell=np.eye(3)), (2, 2, 2))
+    write_field(tmp_path / "CHGCAR", Field(grid, ("total", "difference")), [np.full((8, 2), 2.0)])
+    assert [path.name for path in tmp_path.iterdir()] == ["CHGCAR"]
+    np.testing.assert_allclose(read_density(tmp_path / "CHGCAR").channels["difference"], 2.0)

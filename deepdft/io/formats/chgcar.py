@@ -12,14 +12,15 @@ element do not stand together, the element appears again in the line of symbols.
 
 from __future__ import annotations
 
+import io
 import re
 import tempfile
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import PurePosixPath
-from typing import BinaryIO
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
 
 import ase
 import numpy as np
@@ -304,7 +305,7 @@ class Chgcar(Format):
         file.write(_head(content).encode("ascii", "replace"))
         factor = content.grid.volume
         with ExitStack() as stack:
-            waiting = [stack.enter_context(tempfile.TemporaryFile()) for _ in others]
+            waiting = [stack.enter_context(_spool(file)) for _ in others]
             file.write(_shape(content))
             for chunk in rechunked(chunks, _PER_LINE):
                 file.write(_lines(chunk[:, 0], factor))
@@ -317,6 +318,12 @@ class Chgcar(Format):
                 while part := place.read(_PER_LINE * 8 * 100_000):
                     file.write(_lines(np.frombuffer(part), factor))
                 file.write(_after_block(content, name))
+
+
+def _spool(file: BinaryIO) -> BinaryIO:
+    """Where values wait for their block: beside the file that is written, as /tmp may be small; in memory if it is."""
+    name = getattr(file, "name", None)
+    return io.BytesIO() if name is None else cast(BinaryIO, tempfile.TemporaryFile(dir=Path(name).parent))
 
 
 def _head(content: Field) -> str:
