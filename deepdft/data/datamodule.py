@@ -16,7 +16,14 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from deepdft.data.sampling import CANDIDATES, Draw, StepSampler, draw_points, prefer_density, validation_points
+from deepdft.data.sampling import (
+    CANDIDATES_PER_POINT,
+    Draw,
+    StepSampler,
+    draw_points,
+    importance_sample,
+    validation_points,
+)
 from deepdft.data.splits import Split, load_split
 from deepdft.data.store import Store
 from deepdft.data.workers import end_with_parent, ignore_stop_signals, start_forkserver
@@ -109,10 +116,10 @@ class TrainingSamples(_Samples):
         """The sample of a draw."""
         if self.density_share == 0.0:
             return self._uniform(draw, self.n_probes)
-        sample = self._uniform(draw, CANDIDATES * self.n_probes)
+        sample = self._uniform(draw, CANDIDATES_PER_POINT * self.n_probes)
         targets = sample["targets"]
         largest = np.abs(targets).max(axis=1)  # of all channels: where any of them is large
-        chosen, weights = prefer_density(self.seed, draw, largest, self.n_probes, self.density_share)
+        chosen, weights = importance_sample(self.seed, draw, largest, self.n_probes, self.density_share)
         return sample | {"points": sample["points"][chosen], "targets": targets[chosen], "weights": weights}
 
     def _uniform(self, draw: Draw, n_probes: int) -> Sample:

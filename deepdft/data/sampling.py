@@ -12,13 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-__all__ = ["CANDIDATES", "Draw", "StepSampler", "draw_points", "epoch_order", "prefer_density", "validation_points"]
+__all__ = [
+    "CANDIDATES_PER_POINT",
+    "Draw",
+    "StepSampler",
+    "draw_points",
+    "epoch_order",
+    "importance_sample",
+    "validation_points",
+]
 
 # The first key makes the random streams independent of each other.
 _ORDER, _POINTS, _VALIDATION, _PREFERENCE = 0, 1, 2, 3
 
-CANDIDATES = 8
-"""Uniform points drawn for each one that `prefer_density` keeps."""
+CANDIDATES_PER_POINT = 8
+"""Uniform points drawn for each one that `importance_sample` keeps."""
 
 
 class Draw(NamedTuple):
@@ -38,7 +46,7 @@ def draw_points(seed: int, draw: Draw, n_points: int, n_draws: int) -> NDArray[n
     return np.random.default_rng([_POINTS, seed, draw.epoch, draw.sample]).integers(n_points, size=n_draws)
 
 
-def prefer_density(
+def importance_sample(
     seed: int, draw: Draw, candidates: NDArray[np.floating], n_draws: int, share: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Choose among uniform points, partly where the density is high.

@@ -77,29 +77,29 @@ def sigint_deferred() -> Iterator[Callable[[], None]]:
     """Ctrl-C raises KeyboardInterrupt only where what this yields is called, or at the end if nothing else is raised.
 
     Raised while `concurrent.futures` holds the locks of its futures, which it takes one by one, it would leave them
-    locked: the pool's thread waits for them, and everybody for the pool's thread. Once it is heeded, more of them do
-    nothing: what is going on is ending. Outside the main thread, or where Ctrl-C has another meaning already,
-    everything stays as it is.
+    locked: the pool's thread would wait for them, and everything else for the pool's thread. After the first
+    KeyboardInterrupt, further Ctrl-C have no effect, since the work is already stopping. Outside the main thread, or
+    where SIGINT already has another handler, nothing changes.
     """
-    asked = heeded = False
+    requested = raised = False
 
-    def ask(*_: Any) -> None:
-        nonlocal asked
-        asked = True
+    def request(*_: Any) -> None:
+        nonlocal requested
+        requested = True
 
-    def heed() -> None:
-        nonlocal heeded
-        if asked and not heeded:
-            heeded = True
+    def check_interrupt() -> None:
+        nonlocal raised
+        if requested and not raised:
+            raised = True
             raise KeyboardInterrupt
 
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield heed
+        yield check_interrupt
         return
-    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGINT, request)
     try:
-        yield heed
+        yield check_interrupt
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    heed()
+    check_interrupt()

@@ -33,47 +33,50 @@ SMALLEST_EXTENT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Where a block is among those of its group."""
+    """The points and the atom images of one block, as slices of the arrays of `Blocks`."""
 
     points: slice
-    near: slice
+    images: slice
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """A group of blocks, one after the other: their points, and the images of atoms that may reach some of them."""
+    """Blocks of points of one structure, on a CPU or a GPU, with the atom images that may reach each block."""
 
-    dense: bool
-    """Whether there are as many points in a block as were asked for."""
     index: Tensor
-    """(n_points,) int64, which points these are."""
+    """(n_points,) int64, the index of each point in the list from which the blocks were made."""
     points: Tensor
-    """(n_points, 3) Å from the middle of the own block."""
+    """(n_points, 3) Å, relative to the middle of the point's block."""
+    point_offsets: Tensor
+    """(n_blocks + 1,) int64, where the points of each block start."""
     atom: Tensor
-    """(n_near,) int64, the atom that an image repeats."""
+    """(n_images,) int64, the atom that an image repeats."""
     atom_positions: Tensor
-    """(n_near, 3) Å of the images, from the middle of the block."""
-    distance: Array
-    """(n_near,) Å, from the image to the box around the block's points; ascending within a block."""
-    first_point: NDArray[np.int64]
-    """(n_blocks + 1,)"""
-    first_near: NDArray[np.int64]
-    """(n_blocks + 1,)"""
+    """(n_images, 3) Å, positions of the images relative to the middle of the block."""
+    image_offsets: Tensor
+    """(n_blocks + 1,) int64, where the images of each block start."""
+    distance: Tensor | None = None
+    """(n_images,) Å, from an image to the box around the block's points, ascending in a block; None on a GPU."""
+    dense: bool = True
+    """Whether blocks hold, on average, at least as many points as requested."""
 
     def __iter__(self) -> Iterator[Block]:
-        for points, near in zip(pairwise(self.first_point), pairwise(self.first_near), strict=True):
-            yield Block(slice(*points), slice(*near))
+        offsets = self.point_offsets.tolist(), self.image_offsets.tolist()
+        for points, images in zip(*map(pairwise, offsets), strict=True):
+            yield Block(slice(*points), slice(*images))
 
     def pairs_within(self, reach: float) -> tuple[Tensor, Tensor]:
-        """Which images are closer than this (Å) to which points: both (n_pairs,) int64, point after point."""
+        """Pairs of an image and a point closer than `reach` (Å), on a CPU: both (n_pairs,) int64, sorted by point."""
         points, others = self.points.detach().double().numpy(), self.atom_positions.double().numpy()
-        point, near = pairs_in_blocks(points, others, reach, self.first_point, self.first_near)
-        return torch.from_numpy(near), torch.from_numpy(point)
+        point, image = pairs_in_blocks(points, others, reach, self.point_offsets.numpy(), self.image_offsets.numpy())
+        return torch.from_numpy(image), torch.from_numpy(point)
 
     def counts_within(self, reach: float) -> NDArray[np.int64]:
-        """How many of each block's images (n_blocks,), the first ones, are closer than this (Å) to its points' box."""
-        before = np.concatenate([[0], np.cumsum(self.distance < reach)])
-        return np.diff(before[self.first_near])
+        """Number of images (n_blocks,), the first ones of each block, closer than `reach` (Å) to its points' box."""
+        if self.distance is None:
+            raise ValueError("blocks made on a GPU have no distances of their images; make them with compact_blocks")
+        before = np.concatenate([[0], np.cumsum(self.distance.numpy() < reach)])
+        return np.diff(before[self.image_offsets.numpy()])
 
 
 def compact_blocks(
@@ -83,11 +86,11 @@ def compact_blocks(
 
     Args:
         structures: one structure, on the CPU.
-        points: (n_points, 3) Å, also outside the cell; those of blocks can be derived by them.
+        points: (n_points, 3) Å, also outside the cell; gradients flow from the points of the blocks to these.
         cutoff: Å.
-        largest: points in a block.
-        dense: points in a block on average; if there were fewer, blocks are wider.
-        min_groups: how many groups are wanted, where there are as many blocks.
+        largest: the largest number of points in a block.
+        dense: the average number of points in a block below which blocks are made wider.
+        min_groups: the smallest number of groups, where there are enough blocks.
     """
     positions, cell = structures.positions.double().numpy(), structures.cells[0].double().numpy()
     pbc = structures.pbc[0].numpy()
@@ -131,16 +134,15 @@ def _group(
     block, candidate = np.nonzero(distances < cutoff)
     distance = distances[block, candidate]
     order = np.lexsort((distance, block))
-    block, near = block[order], candidates[candidate[order]]
+    block, image = block[order], candidates[candidate[order]]
     return Blocks(
-        dense=True,
         index=index,
         points=(points - torch.from_numpy(np.repeat(middle, np.diff(first), axis=0))).to(dtype),
-        atom=torch.from_numpy(images.atom[near]),
-        atom_positions=torch.from_numpy(images.positions[near] - middle[block]).to(dtype),
-        distance=distance[order],
-        first_point=first,
-        first_near=np.searchsorted(block, np.arange(len(first))),
+        atom=torch.from_numpy(images.atom[image]),
+        atom_positions=torch.from_numpy(images.positions[image] - middle[block]).to(dtype),
+        distance=torch.from_numpy(distance[order]),
+        point_offsets=torch.from_numpy(first),
+        image_offsets=torch.from_numpy(np.searchsorted(block, np.arange(len(first)))),
     )
 
 
@@ -153,16 +155,16 @@ def _from_box(low: Array, high: Array, positions: Array) -> Array:
 def cut_into_cubes(
     points: Array, largest: int, *, width: float = LARGEST_WIDTH
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Put points that are close together one after the other.
+    """Order points by the cubes in which they lie.
 
     Args:
         points: (n_points, 3) Å.
-        largest: points to be together.
-        width: at most, Å.
+        largest: the largest number of points in a block.
+        width: the largest width of a cube in Å.
 
     Returns:
-        Indices (n_points,) of the points in each cube of some width, at most `largest` at a time, and where each such
-        piece begins (n_pieces + 1,).
+        Indices (n_points,) of the points, cube after cube, in blocks of at most `largest` points, and where each block
+        starts (n_blocks + 1,).
     """
     if len(points) == 0:
         return np.empty(0, dtype=np.int64), np.zeros(1, dtype=np.int64)

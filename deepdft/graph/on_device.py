@@ -15,13 +15,10 @@ from torch import Tensor
 
 from deepdft import chunks
 from deepdft.graph.batch import Structures
-from deepdft.graph.blocks import LARGEST_WIDTH
+from deepdft.graph.blocks import LARGEST_WIDTH, SMALLEST_EXTENT, Blocks
 from deepdft.graph.images import complete_cell, periodic_images
 
-__all__ = ["PointBlocks", "dense_edges", "point_blocks", "wrap_on_device"]
-
-SMALLEST_EXTENT = 0.5
-"""Å, of a list of points along an axis, to tell how densely they lie."""
+__all__ = ["dense_edges", "point_blocks", "wrap_on_device"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +40,9 @@ class _Images:
     pbc: Tensor
     """(n_structures, 3) float64, 1 along axes that repeat."""
     most: int
-    """Of one structure."""
+    """The largest number of images of one structure."""
     repeats: bool
-    """Whether any structure does."""
+    """Whether any structure is periodic."""
 
     def wrap_shifts(self, points: Tensor, structure: Tensor) -> Tensor:
         """Lattice vectors (n, 3) that take points (n, 3) into the cells of their structures."""
@@ -59,7 +56,7 @@ _KNOWN: WeakKeyDictionary[Structures, dict[tuple[float, ...], _Images]] = WeakKe
 
 
 def _images(structures: Structures, cutoff: float) -> _Images:
-    """Of the same structures found once, unless they were changed: the points of a grid come in many slices."""
+    """Images of the atoms, kept until the structures change, because a grid comes in many chunks."""
     known = _KNOWN.setdefault(structures, {})
     tensors = structures.positions, structures.cells, structures.pbc
     key = (cutoff, *(-1 if one.is_inference() else one._version for one in tensors))
@@ -141,7 +138,7 @@ def dense_edges(
 def _edges_of(
     images: _Images, inside: Tensor, point_structure: Tensor, first: Tensor, part: slice, cutoff: float
 ) -> tuple[Tensor, Tensor]:
-    """Points and images that are joined, of some points."""
+    """Pairs of a point and an image within the cutoff, both (n_edges,) int64, for one chunk of points."""
     own = point_structure[part]
     if len(images.counts) == 1:  # images near none of these points are left out
         near = _near(images.positions, inside[part], cutoff)
@@ -174,30 +171,14 @@ def _from_box(low: Tensor, high: Tensor, positions: Tensor) -> Tensor:
     return torch.maximum(low - positions, positions - high).clamp(min=0.0).square().sum(dim=-1)
 
 
-@dataclass(frozen=True, eq=False)
-class PointBlocks:
-    """Points of one structure in blocks of equal size, and for each block the atom images that may reach it."""
-
-    index: Tensor
-    """(n_blocks × size,) int64, which points these are; the last block is filled up with its last point."""
-    points: Tensor
-    """(n_blocks × size, 3) Å from the middle of the own block."""
-    atom: Tensor
-    """(n_near,) int64, the atom that an image repeats."""
-    atom_positions: Tensor
-    """(n_near, 3) Å of the images, from the middle of the block."""
-    first_near: Tensor
-    """(n_blocks + 1,) int64, where each block's images begin."""
-
-
-def point_blocks(structures: Structures, points: Tensor, cutoff: float, *, size: int) -> PointBlocks:
-    """Sort points into compact blocks.
+def point_blocks(structures: Structures, points: Tensor, cutoff: float, *, size: int) -> Blocks:
+    """Sort points into compact blocks of equal size; the last block is filled up by repeating its last point.
 
     Args:
         structures: one structure.
         points: (n_points, 3) Å, at least one; also outside the cell.
         cutoff: Å.
-        size: points in a block.
+        size: the number of points in a block.
     """
     images = _images(structures, cutoff)
     inside = points.double()
@@ -214,12 +195,14 @@ def point_blocks(structures: Structures, points: Tensor, cutoff: float, *, size:
     block, candidate = (
         torch.cat(part) for part in zip(*_blocks_and_images(low, high, candidates, cutoff), strict=True)
     )
-    return PointBlocks(
+    offsets = torch.arange(n_blocks + 1, device=points.device)
+    return Blocks(
         index=index,
         points=(grouped - middle[:, None]).flatten(0, 1).to(structures.dtype),
         atom=images.atom[near[candidate]],
         atom_positions=(candidates[candidate] - middle[block]).to(structures.dtype),
-        first_near=torch.searchsorted(block, torch.arange(n_blocks + 1, device=points.device)),
+        point_offsets=offsets * size,
+        image_offsets=torch.searchsorted(block, offsets),
     )
 
 

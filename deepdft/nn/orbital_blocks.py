@@ -50,7 +50,7 @@ def sums_in_blocks(coefficients: Tensor, blocks: Blocks, basis: OrbitalBasis) ->
     zeros = _scratch(blocks.points)
 
     def values(block: Block, within: list[int]) -> Tensor:
-        atom, positions = blocks.atom[block.near], blocks.atom_positions[block.near]
+        atom, positions = blocks.atom[block.images], blocks.atom_positions[block.images]
         points = blocks.points[block.points].T.contiguous()  # along rows: products are a third faster
         sums = zeros(n_functions * n_orbitals, points.shape[1])
         narrow = points.new_zeros(n_orbitals, points.shape[1])
@@ -63,7 +63,7 @@ def sums_in_blocks(coefficients: Tensor, blocks: Blocks, basis: OrbitalBasis) ->
                 functions = basis.functions(radial, points - positions[:n_within, :, None])
                 narrow.addmm_(of_atoms.flatten(0, 2).T, functions.flatten(0, 1))
             else:
-                of_middle = (turned[block.near][:n_within] @ of_atoms).to(points.dtype)  # (n_within, n_radial, …)
+                of_middle = (turned[block.images][:n_within] @ of_atoms).to(points.dtype)  # (n_within, n_radial, …)
                 sums.addmm_(of_middle.flatten(2).flatten(0, 1).T, radial.flatten(0, 1))
         sums = sums.unflatten(0, (n_functions, n_orbitals))
         return with_harmonics(sums, harmonics[:, block.points], narrow).T

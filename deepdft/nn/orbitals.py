@@ -109,7 +109,7 @@ class OrbitalBasis(nn.Module):
         return sums_in_blocks(coefficients, blocks, self)
 
     def at_edges_of_blocks(self, coefficients: Tensor, blocks: Blocks) -> Tensor:
-        """The same for points further apart: only atoms at points that they reach.
+        """Values of orbitals at points further apart, where each atom is evaluated only at points that it reaches.
 
         Args:
             coefficients: (n_atoms, n_radial, (L + 1)², n_orbitals).
@@ -118,14 +118,14 @@ class OrbitalBasis(nn.Module):
         Returns:
             (n_points, n_orbitals), block after block.
         """
-        near, point = blocks.pairs_within(self.reach)
+        image, point = blocks.pairs_within(self.reach)
         atoms, row = blocks.atom.unique(return_inverse=True)
         # positions are those of images, from the middle of their block: shifts of atoms at the origin
         probes = ProbeGraph(
             positions=blocks.points,
             structure=torch.zeros_like(blocks.index),
-            edge_index=torch.stack([row.index_select(0, near), point]),
-            edge_shift=blocks.atom_positions.index_select(0, near),
+            edge_index=torch.stack([row.index_select(0, image), point]),
+            edge_shift=blocks.atom_positions.index_select(0, image),
         )
         return self(coefficients.index_select(0, atoms), coefficients.new_zeros(len(atoms), 3), probes)
 
@@ -149,11 +149,11 @@ class OrbitalBasis(nn.Module):
         blocks = point_blocks(structures, points, self.reach, size=BLOCK)
         atoms, row = blocks.atom.unique(return_inverse=True)
         # in double precision, which neither autocast nor TF32 lowers
-        near = coefficients.index_select(0, atoms).double()
-        of_monomials = torch.einsum("anik,ij->ajnk", near, self.monomials.double()).to(structures.dtype)
+        own = coefficients.index_select(0, atoms).double()
+        of_monomials = torch.einsum("anik,ij->ajnk", own, self.monomials.double()).to(structures.dtype)
         density = density_of_blocks(
             blocks.points,
-            blocks.first_near,
+            blocks.image_offsets,
             row,
             blocks.atom_positions,
             of_monomials,

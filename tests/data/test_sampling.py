@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from deepdft.data.sampling import Draw, StepSampler, draw_points, epoch_order, prefer_density, validation_points
+from deepdft.data.sampling import Draw, StepSampler, draw_points, epoch_order, importance_sample, validation_points
 
 
 def steps(n: int, **kwargs) -> list[list[Draw]]:
@@ -53,7 +53,7 @@ def test_points_are_uniform_over_the_grid() -> None:
 
 def test_points_of_high_density_are_preferred_and_weigh_less() -> None:
     density = np.random.default_rng(0).lognormal(0.0, 2.0, 5000)
-    chosen, weights = prefer_density(1, Draw(2, 3), density, 200_000, 0.5)
+    chosen, weights = importance_sample(1, Draw(2, 3), density, 200_000, 0.5)
     roots = np.sqrt(density)
     probability = 0.5 / 5000 + 0.5 * roots / roots.sum()
     counts = np.bincount(chosen, minlength=5000)
@@ -63,13 +63,13 @@ def test_points_of_high_density_are_preferred_and_weigh_less() -> None:
     for function in (np.ones_like(density), density, np.sin(density)):
         exact, found = function.mean(), (weights * function[chosen]).mean()
         assert found == pytest.approx(exact, abs=6 * (weights * function[chosen]).std() / np.sqrt(200_000))
-    again = prefer_density(1, Draw(2, 3), density, 200_000, 0.5)
+    again = importance_sample(1, Draw(2, 3), density, 200_000, 0.5)
     assert np.array_equal(again[0], chosen)
-    assert not np.array_equal(prefer_density(1, Draw(3, 3), density, 200_000, 0.5)[0], chosen)
+    assert not np.array_equal(importance_sample(1, Draw(3, 3), density, 200_000, 0.5)[0], chosen)
 
 
 def test_where_there_is_no_density_points_are_uniform() -> None:
-    _, weights = prefer_density(0, Draw(0, 0), np.zeros(50), 10, 0.5)
+    _, weights = importance_sample(0, Draw(0, 0), np.zeros(50), 10, 0.5)
     assert weights == pytest.approx(np.ones(10))
 
 

@@ -8,20 +8,20 @@ import pytest
 from deepdft.data.workers import sigint_deferred
 
 
-def test_ctrl_c_is_raised_where_it_is_heeded_and_only_once() -> None:
+def test_ctrl_c_is_raised_where_it_is_checked_and_only_once() -> None:
     steps = []
 
     def work() -> None:
-        with sigint_deferred() as heed:
-            heed()
+        with sigint_deferred() as check_interrupt:
+            check_interrupt()
             signal.raise_signal(signal.SIGINT)
             steps.append("not yet")
             try:
-                heed()
+                check_interrupt()
                 steps.append("too late")
             finally:
                 signal.raise_signal(signal.SIGINT)  # impatience
-                heed()
+                check_interrupt()
                 steps.append("ended in peace")
 
     with pytest.raises(KeyboardInterrupt):
@@ -30,7 +30,7 @@ def test_ctrl_c_is_raised_where_it_is_heeded_and_only_once() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_ctrl_c_that_nobody_heeded_is_raised_at_the_end() -> None:
+def test_ctrl_c_that_nobody_checked_is_raised_at_the_end() -> None:
     steps = []
 
     def work() -> None:
@@ -59,8 +59,8 @@ def test_another_meaning_of_ctrl_c_and_other_threads_are_left_alone() -> None:
     seen = []
 
     def in_a_thread() -> None:
-        with sigint_deferred() as heed:
-            heed()
+        with sigint_deferred() as check_interrupt:
+            check_interrupt()
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=in_a_thread)
@@ -71,9 +71,9 @@ def test_another_meaning_of_ctrl_c_and_other_threads_are_left_alone() -> None:
     calls = []
     before = signal.signal(signal.SIGINT, lambda *_: calls.append("theirs"))
     try:
-        with sigint_deferred() as heed:
+        with sigint_deferred() as check_interrupt:
             signal.raise_signal(signal.SIGINT)
-            heed()
+            check_interrupt()
     finally:
         signal.signal(signal.SIGINT, before)
     assert calls == ["theirs"]

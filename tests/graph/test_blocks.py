@@ -36,11 +36,11 @@ def test_every_point_is_in_one_block_with_all_atom_images_it_needs(name: str, la
             width = (own_points.amax(dim=0) - own_points.amin(dim=0)).max()
             assert width <= (LARGEST_WIDTH if group.dense else SPARSE_WIDTH)
             seen += index
-            vectors = own_points[:, None] - group.atom_positions[block.near]  # (n_points, n_near, 3)
+            vectors = own_points[:, None] - group.atom_positions[block.images]  # (n_points, n_near, 3)
             for i, own in zip(index, vectors, strict=True):
                 near = own.norm(dim=-1) < cutoff
                 wanted = edge_index[1] == i
-                assert sorted(group.atom[block.near][near].tolist()) == sorted(edge_index[0][wanted].tolist())
+                assert sorted(group.atom[block.images][near].tolist()) == sorted(edge_index[0][wanted].tolist())
                 found, reference = (v.numpy()[np.lexsort(v.numpy().round(6).T)] for v in (own[near], expected[wanted]))
                 assert found == pytest.approx(reference, abs=1e-9)
     assert pairs == edge_index.shape[1]
@@ -73,7 +73,7 @@ def test_blocks_of_a_device_hold_every_point_with_all_atom_images_it_needs(name:
 
     blocks = point_blocks(structures, points, cutoff, size=size)
     assert sorted(set(blocks.index.tolist())) == list(range(300))
-    for b, (first, last) in enumerate(pairwise(blocks.first_near.tolist())):
+    for b, (first, last) in enumerate(pairwise(blocks.image_offsets.tolist())):
         for i, point in zip(blocks.index.view(-1, size)[b], blocks.points.view(-1, size, 3)[b], strict=True):
             vectors = point - blocks.atom_positions[first:last]
             near, wanted = vectors.norm(dim=1) < cutoff, edge_index[1] == i
@@ -94,9 +94,9 @@ def test_the_first_images_of_a_block_are_those_within_a_reach(reach: float) -> N
     for group in compact_blocks(structures, torch.from_numpy(points), 3.1, largest=50):
         counts = group.counts_within(reach)
         for block, count in zip(group, counts, strict=True):
-            distances = torch.cdist(group.atom_positions[block.near], group.points[block.points])
+            distances = torch.cdist(group.atom_positions[block.images], group.points[block.points])
             assert (distances[count:] >= reach).all()
-            assert (np.diff(group.distance[block.near]) >= 0).all()
+            assert (np.diff(group.distance[block.images]) >= 0).all()
         assert reach == 0.0 or counts.sum() > 0
 
 

@@ -83,13 +83,13 @@ def test_blocks_have_the_lengths_of_double_precision(name: str, far: float) -> N
     for group in compact_blocks(union, torch.from_numpy(points), CUTOFF, largest=7):
         assert group.points.dtype == torch.float32
         own, near = group.points.double(), group.atom_positions.double()
-        found += [torch.cdist(own[block.points], near[block.near]).flatten() for block in group]
+        found += [torch.cdist(own[block.points], near[block.images]).flatten() for block in group]
     distances = torch.cat(found).numpy()
     assert np.abs(np.sort(distances[distances < CUTOFF]) - expected).max() < tolerance
 
     blocks = point_blocks(union, torch.from_numpy(points), CUTOFF, size=6)  # what GPUs have; 60 points fill ten blocks
     grouped = blocks.points.double().unflatten(0, (10, 6))
-    parts = [blocks.atom_positions[blocks.first_near[b] : blocks.first_near[b + 1]].double() for b in range(10)]
+    parts = [blocks.atom_positions[blocks.image_offsets[b] : blocks.image_offsets[b + 1]].double() for b in range(10)]
     distances = torch.cat([torch.cdist(own, near).flatten() for own, near in zip(grouped, parts, strict=True)]).numpy()
     assert np.abs(np.sort(distances[distances < CUTOFF]) - expected).max() < tolerance
 

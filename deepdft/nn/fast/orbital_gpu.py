@@ -50,7 +50,7 @@ def works_on(device: torch.device) -> bool:
 
 def density_of_blocks(
     points: Tensor,
-    first_near: Tensor,
+    image_offsets: Tensor,
     atom: Tensor,
     atom_positions: Tensor,
     coefficients: Tensor,
@@ -65,7 +65,7 @@ def density_of_blocks(
 
     Args:
         points: (n_blocks × BLOCK, 3) Å.
-        first_near: (n_blocks + 1,) int64, where each block's images begin.
+        image_offsets: (n_blocks + 1,) int64, where each block's images start.
         atom: (n_near,) int64, row of `coefficients` for each image.
         atom_positions: (n_near, 3) Å, relative to the same place as the block's points.
         coefficients: (n_atoms, n_monomials, n_radial, n_orbitals), of the monomials in the order of `monomials`.
@@ -79,8 +79,8 @@ def density_of_blocks(
     density = points.new_empty(len(points), len(linear))
     padded = [max(SMALLEST_SIDE, triton.next_power_of_2(n)) for n in (n_radial, n_orbitals)]
     with torch.cuda.device_of(points):  # Triton takes the current GPU
-        _density[(len(first_near) - 1,)](
-            *(one.contiguous() for one in (points, first_near, atom, atom_positions, coefficients)),
+        _density[(len(image_offsets) - 1,)](
+            *(one.contiguous() for one in (points, image_offsets, atom, atom_positions, coefficients)),
             *(one.contiguous() for one in (exponents, reaches.square().reciprocal(), linear, signs)),
             density,
             n_radial,
@@ -98,7 +98,7 @@ def density_of_blocks(
 @triton.jit
 def _density(
     points,
-    first_near,
+    image_offsets,
     atom,
     atom_positions,
     coefficients,
@@ -126,7 +126,7 @@ def _density(
     inside = (n[:, None] < n_radial) & (k[None, :] < n_orbitals)
 
     orbitals = tl.zeros((POINTS, K), dtype=tl.float32)
-    for image in range(tl.load(first_near + block), tl.load(first_near + block + 1)):
+    for image in range(tl.load(image_offsets + block), tl.load(image_offsets + block + 1)):
         dx = x - tl.load(atom_positions + 3 * image)
         dy = y - tl.load(atom_positions + 3 * image + 1)
         dz = z - tl.load(atom_positions + 3 * image + 2)
