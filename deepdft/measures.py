@@ -46,7 +46,7 @@ class Measure:
     label: str
     """In tables."""
     unit: str
-    """Of its values."""
+    """The unit of the values."""
     meaning: str
     """One clause that defines it."""
     terms: Callable[[Comparison], Terms | None]

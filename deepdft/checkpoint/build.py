@@ -19,7 +19,7 @@ __all__ = ["build_model", "build_model_for", "model_name"]
 TRUSTED_PACKAGES = ("deepdft.models",)
 """Packages whose classes a checkpoint may name; others only when the caller says so."""
 MAX_NUMBER = 1e6
-"""Of a config that comes with weights, or as many as there are weights: no size of a model is larger."""
+"""Limit on sizes in a config that comes with weights, or the number of weights if that is larger."""
 MAX_SCRATCH_BYTES, MAX_TENSORS = 2**28, 50_000
 """What the construction of a model may take beside its weights."""
 

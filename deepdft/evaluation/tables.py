@@ -149,7 +149,7 @@ def shares_below(evaluations: Sequence[EvaluationRun]) -> list[tuple[EvaluationR
 
 
 def distinct_ensembles(evaluations: Sequence[EvaluationRun]) -> list[EvaluationRun]:
-    """Evaluations of a spread, one for each ensemble and reference: beside several models it is measured anew."""
+    """Evaluations of a spread, one for each ensemble and reference: beside several models it is measured again."""
     first: dict[Any, EvaluationRun] = {}
     for run in evaluations:
         if "eps_mad" in run.summary:

@@ -35,7 +35,7 @@ class _Tensors:
         return replace(self, **changed)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
-        """The same on another device."""
+        """A copy on another device."""
         return self._map(lambda value: value.to(device, non_blocking=non_blocking))
 
     def to_dtype(self, dtype: torch.dtype) -> Self:
@@ -49,7 +49,7 @@ class _Tensors:
         return self._map(convert)
 
     def pin_memory(self) -> Self:
-        """The same in page-locked memory, for asynchronous copies to a GPU."""
+        """A copy in page-locked memory, for asynchronous copies to a GPU."""
         return self._map(lambda value: value.pin_memory())
 
     def __getstate__(self) -> dict[str, Any]:

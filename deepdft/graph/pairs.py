@@ -37,7 +37,7 @@ def pairs_in_blocks(points: Array, others: Array, cutoff: float, first_point: In
         points: (n, 3) Å, block after block.
         others: (n_others, 3) Å, block after block.
         cutoff: Å.
-        first_point: (n_blocks + 1,) where each block begins.
+        first_point: (n_blocks + 1,) where each block starts.
         first_other: (n_blocks + 1,) where its others do.
     """
     along = np.ascontiguousarray(others.T)

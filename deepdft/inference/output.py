@@ -26,7 +26,7 @@ def refuse_foreign(output: Path) -> None:
 
 
 def refuse_too_large(output: Path, boxes: Sequence[Box]) -> None:
-    """A grid that its disk cannot hold is not begun.
+    """Refuse a grid that does not fit on its disk before anything is written.
 
     Args:
         output: the first file.

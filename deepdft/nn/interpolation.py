@@ -51,7 +51,7 @@ class Interpolation:
         return _VALUES(table, self)
 
     def values(self, table: Tensor) -> Tensor:
-        """The same without gradients."""
+        """Interpolated values, without gradients."""
         # a bag of six rows with weights: three times as fast on the CPU as the product with a sparse matrix
         # detached: a bag whose table requires a gradient also counts rows for it
         weights = self.weights.to(table.dtype)

@@ -132,7 +132,7 @@ def monomial_factors(l_max: int) -> Tensor:
 
 
 def _powers(l_max: int) -> list[tuple[int, ...]]:
-    """Of x, y and z."""
+    """Exponents of x, y and z."""
     return [powers for powers in product(range(l_max + 1), repeat=3) if sum(powers) <= l_max]
 
 

@@ -221,6 +221,6 @@ def changed_keys(stored: Any, now: Any, prefix: str = "") -> Iterator[tuple[str,
 
 
 def checkpoint_to_resume(run_dir: Path) -> Path | None:
-    """The state a run left; None if it ended before its first checkpoint and begins anew."""
+    """The state a run left; None if it ended before its first checkpoint and starts from scratch."""
     last = run_dir / "checkpoints" / "last.ckpt"
     return last if last.is_file() else None

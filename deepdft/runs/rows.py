@@ -15,7 +15,7 @@ from deepdft.runs.progress import progress_bar
 __all__ = ["collect", "remove_parts"]
 
 PART = "{}.{}.part"
-"""What each process has done so far of a kind of rows; an interrupted evaluation goes on from these files."""
+"""What each process has done so far of a kind of rows; an interrupted evaluation resumes from these files."""
 SYMBOLS = {"eps_mae": "ε_mae", "eps_mad": "ε_mad"}
 
 

@@ -209,7 +209,7 @@ def _refuse_sweep_in_one_process(config: dict[str, Any]) -> None:
 
 
 def _begin(config: dict[str, Any], run_dir: Path, data: DensityDataModule, model: DensityModel) -> Path | None:
-    """The checkpoint that a run goes on from; without one the model is prepared, or has the weights of `init`."""
+    """The checkpoint from which a run resumes; without one the model is prepared, or has the weights of `init`."""
     resume_from = _prepare_resume(run_dir, model) if config["resume"] else None
     if resume_from is None and config["init"]:
         _load_weights(model, config["model"], config["init"])
@@ -227,7 +227,7 @@ def _prepare_resume(run_dir: Path, model: DensityModel) -> Path | None:
         load_weights(model, content["state_dict"], checkpoint)
         step = content["global_step"]
     if is_first_process():
-        (run_dir / "summary.json").unlink(missing_ok=True)  # it is written anew at the end
+        (run_dir / "summary.json").unlink(missing_ok=True)  # it is rewritten at the end
         keep_metrics_until(run_dir / "metrics.csv", step)
         if HydraConfig.initialized():
             keep_overrides(run_dir, HydraConfig.get().overrides.task)

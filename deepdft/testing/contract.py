@@ -32,7 +32,7 @@ __all__ = ["STRUCTURES", "ModelContract", "densities"]
 
 Array = NDArray[np.float64]
 TOLERANCE = 1e-9
-"""Of the largest density, in float64."""
+"""Tolerance in float64, relative to the largest density."""
 
 
 def _structure(symbols: str, cell: list[list[float]] | None, pbc: bool | list[bool], seed: int) -> ase.Atoms:
@@ -134,11 +134,11 @@ class ModelContract(ABC):
         self._invariant(model, atoms, _rotation(), np.zeros(3))
 
     def test_a_mirrored_structure_has_the_mirrored_density(self, model: DensityModel, atoms: ase.Atoms) -> None:
-        """The same for a reflection."""
+        """A reflected structure has the reflected density."""
         self._invariant(model, atoms, np.diag([1.0, -1.0, 1.0]), np.zeros(3))
 
     def test_a_moved_structure_has_the_moved_density(self, model: DensityModel, atoms: ase.Atoms) -> None:
-        """The same for a translation."""
+        """A translated structure has the translated density."""
         self._invariant(model, atoms, np.eye(3), np.array([2.3, -1.7, 0.9]))
 
     def test_the_order_of_atoms_does_not_matter(self, model: DensityModel, atoms: ase.Atoms) -> None:
