@@ -129,7 +129,7 @@ class EnsembleEvaluation:
         """The structure with the widest spread: where its densities differ, and the model from the reference."""
         widest = max(self.spreads, key=lambda row: row.eps_mad)
         reference = self.ensemble.density(widest.index, label=self.reference)
-        predict = None if self.model is None else self.model.encode(reference.atoms).density
+        predict = None if self.model is None else self.model.encode(reference.atoms).total
         spread_picture(self.ensemble.structure(widest.index), reference, widest, path, predict=predict)
 
     def table(self, summary: dict[str, Any]) -> Table:

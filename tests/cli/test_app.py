@@ -81,7 +81,7 @@ def test_a_job_of_a_sweep_that_fails_is_named_without_a_traceback(
     assert what == "error: workers=2: too many"
 
 
-@pytest.mark.parametrize("name", ["convert", "generate", "train", "evaluate", "predict", "report", "start"])
+@pytest.mark.parametrize("name", ["convert", "generate", "train", "evaluate", "predict", "report", "start", "view"])
 def test_every_command_shows_its_help_and_its_config_without_running(
     call: Call, name: str, user: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,7 +106,7 @@ def shown_help(call: Call, capsys: pytest.CaptureFixture[str], *arguments: str, 
     return capsys.readouterr().out.splitlines()
 
 
-@pytest.mark.parametrize("name", ["generate", "train", "evaluate", "predict", "report", "start"])
+@pytest.mark.parametrize("name", ["generate", "train", "evaluate", "predict", "report", "start", "view"])
 def test_the_help_has_the_options_with_their_comments(
     call: Call, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
