@@ -102,7 +102,9 @@ def no_such_option(error: Exception, names: Iterable[str]) -> str | None:
 def no_such_choice(error: Exception) -> str | None:
     """What to say instead of Hydra's error about a file that a config group does not have; None if it says else."""
     found = re.search(
-        r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':\s+(.*)", str(error), re.DOTALL
+        r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':\s+(.*?)(?:\s+Config search path|\Z)",
+        str(error),
+        re.DOTALL,
     )
     if found is None:
         return None

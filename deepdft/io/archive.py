@@ -164,6 +164,8 @@ def _join(parts: Iterable[Contents]) -> Contents:
 
 
 def _file(path: Path) -> Contents:
+    if not path.is_file():  # a pipe would be waited for
+        raise DensityFormatError(f"{path}: is a device or a pipe; expected a file or a folder")
     if path.suffix.lower() == ".tar":
         return _tar(path)
     if path.suffix.lower() == ".txt":

@@ -36,6 +36,7 @@ from deepdft.models.base import DensityModel
 from deepdft.runs.compose import from_settings
 from deepdft.runs.data_checks import warn_of_free_atom_valences, warn_of_new_elements
 from deepdft.runs.directory import is_first_process, new_directory, only_writer, refuse_training_run
+from deepdft.runs.loggers import make_loggers
 from deepdft.runs.precision import matmul_precision
 from deepdft.runs.provenance import command_line, git_state, versions
 from deepdft.runs.resume import (
@@ -136,7 +137,7 @@ def _run(cfg: DictConfig, config: dict[str, Any], run_dir: Path) -> Run:
     callbacks = _callbacks(cfg)
     timer = TimeLimit(config["trainer"]["max_time"])
     callbacks.append(timer)
-    loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
+    loggers = make_loggers(cfg.logger)
     trainer = _trainer(cfg, callbacks, loggers, cluster_environment(config["trainer"]))
     if len(data.split.validation) < trainer.world_size:
         raise ValueError(

@@ -184,6 +184,7 @@ def test_an_unknown_option_of_a_group_lists_the_ones_there_are(call: Call, capsy
     line = expect_line(capsys, failed)
     assert "shnet" in line
     assert "did you mean model=schnet? expected one of free_atoms, orbital" in line
+    assert line.rstrip().endswith("schnet_released, superposition")
 
 
 def test_characters_that_a_terminal_lacks_are_written_as_the_nearest(tmp_path: Path) -> None:

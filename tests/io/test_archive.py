@@ -305,6 +305,13 @@ def test_a_zip_is_refused_with_the_remedy(tmp_path, name):
         member.read()
 
 
+@pytest.mark.parametrize("name", ["x.cube", "x.tar", "x.txt"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DensityFormatError, match=rf"{name}: is a device or a pipe"):
+        members(tmp_path / name)
+
+
 def test_nothing_to_read_is_an_error(tmp_path):
     write_tar(tmp_path / "x.tar", {"README": b"text"})
     for source in (tmp_path / "x.tar", tmp_path):
