@@ -35,6 +35,8 @@ __all__ = [
 
 MAX_CELLS = 10**8
 """Cubes as wide as the cutoff around all atoms, above which vesin is not used: its counts overflow (SIGFPE) at 2³¹."""
+MAX_CELLS_OF_VESIN = 10**5
+"""Cubes above which vesin takes fewer along each axis, by the same factor; none along a short one ends the process."""
 
 Indices = NDArray[np.int64]
 Edges = tuple[Indices, Array]
@@ -172,13 +174,17 @@ def atom_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: fl
 
 
 def _is_sparse(positions: Array, complete: Array, pbc: NDArray[np.bool_], cutoff: float) -> bool:
-    """Whether the atoms are so far apart that a list of all cubes as wide as the cutoff cannot be counted."""
+    """Whether the atoms are so far apart, or so flat, that vesin cannot list all cubes as wide as the cutoff."""
     inverse = np.linalg.inv(complete)
     heights = 1.0 / np.linalg.norm(inverse, axis=0)
     extents = np.where(
         pbc, heights, np.ptp(matmul_single_threaded(positions, inverse), axis=0) if len(positions) else 0.0
     )
-    return bool(np.prod(extents / cutoff + 1.0) > MAX_CELLS)
+    n_cells = np.prod(extents / cutoff + 1.0)
+    if n_cells <= MAX_CELLS_OF_VESIN:
+        return False
+    along_shortest = max(1.0, extents.min() / cutoff) * np.cbrt(MAX_CELLS_OF_VESIN / n_cells)
+    return bool(n_cells > MAX_CELLS or along_shortest < 2.0)
 
 
 def probe_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], probes: Array, cutoff: float) -> Edges:

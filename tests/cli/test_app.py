@@ -130,7 +130,7 @@ def test_the_help_has_the_groups_of_the_command_with_their_choices(
     assert "cluster=local, or here, none, slurm" in lines
     assert not any(line.startswith(("model", "trainer", "hydra", "override")) for line in lines)
     comment = "# wandb logs the summary, the table and the pictures too"
-    assert f"logger=null, or csv, wandb {comment}" in shown_help(call, capsys, name="evaluate")
+    assert f"logger=null, or csv, mlflow, tensorboard, wandb {comment}" in shown_help(call, capsys, name="evaluate")
 
 
 def test_the_version_is_that_of_the_package(call: Call, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deepdft.data.datamodule import collate
 from deepdft.graph.blocks import compact_blocks
-from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
+from deepdft.graph.neighbors import atom_edges, atom_graph, probe_graph, structures_from_atoms
 from deepdft.graph.on_device import point_blocks
 from deepdft.testing.contract import STRUCTURES
 
@@ -108,3 +108,14 @@ def test_a_large_sparse_crystal_has_the_edges_of_its_images() -> None:
     graph = atom_graph(structures_from_atoms([atoms]), CUTOFF)
     assert graph.edge_index.tolist() == [[1, 0], [0, 1]]
     assert graph.edge_vectors()[:, 0].tolist() == pytest.approx([1.0, -1.0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "far", [(8e5, 0, 0), (0, 4e5, 0), (1200, 1200, 0), (3000, 3000, 8), (3000, 3000, 60), (4e5, 10, 10)]
+)
+def test_atoms_far_apart_along_some_axes_only_have_their_edges(far: tuple[float, float, float]) -> None:
+    near = np.array([[0.0, 0, 0], [1, 0, 0]])
+    positions = np.concatenate([near, near + far])
+    edge_index, shift = atom_edges(positions, np.zeros((3, 3)), np.zeros(3, bool), 3.0)
+    assert sorted(map(tuple, edge_index.T.tolist())) == [(0, 1), (1, 0), (2, 3), (3, 2)]
+    assert not shift.any()
