@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import warnings
 from collections.abc import Mapping
@@ -71,8 +72,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write beside, then rename."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as beside, beside.open("wb") as file:
-            torch.save(checkpoint, file)
+        content = io.BytesIO()  # torch.save replaces an error of the disk by its own, which lacks the reason
+        torch.save(checkpoint, content)
+        with atomic_write(path) as beside:
+            beside.write_bytes(content.getbuffer())
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Read a checkpoint; callbacks of older versions are found under the names that they have today."""

@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -8,22 +9,6 @@ import torch
 from pytorch_lightning.demos.boring_classes import BoringModel
 
 from deepdft.training.resumable import AtomicCheckpointIO
-
-
-def test_a_checkpoint_that_is_not_finished_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "new" / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"step": 1}, file)
-
-    def half(checkpoint, to) -> None:
-        to.write(b"half of it")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(OSError, match=r"last\.ckpt: not written, no space"):
-        AtomicCheckpointIO().save_checkpoint({"step": 2}, file)
-    assert torch.load(file, weights_only=True) == {"step": 1}
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec")  # of torch, which Lightning uses
@@ -43,4 +28,21 @@ def test_a_checkpoint_never_lies_in_the_folder_of_temporary_files(
     trainer.fit(BoringModel())
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("missing", [1, 48, 100, 1000, 20_000])
+def test_a_disk_that_is_full_anywhere_in_a_checkpoint_is_said(tmp_path: Path, missing: int) -> None:
+    checkpoint = {"state_dict": {str(k): torch.zeros(1000) for k in range(50)}}
+    file = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(checkpoint, file)
+    before = file.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - missing, hard))
+    try:
+        with pytest.raises(OSError, match=r"last\.ckpt: not written, file too large"):
+            AtomicCheckpointIO().save_checkpoint(checkpoint, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
