@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["DensityFormatError", "InputWarning", "warnings_as_lines"]
+__all__ = ["DensityFormatError", "InputWarning", "RenamedWarning", "warnings_as_lines"]
 
 
 class DensityFormatError(ValueError):
@@ -21,6 +21,10 @@ class DensityFormatError(ValueError):
 
 class InputWarning(UserWarning):
     """Input that is read, but whose result may not be what the user expects."""
+
+
+class RenamedWarning(InputWarning, DeprecationWarning):
+    """A former name of a setting, which still works and will be removed in the next version."""
 
 
 @contextmanager

@@ -123,7 +123,7 @@ def published(model: str, data: str, **differs: Any) -> dict[str, Any]:
         "data.structures_per_step": 2,
         "data.probes_per_structure": 1000,
         "data.validation_probes": 5000,
-        "data.density_share": 0.0,
+        "data.importance_fraction": 0.0,
     } | differs
 
 
@@ -152,7 +152,7 @@ def test_a_newcomer_trains_the_orbital_model_with_what_belongs_to_it() -> None:
         "scheduler._target_": "deepdft.training.schedules.warmup_cosine",
         "scheduler.warmup": 0.02,
         "trainer.gradient_clip_val": 1.0,
-        "data.density_share": 0.5,
+        "data.importance_fraction": 0.5,
         "data.pbc": None,
     }
     assert {key: whole[key] for key in expected} == expected

@@ -148,7 +148,7 @@ def test_points_have_a_column_for_each_channel(run):
 
 @pytest.mark.slow
 def test_the_spin_density_is_learned_from_gradients_too(store, tmp_path):
-    small = ["hidden_size=8", "n_orbitals=4", "n_radial=6", "max_order=1", "n_interactions=1"]
+    small = ["hidden_size=8", "n_orbitals=4", "n_radial=6", "l_max=1", "n_interactions=1"]
     overrides = [
         "data=default",
         f"data.root={store.root}",

@@ -32,6 +32,9 @@ GROUP = re.compile(r"^  - (?!hydra\b)(\w+): (\w+)(?: # (.*))?$", re.MULTILINE)
 """A config group among the defaults of a command: its name, what is chosen, a comment."""
 
 
+FORMER = "# the former name of"
+"""How the file of a choice begins that still works, but is not offered any more."""
+
 SEARCHED = re.compile(r"file://([^\s,'\"\]]+)")
 """A folder in hydra.searchpath."""
 
@@ -73,7 +76,8 @@ def explained_groups(config: Path, searched: Iterable[Path] = ()) -> str:
 
     def choices(group: str) -> list[str]:
         folders = (config.parent, *searched)
-        return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+        files = [file for folder in folders for file in (folder / group).glob("*.yaml")]
+        return sorted({file.stem for file in files if not file.read_text(encoding="utf-8").startswith(FORMER)})
 
     lines = []
     for name, chosen, comment in GROUP.findall(config.read_text(encoding="utf-8")):

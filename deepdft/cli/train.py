@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
+from deepdft.errors import warnings_as_lines
 from deepdft.evaluation.process_count import n_processes
 from deepdft.runs.compose import with_own_model
 from deepdft.runs.directory import named_folder, only_writer, refuse_training_run, with_run_dir
@@ -24,7 +25,8 @@ def main() -> None:
     rest = [argument for argument in sys.argv[1:] if argument not in flags]
     if flags and (of_one := [a for a in rest if a.startswith(("resume=", "run_dir="))]):
         raise ValueError(f"{of_one[0]}: is of one run, and a sweep (-m) makes new ones, below hydra.sweep.dir=…")
-    rest = with_stored_overrides(with_run_dir(rest))
+    with warnings_as_lines():
+        rest = with_stored_overrides(with_run_dir(rest))
     folder, resumed = (named_folder(rest, key) for key in ("hydra.run.dir", "resume"))
     if resumed and folder and folder.resolve() != resumed.resolve():
         raise ValueError(f"resume={resumed}: a run is resumed where it lies; leave out run_dir={folder}")

@@ -106,20 +106,20 @@ class _Samples(Dataset[Sample]):
 class TrainingSamples(_Samples):
     """Structures whose points are drawn again in each epoch; the key is a `Draw`."""
 
-    def __init__(self, *args: Any, seed: int, n_probes: int, density_share: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, seed: int, n_probes: int, importance_fraction: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.seed = seed
         self.n_probes = n_probes
-        self.density_share = density_share
+        self.importance_fraction = importance_fraction
 
     def __getitem__(self, draw: Draw) -> Sample:
         """The sample of a draw."""
-        if self.density_share == 0.0:
+        if self.importance_fraction == 0.0:
             return self._uniform(draw, self.n_probes)
         sample = self._uniform(draw, CANDIDATES_PER_POINT * self.n_probes)
         targets = sample["targets"]
         largest = np.abs(targets).max(axis=1)  # of all channels: where any of them is large
-        chosen, weights = importance_sample(self.seed, draw, largest, self.n_probes, self.density_share)
+        chosen, weights = importance_sample(self.seed, draw, largest, self.n_probes, self.importance_fraction)
         return sample | {"points": sample["points"][chosen], "targets": targets[chosen], "weights": weights}
 
     def _uniform(self, draw: Draw, n_probes: int) -> Sample:
@@ -149,7 +149,7 @@ class DensityDataModule(pl.LightningDataModule):
         channels: which channels of the density are targets; None for those of the model, "total" by default.
         structures_per_step: structures per training step and device.
         probes_per_structure: grid points drawn per structure and step.
-        density_share: of these points, drawn in proportion to √|ρ| and weighted to make up for it; the others uniform.
+        importance_fraction: fraction of them drawn with probability ∝ √|ρ| and reweighted; the rest are uniform.
         validation_probes: fixed grid points per validation structure.
         num_workers: loader processes; 0 loads in the training process.
         seed: of the draws.
@@ -168,7 +168,7 @@ class DensityDataModule(pl.LightningDataModule):
         channels: Sequence[str] | None = None,
         structures_per_step: int = 2,
         probes_per_structure: int = 1000,
-        density_share: float = 0.0,
+        importance_fraction: float = 0.0,
         validation_probes: int = 5000,
         num_workers: int = 2,
         seed: int = 0,
@@ -181,8 +181,8 @@ class DensityDataModule(pl.LightningDataModule):
         ):
             if value < 1:
                 raise ValueError(f"data.{name} must be at least 1, got {value}")
-        if not 0.0 <= density_share < 1.0:
-            raise ValueError(f"data.density_share is a share, 0 ≤ density_share < 1, got {density_share}")
+        if not 0.0 <= importance_fraction < 1.0:
+            raise ValueError(f"data.importance_fraction must be in [0, 1), got {importance_fraction}")
         self.root = Path(root)
         self.split_spec = split
         self.pbc = pbc
@@ -190,7 +190,7 @@ class DensityDataModule(pl.LightningDataModule):
         self.channels = tuple(channels or (TOTAL,))
         self.structures_per_step = structures_per_step
         self.probes_per_structure = probes_per_structure
-        self.density_share = density_share
+        self.importance_fraction = importance_fraction
         self.validation_probes = validation_probes
         self.num_workers = num_workers
         self.seed = seed
@@ -253,7 +253,7 @@ class DensityDataModule(pl.LightningDataModule):
             pbc=self.pbc,
             seed=self.seed,
             n_probes=self.probes_per_structure,
-            density_share=self.density_share,
+            importance_fraction=self.importance_fraction,
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:

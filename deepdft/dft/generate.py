@@ -27,7 +27,7 @@ from deepdft.data.unfinished import finish, finished_store, unfinished
 from deepdft.data.writer import ShardWriter
 from deepdft.density import DensityGrid
 from deepdft.dft.generate_plan import Member, Plan, Settings
-from deepdft.errors import InputWarning
+from deepdft.errors import RenamedWarning
 from deepdft.files import atomic_write, read_json, write_text
 
 __all__ = ["CALCULATION_LOG", "InProcess", "Progress", "Task", "Workers", "generate"]
@@ -154,8 +154,9 @@ class InProcess:
 
 
 def deprecated_here() -> InProcess:
-    """What `cluster=here` was called before it became `cluster=none`."""
-    warnings.warn("cluster=here is now cluster=none, and will be removed", InputWarning, stacklevel=2)
+    """What the former name `cluster=here` of `cluster=none` stands for."""
+    text = "cluster=here is now cluster=none; the old name will be removed in the next version"
+    warnings.warn(text, RenamedWarning, stacklevel=2)
     return InProcess()
 
 

@@ -12,6 +12,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 import deepdft
 from deepdft.runs import resolvers
+from deepdft.runs.renamed import rename_arguments
 from deepdft.runs.resume import with_stored_overrides, with_values_of_run
 
 __all__ = ["OWN_MODEL", "compose", "config_directory", "from_settings", "with_own_model"]
@@ -76,7 +77,9 @@ def from_settings(settings: Mapping[str, Any], command: str = "train") -> DictCo
     """
     groups = {folder.name for folder in config_directory().iterdir() if folder.is_dir()}
     chosen = [f"{key}={value}" for key, value in settings.items() if key in groups and isinstance(value, str)]
-    others = dict(_flat({key: value for key, value in settings.items() if f"{key}={value}" not in chosen}))
+    flat = dict(_flat({key: value for key, value in settings.items() if f"{key}={value}" not in chosen}))
+    names = flat if "model._target_" in flat else rename_arguments(list(flat))
+    others = dict(zip(names, flat.values(), strict=True))
     if "model._target_" in others and not isinstance(settings.get("model"), str):
         chosen.append(f"model={OWN_MODEL}")
     resume = others.pop("resume", None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from deepdft.files import read_json, write_text
 from deepdft.runs.directory import named_folder
+from deepdft.runs.renamed import rename_arguments, rename_stored
 from deepdft.runs.stored_values import GROUPS, with_stored_values
 
 __all__ = [
@@ -48,7 +49,7 @@ def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
         FileNotFoundError: if `resume=` or `from=` names no run directory.
         ValueError: if the run's record of its overrides is damaged, or `resume=auto` comes without `run_dir=`.
     """
-    arguments = _without_auto(arguments)
+    arguments = _without_auto(rename_arguments(arguments))
     resumed, source = (named_folder(arguments, key) for key in ("resume", "from"))
     if resumed is None and source is None:
         return list(arguments)
@@ -94,7 +95,8 @@ def _stored_overrides(resumed: Path | None, source: Path | None) -> list[str]:
         raise ValueError(f"{stored}: damaged, expected a list of overrides")
     choices = hydra["hydra"].get("runtime", {}).get("choices", {})
     chosen = [f"{group}={choices[group]}" for group in GROUPS if choices.get(group)]  # today's defaults may be others
-    return [*(o for o in of_hydra if o.startswith("hydra.searchpath")), *chosen, *map(str, overrides)]
+    own = rename_arguments([str(override) for override in overrides], warn=False)
+    return [*(o for o in of_hydra if o.startswith("hydra.searchpath")), *chosen, *own]
 
 
 def with_values_of_run(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -152,7 +154,7 @@ def stored_config(run_dir: Path) -> dict[str, Any] | None:
     config = _load_yaml(file)
     if not isinstance(config, dict) or not isinstance(config.get("run_dir"), str):
         raise ValueError(f"{file}: damaged, expected the config of a run with its run_dir")
-    return cast(dict[str, Any], rebase_paths(config, config["run_dir"], str(run_dir)))
+    return rename_stored(rebase_paths(config, config["run_dir"], str(run_dir)))
 
 
 def summary_if_finished(run_dir: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any] | None:

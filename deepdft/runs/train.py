@@ -39,6 +39,7 @@ from deepdft.runs.directory import is_first_process, new_directory, only_writer,
 from deepdft.runs.loggers import make_loggers
 from deepdft.runs.precision import matmul_precision
 from deepdft.runs.provenance import command_line, git_state, versions
+from deepdft.runs.renamed import rename_keys
 from deepdft.runs.resume import (
     checkpoint_to_resume,
     keep_overrides,
@@ -112,6 +113,7 @@ def _complete(config: Mapping[str, Any] | DictConfig) -> DictConfig:
         cfg = OmegaConf.create(dict(config))
     else:
         cfg = from_settings(config)
+    cfg = rename_keys(cfg)
     if HydraConfig.initialized():
         cfg = with_values_of_run(cfg, HydraConfig.get().overrides.task)
     if OmegaConf.is_missing(cfg.data, "root") or cfg.data.root is None:

@@ -12,7 +12,7 @@ TRAINING = [
     "optimizer=adam",
     "scheduler=warmup_cosine",
     "trainer.gradient_clip_val=1.0",
-    "data.density_share=0.5",
+    "data.importance_fraction=0.5",
 ]
 SCHNET = [*TRAINING, "model=schnet", "model.hidden_size=64", "model.n_interactions=3"]
 PAINN = [*TRAINING, "model=painn", "model.hidden_size=64", "model.n_interactions=3"]
@@ -52,7 +52,7 @@ ABLATIONS = {
         "no-squares": ["model.n_orbitals=0"],
         "positive": ["model.residual=false"],
         "mse": ["loss=mse"],
-        "uniform-points": ["data.density_share=0"],
+        "uniform-points": ["data.importance_fraction=0"],
         "no-products": ["model._target_=exponents.NoProducts"],
         "L-1": ["model.l_max=1"],
         "L-2": ["model.l_max=2"],

@@ -226,7 +226,7 @@ def test_mistakes_are_one_line(tmp_path: Path, molecules: Path, arguments: list[
 @pytest.mark.parametrize(
     "overrides",
     [
-        *(["dft=gpaw_molecule", f"cluster={name}"] for name in ("local", "slurm", "here")),
+        *(["dft=gpaw_molecule", f"cluster={name}"] for name in ("local", "slurm", "none", "here")),
         *(["dft=gpaw_periodic", f"recipe={name}"] for name in ("qm9", "ethylene_carbonate", "nmc")),
     ],
     ids=str,

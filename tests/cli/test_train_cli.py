@@ -36,7 +36,7 @@ from tests.cli.processes import children, descendants, running, said_of, wait_un
 SMALL = [
     "model=schnet",
     "data.pbc=false",
-    "data.density_share=0",
+    "data.importance_fraction=0",
     "loss=mse",
     "scheduler=exponential",
     "trainer.gradient_clip_val=null",

@@ -119,7 +119,7 @@ def test_batches_have_the_channels_asked_for(tmp_path: Path) -> None:
         split={"validation": 1},
         channels=["total", "difference"],
         probes_per_structure=7,
-        density_share=0.5,
+        importance_fraction=0.5,
         num_workers=0,
     )
     module.setup()

@@ -59,7 +59,7 @@ def test_the_first_steps_are_those_of_training(tiny_store: Path) -> None:
 
 
 def test_points_may_prefer_the_density_and_are_weighted_for_it(tiny_store: Path) -> None:
-    uniform, preferred = (data_module(tiny_store, density_share=s, probes_per_structure=500) for s in (0.0, 0.8))
+    uniform, preferred = (data_module(tiny_store, importance_fraction=s, probes_per_structure=500) for s in (0.0, 0.8))
     plain, dense = (list(module.first_steps(40)) for module in (uniform, preferred))
     assert all(batch.weights is None for batch in plain)
     assert all(batch.weights.shape == (batch.n_probes,) for batch in dense)
@@ -67,14 +67,14 @@ def test_points_may_prefer_the_density_and_are_weighted_for_it(tiny_store: Path)
     targets, weights = (torch.cat([getattr(batch, name) for batch in dense]) for name in ("targets", "weights"))
     assert targets.mean() > 3 * mean
     assert (weights[:, None] * targets).mean().item() == pytest.approx(mean, rel=0.1)
-    module = data_module(tiny_store, density_share=0.8, probes_per_structure=500, num_workers=2)
+    module = data_module(tiny_store, importance_fraction=0.8, probes_per_structure=500, num_workers=2)
     assert all(same(a, b) for a, b in zip(dense[:4], first_batches(module, 4), strict=True))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_a_share_of_points_that_is_none_is_refused(tiny_store: Path, share: float) -> None:
-    with pytest.raises(ValueError, match="density_share is a share"):
-        data_module(tiny_store, density_share=share)
+    with pytest.raises(ValueError, match=r"importance_fraction must be in \[0, 1\)"):
+        data_module(tiny_store, importance_fraction=share)
 
 
 def test_seeds_change_the_draws(tiny_store: Path) -> None:

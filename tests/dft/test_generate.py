@@ -22,7 +22,7 @@ from deepdft.dft.calculation import CalculationError
 from deepdft.dft.functionals import FUNCTIONALS, functionals
 from deepdft.dft.generate import InProcess, Progress, Task, generate
 from deepdft.dft.generate_plan import Member, Plan, Settings, digest
-from deepdft.errors import InputWarning
+from deepdft.errors import InputWarning, RenamedWarning
 from tests.dft.fake import FakeEngine
 
 NAMES = ("H2O", "CH4", "HF", "NH3", "CO", "N2")
@@ -303,7 +303,7 @@ def test_a_full_disk_stops_the_generation_and_fails_no_structure(
 
 
 def test_the_former_name_of_the_cluster_still_works() -> None:
-    with pytest.warns(InputWarning, match="cluster=here is now cluster=none"):
+    with pytest.warns(RenamedWarning, match="cluster=here is now cluster=none"):
         assert isinstance(deepdft.dft.generate.deprecated_here(), InProcess)
 
 

@@ -61,3 +61,19 @@ def test_it_predicts_the_same_in_single_precision(name: str, structure: str, fil
     encoded = EncodedStructure(load_checkpoint(file).model, atoms_of(structure))
     found = encoded.total(DENSITIES[f"{structure}/points"])
     assert np.abs(found - expected).max() < 5e-6 * np.abs(expected).max()
+
+
+def test_a_checkpoint_that_names_the_former_class_of_a_baseline_loads(tmp_path: Path) -> None:
+    """As exported from an ensemble whose members have a baseline."""
+    path = tmp_path / "painn_on_fitted.ckpt"
+    path.write_bytes(lzma.decompress((VERSION_1 / "painn_on_fitted.ckpt.xz").read_bytes()))
+    expected = load_checkpoint(path)
+    content = torch.load(path, weights_only=True)
+    own = dict(content["model"])
+    baseline = own.pop("baseline")
+    content["model"] = {"_target_": "deepdft.models.baseline.OnBaseline", "model": own, "baseline": baseline}
+    torch.save(content, tmp_path / "former.ckpt")
+    found = load_checkpoint(tmp_path / "former.ckpt").model
+    assert type(found) is type(expected.model)
+    for name, weight in expected.model.state_dict().items():
+        assert torch.equal(found.state_dict()[name], weight)

@@ -7,6 +7,7 @@ data.probes_per_structure=50 data.validation_probes=100 trainer.enable_progress_
 
 import lzma
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,26 @@ def test_an_old_run_is_resumed_with_the_settings_it_had(run: Path) -> None:
     for key in ("model", "optimizer", "scheduler"):
         assert config[key] == before[key]
     assert (config.loss, config.callbacks.ema, config.trainer.max_steps) == ("mse", None, 8)
-    assert config.data.density_share == before["data"]["density_share"] == 0.0
+    assert config.data.importance_fraction == before["data"]["density_share"] == 0.0
+    assert "density_share" not in config.data
+
+
+def test_an_old_orbital_run_is_resumed_under_the_names_of_today(run: Path) -> None:
+    """As if it had been trained with model.max_order=1 and data.density_share=0.25."""
+    config = yaml.safe_load(Path("run/config.yaml").read_text(encoding="utf-8"))
+    config["model"] = {"_target_": "deepdft.models.orbital.Orbital", "max_order": 1, "hidden_size": 8}
+    config["data"]["density_share"] = 0.25
+    Path("run/config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    hydra = yaml.safe_load(Path("run/.hydra/hydra.yaml").read_text(encoding="utf-8"))
+    hydra["hydra"]["runtime"]["choices"]["model"] = "orbital"
+    Path("run/.hydra/hydra.yaml").write_text(yaml.safe_dump(hydra), encoding="utf-8")
+    overrides = ["model.max_order=1", "model.hidden_size=8", "data.density_share=0.25"]
+    Path("run/.hydra/overrides.yaml").write_text(yaml.safe_dump(overrides), encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what an old run was called is no concern of its user
+        resumed = deepdft.compose("train", [f"resume={run}", "trainer.max_steps=8"])
+    assert (resumed.model.l_max, resumed.data.importance_fraction) == (1, 0.25)
+    assert not {"max_order", "density_share"} & {*resumed.model, *resumed.data}
 
 
 @pytest.mark.filterwarnings("ignore::deepdft.errors.InputWarning")  # of a model trained for a few steps
