@@ -73,10 +73,15 @@ def _without_auto(arguments: Sequence[str]) -> list[str]:
     if folder is None:
         raise ValueError("resume=auto starts or resumes the run in one folder: give run_dir=<folder>")
     rest = [argument for argument in arguments if _key(argument) != "resume"]
-    if (folder / OVERRIDES).is_file():
+    if _is_run(folder):
         without_source = [argument for argument in rest if _key(argument) != "from"]
         return [*without_source, f"resume={folder}"]
     return rest
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run directory: of the command line, or of `deepdft.train` in Python."""
+    return (folder / OVERRIDES).is_file() or (folder / "config.yaml").is_file()
 
 
 def _stored_overrides(resumed: Path | None, source: Path | None) -> list[str]:
@@ -84,8 +89,10 @@ def _stored_overrides(resumed: Path | None, source: Path | None) -> list[str]:
     key, run_dir = ("from", source) if resumed is None else ("resume", resumed)
     assert run_dir is not None
     stored = run_dir / OVERRIDES
-    if not stored.is_file():
+    if not _is_run(run_dir):
         raise FileNotFoundError(f"{key}={run_dir}: not a run directory of deepdft-train (no {stored})")
+    if not stored.is_file():
+        return []  # started by deepdft.train in Python: all it knows is in config.yaml
     hydra, overrides = _load_yaml(stored.with_name("hydra.yaml")), _load_yaml(stored)
     try:
         of_hydra = [str(override) for override in hydra["hydra"]["overrides"]["hydra"]]
@@ -118,7 +125,7 @@ def with_values_of_run(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     new = [override for override in overrides if override not in known]
     if not resumed and (wandb := (stored.get("logger") or {}).get("wandb")):
         wandb.pop("id", None)  # a new run is another one there
-    return with_stored_values(cfg, stored, new)
+    return with_stored_values(cfg, stored, new, choices_are_known=(Path(run_dir) / OVERRIDES).is_file())
 
 
 def _load_yaml(file: Path) -> Any:
@@ -135,7 +142,9 @@ def _load_yaml(file: Path) -> Any:
 
 
 def keep_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
-    """Make the overrides of a resumed run those that the next `resume=` begins with."""
+    """Make the overrides of a resumed run those that the next `resume=` starts from; a run of Python has none."""
+    if not (run_dir / OVERRIDES).is_file():
+        return
     write_text(run_dir / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
 
 

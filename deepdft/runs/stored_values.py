@@ -17,7 +17,9 @@ _OF_PLACE = ("run_dir", "resume", "from", "init")
 """Keys that belong to the command, not to the run."""
 
 
-def with_stored_values(cfg: DictConfig, stored: Mapping[str, Any], new: Iterable[str]) -> DictConfig:
+def with_stored_values(
+    cfg: DictConfig, stored: Mapping[str, Any], new: Iterable[str], *, choices_are_known: bool = True
+) -> DictConfig:
     """The config of a resumed run: its own values, except where the command changes them now.
 
     A value that names another one, such as scheduler.total, follows it as before.
@@ -26,15 +28,18 @@ def with_stored_values(cfg: DictConfig, stored: Mapping[str, Any], new: Iterable
         cfg: composed from the overrides of the run and the new ones, with today's defaults.
         stored: the run's resolved config.
         new: overrides that the run was not started with.
+        choices_are_known: whether `cfg` has the groups that the run chose; of a run started in Python they are unknown,
+            and every group is taken as it was stored.
     """
     changed = {override.partition("=")[0].lstrip("+~") for override in new}
     result = cfg.copy()
+    whole = _WHOLE if choices_are_known else GROUPS
     with open_dict(result):
-        for group in _WHOLE:
+        for group in whole:
             if group not in changed and isinstance(stored.get(group), Mapping):
-                result[group] = _whole(cfg, group, stored[group], changed)
+                result[group] = _whole(cfg, group, stored[group], changed, same_choice=choices_are_known)
         for key, value in _leaves(stored):
-            if key.split(".")[0] in (*_WHOLE, *_OF_PLACE) or key.endswith("_target_") or _is_changed(key, changed):
+            if key.split(".")[0] in (*whole, *_OF_PLACE) or key.endswith("_target_") or _is_changed(key, changed):
                 continue
             if _is_plain(cfg, key):
                 OmegaConf.update(result, key, value)
@@ -48,15 +53,21 @@ def _is_plain(cfg: DictConfig, key: str) -> bool:
     return isinstance(parent, DictConfig) and last in parent and not OmegaConf.is_interpolation(parent, last)
 
 
-def _whole(cfg: DictConfig, group: str, stored: Mapping[str, Any], changed: Iterable[str]) -> DictConfig:
-    """A group as it was stored, with the keys that are changed now, and the class path of today except of the model."""
+def _whole(
+    cfg: DictConfig, group: str, stored: Mapping[str, Any], changed: Iterable[str], *, same_choice: bool
+) -> DictConfig:
+    """A group as it was stored, with the keys that are changed now.
+
+    If today's config has the same choice, its references to other values are kept, and its class path, except of the model.
+    """
     section = OmegaConf.create(dict(stored))
     today = OmegaConf.to_container(cfg[group], resolve=False) if group in cfg else {}
     assert isinstance(today, dict)
     keys = [key.removeprefix(f"{group}.") for key in changed if key.startswith(f"{group}.")]
-    keys += [str(key) for key in today if OmegaConf.is_interpolation(cfg[group], str(key))]
-    if group != "model" and "_target_" in today:
-        keys.append("_target_")
+    if same_choice or today.get("_target_") == stored.get("_target_"):
+        keys += [str(key) for key in today if OmegaConf.is_interpolation(cfg[group], str(key))]
+        if group != "model" and "_target_" in today:
+            keys.append("_target_")
     for key in keys:
         value: Any = today
         for part in key.split("."):

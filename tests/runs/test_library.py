@@ -13,6 +13,7 @@ SETTINGS = {
     "model": "schnet",
     "model.hidden_size": 8,
     "model.n_interactions": 2,
+    "scheduler": "constant",
     "trainer": "cpu",
     "trainer.max_steps": 4,
     "trainer.val_check_interval": 2,
@@ -45,6 +46,21 @@ def test_a_run_is_trained_read_back_evaluated_and_predicts(run: deepdft.Run, tin
     assert [row.name for row in result.errors] == split["validation"]
     assert result.eps_mae == pytest.approx(sum(row.eps_mae for row in result.errors) / len(result.errors))
     assert all(Path("results", name).is_file() for name in result.files)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")
+def test_a_run_started_in_python_is_resumed_with_its_own_settings(run: deepdft.Run, tiny_store: Path) -> None:
+    whole = deepdft.train(SETTINGS | {"data.root": str(tiny_store), "run_dir": "whole", "trainer.max_steps": 8})
+    config = compose("train", ["resume=run", "trainer.max_steps=8"])  # as the command line does
+    assert (config.model.hidden_size, config.data.probes_per_structure) == (8, 50)
+    assert deepdft.train(config).steps == 8
+    assert deepdft.train({"resume": "run", "trainer.max_steps": 8}).steps == 8  # is finished
+    validated = [row["val/eps_mae"] for row in whole.metrics if "val/eps_mae" in row]
+    assert [row["val/eps_mae"] for row in run.metrics if "val/eps_mae" in row] == validated
+    new = compose("train", ["from=run", "run_dir=new"])
+    assert (new.model, new.optimizer, new.run_dir) == (config.model, config.optimizer, "new")
+    with pytest.raises(ValueError, match=r"model\.hidden_size: 8 → 16"):
+        deepdft.train({"resume": "run", "model.hidden_size": 16})
 
 
 def test_a_composed_config_may_be_changed_and_is_left_as_it_is(tiny_store: Path) -> None:
