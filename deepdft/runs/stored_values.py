@@ -58,7 +58,7 @@ def _whole(
 ) -> DictConfig:
     """A group as it was stored, with the keys that are changed now.
 
-    If today's config has the same choice, its references to other values are kept, and its class path, except of the model.
+    If today's config has the same choice, its references to other values are kept, and its class path (not a model's).
     """
     section = OmegaConf.create(dict(stored))
     today = OmegaConf.to_container(cfg[group], resolve=False) if group in cfg else {}
