@@ -159,7 +159,8 @@ def _member_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def _common_info(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What all members of an ensemble say alike, and the elements that all of them know."""
     first = infos[0]
-    common = {key: value for key, value in first.items() if all(info.get(key) == value for info in infos)}
+    shared = first.keys() - {"trust"}  # of one member: the ensemble gets a record of its own when it is calibrated
+    common = {key: first[key] for key in shared if all(info.get(key) == first[key] for info in infos)}
     if all("elements" in info for info in infos):
         common["elements"] = sorted(set.intersection(*(set(info["elements"]) for info in infos)))
     return common

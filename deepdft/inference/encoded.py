@@ -114,6 +114,12 @@ class EncodedStructure:
         parts = in_parallel(self._decode, of_threads, device=self.structures.positions.device)
         return np.concatenate(parts) if parts else np.empty((0, len(self.model.channels)), dtype=np.float32)
 
+    @torch.no_grad()
+    def invariants(self) -> NDArray[np.floating] | None:
+        """What tells the atoms' surroundings apart (n_atoms, n), from the model; None where it has nothing of the kind."""
+        found = self.model.invariants(self.states)
+        return None if found is None else found.detach().cpu().numpy()
+
     def total(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         """The total density alone (n,) in e/Å³ at points (n, 3) in Å."""
         return self.density(points)[:, 0]

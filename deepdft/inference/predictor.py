@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from deepdft.checkpoint import load_checkpoint
 from deepdft.density import DensityGrid, Order
 from deepdft.errors import InputWarning
+from deepdft.inference.assessment import Trust, assess
 from deepdft.inference.box import MARGIN, Box, make_box, room
+from deepdft.inference.device import choose_device
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.inference.field_files import check_names
 from deepdft.inference.fields import EncodedFields
@@ -29,25 +31,6 @@ __all__ = ["Predictor", "Progress", "choose_device"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of points that are done and of all points."""
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" is a GPU where there is one.
-
-    Raises:
-        ValueError: if there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device={name}: expected cpu, cuda, cuda:N or auto") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device={name}: expected cpu, cuda, cuda:N or auto")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name}: torch sees no CUDA GPU here; use device=cpu")
-    return device
 
 
 class Predictor:
@@ -131,8 +114,9 @@ class Predictor:
             progress: called with points done and points in all.
 
         Returns:
-            The density; atoms keep their positions, `origin` says where the grid begins. `info` has "not_trained_on",
-            elements that the model does not know, and "doubts", such as missing electrons, where there are any.
+            The density; atoms keep their positions, `origin` says where the grid begins. `info` has "trust", how far
+            to trust it in words, "expected_eps_mae" in % where an error can be expected, "not_trained_on", elements
+            that the model does not know, and "doubts", such as missing electrons, where there are any.
 
         Raises:
             ValueError: if the grid or the structure makes no sense.
@@ -146,7 +130,8 @@ class Predictor:
         """Density on the grid of a box, with all channels of the model; the other arguments are those of `predict`."""
         values = np.empty((box.n_points, len(self.model.channels)), dtype=np.float32)
         done = 0
-        for part in self.predict_chunks(box, n_electrons=n_electrons, progress=progress):
+        encoded = self.encode(box.structure())
+        for part in self._scaled_chunks(encoded, box, "C", n_electrons, progress):
             values[done : done + len(part)] = part
             done += len(part)
         total, *others = (np.ascontiguousarray(column).reshape(box.shape) for column in values.T)
@@ -157,10 +142,22 @@ class Predictor:
         info = {
             "not_trained_on": symbols(self.unknown(box.atoms)),
             "doubts": "; ".join(tally.doubts(box.spacing.max())),
+            **assess(self.model, box.structure(), self.info, pbc=self.pbc, encoded=encoded).as_text(),
         }
         if info["doubts"]:
             warnings.warn(f"{formula_of(box.atoms)}: {info['doubts']}", InputWarning, stacklevel=3)
         return replace(density, info={name: text for name, text in info.items() if text})
+
+    def trust(self, atoms: ase.Atoms) -> Trust:
+        """How far the prediction of a structure can be trusted, per atom and in all, without predicting it.
+
+        Elements that the model was not trained on are reported, not refused.
+
+        Raises:
+            ValueError: if the structure cannot exist.
+        """
+        check_structure(atoms)
+        return assess(self.model, atoms, self.info, pbc=self.pbc)
 
     def tally(self, box: Box) -> Tally:
         """To count the electrons of a density on the grid of a box, against what its atoms should have."""
@@ -185,7 +182,17 @@ class Predictor:
         Raises:
             ValueError: if `n_electrons` is not above zero, or the predicted density holds no electrons to scale.
         """
-        encoded = self.encode(box.structure())
+        yield from self._scaled_chunks(self.encode(box.structure()), box, order, n_electrons, progress)
+
+    def _scaled_chunks(
+        self,
+        encoded: EncodedStructure,
+        box: Box,
+        order: Order,
+        n_electrons: float | None,
+        progress: Progress | None,
+    ) -> Iterator[NDArray[np.floating]]:
+        """Densities of an encoded structure, scaled to a number of electrons where one is given."""
         scale = 1.0 if n_electrons is None else self._scale(encoded, box, n_electrons, progress)
         for values in self._chunks(encoded, box, order, progress):
             yield values if n_electrons is None else values * np.float32(scale)

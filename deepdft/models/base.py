@@ -105,6 +105,17 @@ class DensityModel(nn.Module, ABC):
         density = torch.cat(in_parallel(lambda part: self.decode(states, part), parts, device=points.device))
         return self.checked(density, len(points))
 
+    def invariants(self, states: AtomStates) -> Tensor | None:
+        """Numbers (n_atoms, n) that tell the surroundings of encoded atoms apart, unchanged by rotations.
+
+        Distances between them say how unlike the training set an atom's surroundings are. None, the default, leaves a
+        model without such estimates.
+
+        Args:
+            states: from `encode`.
+        """
+        return None
+
     def prepare(self, batches: Iterable[Batch]) -> None:
         """Fit at once what need not be learned in steps; training calls it once, before its first step.
 

@@ -63,6 +63,12 @@ class Ensemble(DensityModel):
         pairs = zip(self.members, states, strict=True)
         return torch.stack([model.decode_points(own, structures, points) for model, own in pairs]).mean(dim=0)
 
+    def invariants(self, states: AtomStates) -> Tensor | None:
+        """Those of all members side by side; None where one has none."""
+        found = [model.invariants(own) for model, own in zip(self.members, states, strict=True)]
+        known = [each for each in found if each is not None]
+        return torch.cat(known, dim=1) if len(known) == len(found) else None
+
     def chunk_size(self, device: torch.device) -> int | None:
         """Points for `decode_points`: as many as every model takes."""
         counts = [model.chunk_size(device) for model in self.members]

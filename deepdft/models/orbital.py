@@ -48,6 +48,8 @@ class OrbitalStates:
     """(n_atoms, 3) Å."""
     coefficients: Tensor
     """(n_atoms, n_radial, (L + 1)², n_orbitals), c of all channels; φ_0 of the total includes ρ_atoms."""
+    invariants: Tensor
+    """(n_atoms, (1 + L) H), the encoder's scalars and the norms of its features of each degree; without gradients."""
 
 
 class Orbital(DensityModel):
@@ -145,9 +147,21 @@ class Orbital(DensityModel):
 
     def encode(self, atoms: AtomGraph) -> OrbitalStates:
         """Compute the coefficients of all orbitals."""
-        states = (atoms.numbers, *self.encoder(atoms))
-        parts = zip(*(state.split(chunks.CPU.atoms_encoded) for state in states), strict=True)
-        return OrbitalStates(atoms.positions, torch.cat([self._coefficients(*part) for part in parts]))
+        scalars, features = self.encoder(atoms)
+        states = (atoms.numbers, scalars, features)
+        parts = list(zip(*(state.split(chunks.CPU.atoms_encoded) for state in states), strict=True))
+        coefficients = torch.cat([self._coefficients(*part) for part in parts])
+        return OrbitalStates(atoms.positions, coefficients, torch.cat([self._invariants(*part[1:]) for part in parts]))
+
+    @torch.no_grad()
+    def _invariants(self, scalars: Tensor, features: Tensor) -> Tensor:
+        """Scalars (n_atoms, H) and root mean squares over m of features (n_atoms, Σ(2l + 1), H) side by side."""
+        norms = [part.square().mean(dim=1).sqrt() for part in features.split(self.order_readout.sizes, dim=1)]
+        return torch.cat([scalars, *norms], dim=1)
+
+    def invariants(self, states: OrbitalStates) -> Tensor:
+        """Scalars and norms of the features of the encoder (n_atoms, (1 + L) H)."""
+        return states.invariants
 
     def _coefficients(self, numbers: Tensor, scalars: Tensor, features: Tensor) -> Tensor:
         """Coefficients c of some atoms (n_atoms, n_radial, (L + 1)², n_orbitals)."""

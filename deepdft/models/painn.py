@@ -187,6 +187,11 @@ class PaiNN(DensityModel):
             sent.append(probe_step.message.sent(scalar, vector))
         return PaiNNStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
+    def invariants(self, states: PaiNNStates) -> Tensor:
+        """What the last step's messages take from each atom (n_atoms, 3H): two scalars and a length per channel."""
+        scalars, vectors = states.sent[-1].split([2, 3], dim=1)
+        return torch.cat([scalars, safe_norm(vectors, dim=1)[:, None]], dim=1).flatten(1)
+
     def decode(self, states: PaiNNStates, probes: ProbeGraph) -> Tensor:
         """Density (n_probes, n_channels) in e/Å³."""
         distances, direction = _lengths_and_directions(probes.edge_vectors(states.positions))

@@ -143,6 +143,10 @@ class SchNetReleased(DensityModel):
             sent.append(probe_step.message.sent(state))
         return SchNetStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
+    def invariants(self, states: SchNetStates) -> Tensor:
+        """What the last step's messages take from each atom (n_atoms, n)."""
+        return states.sent[-1]
+
     def decode(self, states: SchNetStates, probes: ProbeGraph) -> Tensor:
         """Density (n_probes, n_channels) in e/Å³."""
         distances = safe_norm(probes.edge_vectors(states.positions))

@@ -91,6 +91,10 @@ class WithBaseline(DensityModel):
         residual = _at_points(self.model, of_model, structures, points)
         return self._total(_at_points(self.baseline, of_baseline, structures, points)) + self.scale * residual
 
+    def invariants(self, states: tuple[AtomStates, AtomStates]) -> Tensor | None:
+        """Those of the model."""
+        return self.model.invariants(states[0])
+
     def chunk_size(self, device: torch.device) -> int | None:
         """Points of a chunk, which is that of the model."""
         return self.model.chunk_size(device)

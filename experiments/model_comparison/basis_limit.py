@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def fitted(model: Orbital, structures: Structures, density: DensityGrid) -> np.n
     changes = torch.zeros_like(found.transpose(1, 2), memory_format=torch.contiguous_format).requires_grad_(True)
 
     def states() -> OrbitalStates:
-        return OrbitalStates(encoded.positions, found + model.basis.mixed(changes))
+        return replace(encoded, coefficients=found + model.basis.mixed(changes))
 
     rng = np.random.default_rng(0)
     optimizer = torch.optim.Adam([changes], lr=RATE)
