@@ -2,7 +2,8 @@
 
 A checkpoint holds `schema`, `model` (the plain config that builds the model), `channels` (the densities it predicts),
 `pbc` (whether the model was trained with periodic boundaries as stored (None), forced on or off), `info` (elements, the
-kind of density, …) and `state_dict`, whose names start with "model.".
+kind of density, …; its entry "trust" is a plain `deepdft.inference.domain.Domain`) and `state_dict`, whose names start
+with "model.".
 """
 
 from deepdft.checkpoint.build import build_model, model_name
@@ -11,6 +12,7 @@ from deepdft.checkpoint.load import (
     BUNDLED,
     FREE_ATOMS,
     Checkpoint,
+    add_info,
     load_checkpoint,
     load_weights,
     save_checkpoint,
@@ -21,6 +23,7 @@ __all__ = [
     "FREE_ATOMS",
     "STATE_PREFIX",
     "Checkpoint",
+    "add_info",
     "build_model",
     "checkpoint_entries",
     "load_checkpoint",

@@ -33,7 +33,7 @@ from deepdft.models.free_atoms import FreeAtoms
 from deepdft.models.released import model_from_released
 from deepdft.models.with_baseline import WithBaseline
 
-__all__ = ["BUNDLED", "FREE_ATOMS", "Checkpoint", "load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = ["BUNDLED", "FREE_ATOMS", "Checkpoint", "add_info", "load_checkpoint", "load_weights", "save_checkpoint"]
 
 RELEASED_ARGUMENTS, RELEASED_WEIGHTS = "arguments.json", "best_model.pth"
 """Files of a folder that the released DeepDFT code has written."""
@@ -63,6 +63,20 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "state_dict": {STATE_PREFIX + name: value for name, value in checkpoint.model.state_dict().items()},
         "info": checkpoint.info,
     }
+    _write(path, content)
+
+
+def add_info(file: Path, entries: Mapping[str, Any]) -> None:
+    """Add entries to the info of a checkpoint file, which keeps all else, such as the state of its training.
+
+    Raises:
+        ValueError: if the file is no checkpoint.
+    """
+    content = read_checkpoint_file(file)
+    _write(file, content | {"info": {**content["info"], **entries}})
+
+
+def _write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     saved = io.BytesIO()  # torch's own words for a full disk are not the system's
     torch.save(content, saved)
     with atomic_write(path) as beside:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.data.sampling import validation_points
-from deepdft.data.store import DensityStore, elements_of
+from deepdft.data.store import Store, elements_of
 from deepdft.density import grid_points
 from deepdft.inference.assessment import repeats
-from deepdft.inference.domain import WITHIN, ExpectedError, fit_domain
+from deepdft.inference.domain import WITHIN, Domain, ExpectedError, fit_domain
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.metrics import eps_mae
 from deepdft.models.base import DensityModel
@@ -30,7 +30,11 @@ SMALLEST_LIMIT = 0.05
 
 
 def trust_record(
-    model: DensityModel, training: Sequence[ase.Atoms], validation: Sequence[tuple[ase.Atoms, float]], *, pbc: bool | None
+    model: DensityModel,
+    training: Sequence[ase.Atoms],
+    validation: Sequence[tuple[ase.Atoms, float]],
+    *,
+    pbc: bool | None,
 ) -> dict[str, Any] | None:
     """The record for a checkpoint's info, entry "trust"; None where the model has no `invariants`.
 
@@ -53,6 +57,7 @@ def trust_record(
         np.concatenate([invariants for invariants in found if invariants is not None]),
         periodic=any(repeats(atoms, pbc) for atoms in training),
     )
+    domain = Domain.from_plain(domain.to_plain())  # as precise as it is stored
     novelties, errors = [], []
     for atoms, error in validation:
         invariants = _invariants(model, atoms, pbc)
@@ -63,7 +68,7 @@ def trust_record(
             errors.append(error)
     if not novelties:
         return domain.to_plain()
-    limit = max(float(np.quantile(np.concatenate(novelties), WITHIN)), SMALLEST_LIMIT)
+    limit = max(float(np.quantile(np.concatenate(novelties), WITHIN, method="higher")), SMALLEST_LIMIT)
     expected = ExpectedError.fit([novelty / limit for novelty in novelties], np.array(errors))
     return replace(domain, limit=limit, expected=expected).to_plain()
 
@@ -72,7 +77,7 @@ def _invariants(model: DensityModel, atoms: ase.Atoms, pbc: bool | None) -> NDAr
     return EncodedStructure(model, atoms, pbc=pbc).invariants()
 
 
-def covering_indices(store: DensityStore, indices: Sequence[int], count: int = N_TRAINING) -> list[int]:
+def covering_indices(store: Store, indices: Sequence[int], count: int = N_TRAINING) -> list[int]:
     """Some of the structures of a store, so many at most of each element that all elements are there.
 
     Args:
@@ -96,7 +101,7 @@ def evenly_spread(indices: Sequence[int], count: int) -> list[int]:
 
 def sampled_errors(
     model: DensityModel,
-    store: DensityStore,
+    store: Store,
     indices: Sequence[int],
     *,
     pbc: bool | None = None,
@@ -116,6 +121,7 @@ def sampled_errors(
         atoms, shape = store.atoms(index), store.shape(index)
         flat = validation_points(index, int(np.prod(shape)), N_POINTS)
         points = grid_points(atoms.cell.array, shape, store.origin(index), flat)
-        predicted = EncodedStructure(model, atoms, pbc=pbc).total(points)
-        errors[index] = float(eps_mae(predicted, store.sample(index, flat, label)[:, 0]))
+        reference = store.sample(index, flat, label)[:, 0]
+        if reference.any():
+            errors[index] = eps_mae(EncodedStructure(model, atoms, pbc=pbc).total(points), reference)
     return errors

@@ -112,7 +112,7 @@ def assess(
     """
     record = info.get(TRUST)
     domain = None if record is None else Domain.from_plain(record)
-    reasons = [f"{name}: an element the model was not trained on" for name in _new_atoms(atoms, info)]
+    reasons = _new_elements(atoms, info)
     novelty = None
     if domain is not None:
         encoded = EncodedStructure(model, atoms, pbc=pbc) if encoded is None else encoded
@@ -143,23 +143,24 @@ def _expected(
     return domain.expected(novelty), ""
 
 
-def _new_atoms(atoms: ase.Atoms, info: Mapping[str, Any]) -> list[str]:
-    new = unknown_elements(atoms.numbers, info)
-    return _named(atoms, np.flatnonzero(np.isin(atoms.numbers, new)))
+def _new_elements(atoms: ase.Atoms, info: Mapping[str, Any]) -> list[str]:
+    new = np.flatnonzero(np.isin(atoms.numbers, unknown_elements(atoms.numbers, info)))
+    what = "an element" if len(set(atoms.numbers[new])) == 1 else "elements"
+    return [f"{_named(atoms, new)}: {what} the model was not trained on"] if len(new) else []
 
 
 def _unlike(atoms: ase.Atoms, novelty: NDArray[np.float64]) -> list[str]:
-    """The atoms with a finite novelty above 1, the most unlike first."""
+    """A clause about the atoms with a finite novelty above 1, the most unlike first."""
     order = np.argsort(-novelty, kind="stable")
-    chosen = [int(index) for index in order if 1.0 < novelty[index] < np.inf]
-    return [f"{name}: surroundings unlike any the model was trained on" for name in _named(atoms, np.array(chosen))]
+    unlike = order[(novelty[order] > 1.0) & np.isfinite(novelty[order])]
+    return [f"{_named(atoms, unlike)}: surroundings unlike any the model was trained on"] if len(unlike) else []
 
 
-def _named(atoms: ase.Atoms, indices: NDArray[np.integer]) -> list[str]:
-    """Names of atoms, counted from 1 as in the structure: "atom 7 (S)"; many are counted instead."""
-    names = [f"atom {index + 1} ({chemical_symbols[atoms.numbers[index]]})" for index in indices[:MAX_NAMED]]
-    more = len(indices) - len(names)
-    return [*names, f"{more} more {'atom' if more == 1 else 'atoms'}"] if more > 0 else names
+def _named(atoms: ase.Atoms, indices: NDArray[np.integer]) -> str:
+    """Atoms counted from 1 as in the structure: "atom 7 (S)", "atoms 7 (S), 2 (C) and 3 more"."""
+    names = [f"{index + 1} ({chemical_symbols[atoms.numbers[index]]})" for index in indices[:MAX_NAMED]]
+    more = f" and {len(indices) - len(names)} more" if len(indices) > len(names) else ""
+    return f"{'atom' if len(indices) == 1 else 'atoms'} {', '.join(names)}{more}"
 
 
 def sampled_spread(model: DensityModel, atoms: ase.Atoms, *, pbc: bool | None = None) -> float:

@@ -116,7 +116,7 @@ class EncodedStructure:
 
     @torch.no_grad()
     def invariants(self) -> NDArray[np.floating] | None:
-        """What tells the atoms' surroundings apart (n_atoms, n), from the model; None where it has nothing of the kind."""
+        """`DensityModel.invariants` of the atoms (n_atoms, n), None where the model has none."""
         found = self.model.invariants(self.states)
         return None if found is None else found.detach().cpu().numpy()
 

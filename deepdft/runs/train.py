@@ -52,6 +52,7 @@ from deepdft.runs.resume import (
 from deepdft.runs.run import Run
 from deepdft.runs.slurm import cluster_environment, requeue
 from deepdft.runs.trainer_settings import check_optimizer, check_trainer, without_filling
+from deepdft.runs.trust import add_trust_record
 from deepdft.runs.wandb import one_wandb_run, wandb_errors
 from deepdft.training.interrupt import CheckpointOnInterrupt
 from deepdft.training.loggers import keep_metrics_until
@@ -154,6 +155,7 @@ def _run(cfg: DictConfig, config: dict[str, Any], run_dir: Path) -> Run:
     _fit(trainer, module, data, resume_from, run_dir)
     run = Run(run_dir, _best(trainer), trainer.global_step, timer.time_elapsed(), _ended_by(config, callbacks))
     if trainer.is_global_zero:
+        add_trust_record(run_dir, data, trainer.strategy.root_device, _own_package(config["model"]))
         write_json(run_dir / "summary.json", run.summary())
         print(f"{run.steps} steps, best validation ε_mae {run.best:.3f} %; run directory {run_dir}")
     return run
@@ -243,7 +245,7 @@ def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) ->
     """The model with fresh weights, wrapped for training."""
     model_config = config["model"]
     # what the user's own command line names is trusted, so models from outside the package can be trained
-    model = build_model(model_config, trusted=[str(model_config["_target_"]).split(".")[0]])
+    model = build_model(model_config, trusted=_own_package(model_config))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
             f"{model_name(model_config)} has nothing to train: evaluate it as it is, deepdft-evaluate "
@@ -265,9 +267,14 @@ def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) ->
     )
 
 
+def _own_package(config: Mapping[str, Any]) -> list[str]:
+    """The package of a model that the user's own command line names."""
+    return [str(config["_target_"]).split(".")[0]]
+
+
 def _load_weights(model: DensityModel, config: dict[str, Any], path: str) -> None:
     """Begin from the weights of another checkpoint of the same architecture."""
-    start = load_checkpoint(path, trusted=[str(config["_target_"]).split(".")[0]])
+    start = load_checkpoint(path, trusted=_own_package(config))
     try:
         model.load_state_dict(start.model.state_dict())
     except RuntimeError as error:

@@ -183,7 +183,8 @@ def test_elements_the_model_has_not_seen_are_predicted_where_that_is_wanted(gaus
     predictor = Predictor(gaussians, info={"elements": [1, 8]}, allow_unknown=True)
     with pytest.warns(InputWarning, match="not been trained on C, Cl: densities there are guesses"):
         density = predictor.predict(molecule("CH3Cl"), spacing=0.8)
-    assert density.info == {"not_trained_on": "C, Cl"}
+    assert density.info["not_trained_on"] == "C, Cl"
+    assert density.info["trust"].endswith("atoms 1 (C), 2 (Cl): elements the model was not trained on")
 
 
 def test_electrons_that_the_atoms_do_not_have_are_reported(gaussians):
