@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from urllib.parse import urlencode
 
 from omegaconf import DictConfig
 
@@ -40,7 +39,7 @@ def _run(cfg: DictConfig) -> None:
         host=str(cfg.host),
         port=cfg.port,
         announce=lambda address: print(f"open {address} in a browser; Ctrl-C ends the page", flush=True),
-        fragment="" if cfg.structure is None else f"#{urlencode({'structure': cfg.structure})}",
+        structure="" if cfg.structure is None else str(cfg.structure),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,8 +57,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=service.reader.start, daemon=True).start()
         yield
-        service.jobs.close()
+        service.close()
 
     refusals: dict[int | str, dict[str, Any]] = {
         code: {"model": Problem} for code in (400, 403, 404, 409, 413, 421, 422, 429)

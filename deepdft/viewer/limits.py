@@ -29,5 +29,15 @@ class Limits:
     """Memory of all kept densities together."""
     max_uploads: int = 32
     """Uploaded structures that are kept; the oldest are dropped first."""
+    max_uploads_bytes: int = 256 * 2**20
+    """Memory of all kept uploads together."""
+    max_receiving: int = 4
+    """Uploads that are received at a time; others wait."""
+    max_reading: int = 32
+    """Files and SMILES that wait to be read; one is read at a time."""
+    max_reading_seconds: float = 30.0
+    """Reading a file or a SMILES that takes longer is ended."""
+    max_reading_bytes: int = 2 * 2**30
+    """Memory of the process that reads."""
     max_seconds: float = 300.0
     """A prediction that takes longer is ended."""

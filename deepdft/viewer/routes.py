@@ -20,7 +20,7 @@ __all__ = ["Problem", "router"]
 
 router = APIRouter(prefix="/api")
 
-FieldName = Literal["density", "deformation", "reference", "difference", "iri", "dori"]
+FieldName = Literal["density", "deformation", "reference", "difference", "iri", "dori", "sign_lambda2_rho"]
 Identifier = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 
 
@@ -34,7 +34,9 @@ class PredictionRequest(_Strict):
     structure: str | None = Field(None, max_length=4000, description="a name of the list, or a SMILES")
     upload: str | None = Field(None, max_length=40, description="the id of an uploaded file")
     spacing: float = Field(0.2, gt=0, le=10, allow_inf_nan=False, description="Å between grid points")
-    fields: list[Literal["iri", "dori"]] = Field([], max_length=2, description="derived fields, beside the density")
+    fields: list[Literal["iri", "dori"]] = Field(
+        [], max_length=2, description="if not empty, IRI, DORI and sign(λ₂)ρ are computed beside the density"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> PredictionRequest:
@@ -44,7 +46,7 @@ class PredictionRequest(_Strict):
 
 
 class ComparisonRequest(_Strict):
-    """Two finished predictions: the first minus the second is shown, on the grid of the first."""
+    """Two finished predictions: the second is the field reference, the first minus the second is difference."""
 
     first: str = Field(max_length=40)
     second: str = Field(max_length=40)
@@ -86,9 +88,16 @@ class SurfaceRequest(Cells):
     level: float = Field(allow_inf_nan=False, description="value of the field on the surface")
     field: FieldName = "density"
     colour: FieldName | None = None
+    form: Literal["binary", "stl"] = Field("binary", description="stl: a file for 3D printing, 1 Å as 10 mm")
 
 
-class SliceRequest(_Strict):
+class SceneRequest(Cells):
+    """The atoms of the structure, or of the one it is compared with."""
+
+    which: Literal["first", "second"] = "first"
+
+
+class SliceRequest(Cells):
     """A square on a plane through the middle of the atoms."""
 
     field: FieldName = "density"
@@ -131,7 +140,8 @@ async def upload(
     name: Annotated[str, Query(min_length=1, max_length=200, description="name of the file")],
 ) -> dict[str, Any]:
     """Read a structure, or a density, from the body of the request; the name chooses how it is read."""
-    return await run_in_threadpool(service.upload, name, await request.body())
+    async with service.receiving:  # bodies lie in memory
+        return await run_in_threadpool(service.upload, name, await request.body())
 
 
 @router.post("/predictions", status_code=202)
@@ -142,7 +152,7 @@ def start(service: Here, asked: PredictionRequest) -> Status:
 
 @router.post("/comparisons", status_code=202)
 def compare(service: Here, asked: ComparisonRequest) -> Status:
-    """Put the difference of two predictions into the queue."""
+    """Put the comparison of two predictions into the queue: molecules laid over each other, on a grid round both."""
     return _status(service, service.compare(asked.first, asked.second))
 
 
@@ -189,15 +199,20 @@ def file(
 
 
 @router.get("/predictions/{identifier}/scene")
-def scene(service: Here, identifier: Identifier, cells: Annotated[Cells, Query()]) -> dict[str, Any]:
-    """The atoms to draw, with those on opposite faces of a repeating cell, and the edges of the cells."""
-    grid = service.prediction(identifier).density.grid
-    which, positions = views.atoms_shown(grid, cells.repeats)
+def scene(service: Here, identifier: Identifier, asked: Annotated[SceneRequest, Query()]) -> dict[str, Any]:
+    """The atoms to draw, with those on opposite faces of a repeating cell, the edges of the cells, and a view."""
+    prediction = service.prediction(identifier)
+    grid = prediction.density.grid
+    if asked.which == "second" and prediction.second is not None:
+        grid = prediction.on_grid(prediction.second.atoms)
+    which, positions = views.atoms_shown(grid, asked.repeats)
+    towards = views.orientation(positions, periodic=bool(grid.atoms.pbc.any()))
     return {
         "symbols": [grid.atoms.symbols[index] for index in which],
         "atoms": which.tolist(),
         "positions": positions.round(5).tolist(),
-        "edges": views.cell_edges(grid, cells.repeats).round(5).tolist(),
+        "edges": views.cell_edges(grid, asked.repeats).round(5).tolist(),
+        "orientation": towards.round(6).tolist(),
     }
 
 
@@ -210,6 +225,9 @@ def surface(service: Here, identifier: Identifier, asked: Annotated[SurfaceReque
     prediction, values = service.values(identifier, asked.field)
     grid = prediction.density.grid
     mesh = views.isosurface(values, grid, asked.level, asked.repeats)
+    if asked.form == "stl":
+        name = f'attachment; filename="{asked.field}.stl"'
+        return _binary(views.stl(mesh), Content_Disposition=name)
     parts = [mesh.vertices.tobytes(), mesh.normals.tobytes(), mesh.faces.tobytes()]
     if asked.colour is not None:
         _, colours = service.values(identifier, asked.colour)
@@ -222,7 +240,7 @@ def cut(service: Here, identifier: Identifier, asked: Annotated[SliceRequest, Qu
     """Values on a plane, little-endian float32 row by row, NaN outside; headers hold its axes and centre in Å."""
     prediction, values = service.values(identifier, asked.field)
     grid = prediction.density.grid
-    middle = views.atoms_shown(grid)[1].mean(axis=0)
+    middle = views.atoms_shown(grid, asked.repeats)[1].mean(axis=0)
     plane = views.slice_plane(
         middle, tilt=asked.tilt, turn=asked.turn, offset=asked.offset, size=asked.size, pixels=asked.pixels
     )

@@ -6,10 +6,17 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from deepdft.inference.predictor import Predictor
 from deepdft.viewer.limits import Limits
 from deepdft.viewer.security import LOOPBACK, is_loopback
+from deepdft.viewer.sources import from_upload
+
+if TYPE_CHECKING:
+    from deepdft.viewer.service import Service
 
 __all__ = ["serve"]
 
@@ -22,7 +29,7 @@ def serve(
     port: int,
     limits: Limits | None = None,
     announce: Callable[[str], None] = print,
-    fragment: str = "",
+    structure: str = "",
 ) -> None:
     """Serve the page until Ctrl-C.
 
@@ -33,10 +40,10 @@ def serve(
         port: 0 takes a free one.
         limits: bounds on requests.
         announce: called with the address once the server listens.
-        fragment: what is shown first, as the page keeps it behind # in its address.
+        structure: what is shown first: a file, a name or a SMILES.
 
     Raises:
-        ValueError: if the port is taken, or the host is no address of this machine.
+        ValueError: if the port is taken, the host is no address of this machine, or the file cannot be read.
         ModuleNotFoundError: if the extra `view` is not installed.
     """
     try:
@@ -59,11 +66,25 @@ def serve(
     app = create_app(predictor, model_name=model_name, hosts=sorted(hosts), token=token, limits=limits)
     name = f"[{shown}]" if ":" in shown else shown
     query = "" if token is None else f"?token={token}"
-    announce(f"http://{name}:{port}/{query}{fragment}")
+    announce(f"http://{name}:{port}/{query}{_fragment(structure, app.state.service)}")
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
     )
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _fragment(structure: str, service: Service) -> str:
+    """What is shown first, as the page keeps it in its address; a file is kept like an upload."""
+    if not structure:
+        return ""
+    path = Path(structure)
+    if not path.is_file():
+        if path.suffix and ("/" in structure or path.exists()):
+            raise ValueError(f"structure={structure}: there is no such file")
+        return f"#{urlencode({'structure': structure})}"
+    source = from_upload(path.name, path.read_bytes(), service.limits)
+    shown = {"upload": service.keep(source)} | ({"field": "difference"} if source.reference is not None else {})
+    return f"#{urlencode(shown)}"
 
 
 def _listen(host: str, port: int) -> socket.socket:

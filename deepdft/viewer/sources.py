@@ -51,6 +51,11 @@ class Source:
     python: str = ""
     """An expression in Python that gives the same atoms."""
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the density."""
+        return 0 if self.reference is None else self.reference.values.nbytes
+
 
 def from_text(text: str, limits: Limits) -> Source:
     """The structure of a name of the list or a SMILES.

@@ -9,7 +9,7 @@ from deepdft.viewer.limits import Limits
 
 @pytest.fixture(scope="session")
 def limits():
-    return Limits(max_upload_bytes=2**20, max_atoms=60, max_points=400_000, max_waiting=4, max_kept=6, max_seconds=60)
+    return Limits(max_upload_bytes=2**20, max_atoms=60, max_points=400_000, max_waiting=4, max_kept=30, max_seconds=60)
 
 
 @pytest.fixture(scope="session")

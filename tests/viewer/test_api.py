@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 
 import ase.io
 import numpy as np
@@ -14,7 +15,8 @@ from fastapi.testclient import TestClient
 
 import deepdft
 from deepdft.density import DensityGrid
-from deepdft.viewer.app import create_app
+from deepdft.io.names import structure_by_name
+from deepdft.viewer.app import STATIC, create_app
 
 HOST = "http://localhost:8050"
 
@@ -115,16 +117,73 @@ def test_an_uploaded_density_is_compared_on_its_own_grid(client, predictor, tmp_
     np.testing.assert_allclose(found, -0.02 * density.values.ravel(), atol=2e-5)
 
 
-def test_two_predictions_are_compared_on_the_grid_of_the_first(client):
-    positions = {"a": molecule("H2O"), "b": molecule("H2O")}
-    positions["b"].positions[1] += [0.1, 0, 0]
-    found = {}
-    for name, atoms in positions.items():
+def test_molecules_are_laid_over_each_other_before_they_are_compared(client):
+    stretched, turned = molecule("H2O"), molecule("H2O")
+    stretched.positions[1] += [0, 0.15, -0.1]
+    turned.rotate(70, (1, 2, 3))
+    turned.translate([5, 0, 2])
+    found, errors = {}, {}
+    for name, atoms in (("same", molecule("H2O")), ("stretched", stretched), ("turned", turned)):
         upload = client.post("/api/uploads?name=x.xyz", content=text_of(atoms, "extxyz")).json()
         found[name], _ = predicted(client, upload=upload["id"], spacing=0.3)
-    status = finished(client, client.post("/api/comparisons", json={"first": found["a"], "second": found["b"]}))
-    assert status["state"] == "done", status
-    assert 0.5 < status["result"]["eps_mae"] < 30
+    for name in ("stretched", "turned"):
+        asked = {"first": found["same"], "second": found[name]}
+        status = finished(client, client.post("/api/comparisons", json=asked))
+        assert status["state"] == "done", status
+        errors[name] = status["result"]["eps_mae"]
+        assert status["result"]["labels"] == ["x.xyz", "x.xyz"]
+    assert errors["turned"] < 0.1
+    assert 2 < errors["stretched"] < 30
+    scene = client.get(f"/api/predictions/{status['id']}/scene?which=second").json()
+    np.testing.assert_allclose(scene["positions"], molecule("H2O").positions, atol=1e-3)
+
+
+def test_a_density_of_elements_that_the_model_does_not_know_is_shown_itself(client, tmp_path):
+    atoms = bulk("NaCl", "rocksalt", a=5.64)
+    values = np.random.default_rng(0).uniform(0, 1, (12, 12, 12)).astype(np.float32)
+    deepdft.write_density(tmp_path / "x.cube", DensityGrid(values, atoms))
+    answer = client.post("/api/uploads?name=x.cube", content=(tmp_path / "x.cube").read_bytes())
+    identifier, result = predicted(client, upload=answer.json()["id"])
+    assert not result["is_prediction"]
+    assert "not trained on Na" in result["warnings"][0]
+    assert "charges" not in result  # its electrons are not those of free atoms
+    found = np.frombuffer(client.get(f"/api/predictions/{identifier}/array").content, "<f4")
+    np.testing.assert_allclose(found, values.ravel(), rtol=1e-5)
+    answer = client.post("/api/comparisons", json={"first": identifier, "second": identifier})
+    assert (answer.status_code, "density of a file" in answer.json()["error"]) == (400, True)
+
+
+def test_fields_are_those_of_the_predictor_where_there_is_density(client, predictor):
+    identifier, result = predicted(client, structure="hydrogen", spacing=0.4, fields=["iri"])
+    shape = tuple(result["shape"])
+    values = {
+        name: np.frombuffer(client.get(f"/api/predictions/{identifier}/array?field={name}").content, "<f4").reshape(
+            shape
+        )
+        for name in ("density", "iri", "dori", "sign_lambda2_rho")
+    }
+    atoms = structure_by_name("hydrogen")
+    density = predictor.predict(atoms, shape=shape)
+    dense = density.values > 0.01
+    expected = predictor.fields_at_points(atoms, ["iri", "dori", "hessian"], density.points()[dense.ravel()])
+    np.testing.assert_allclose(values["iri"][dense], expected["iri"], rtol=1e-5)
+    np.testing.assert_allclose(values["dori"][dense], expected["dori"], atol=1e-5)
+    np.testing.assert_allclose(np.abs(values["sign_lambda2_rho"][dense]), density.values[dense], rtol=1e-5)
+    np.testing.assert_array_equal(values["sign_lambda2_rho"][dense] < 0, expected["hessian"][:, 1] < 0)
+    assert values["iri"][~dense].min() > 5
+    assert set(values["dori"][~dense]) == {0}
+
+
+def test_a_surface_can_be_printed(client, water):
+    identifier, _ = water
+    query = f"/api/predictions/{identifier}/surface?level=0.3"
+    mesh, printed = client.get(query), client.get(f"{query}&form=stl")
+    n_faces = int(mesh.headers["X-Faces"])
+    assert len(printed.content) == 84 + 50 * n_faces
+    assert int.from_bytes(printed.content[80:84], "little") == n_faces
+    first = np.frombuffer(printed.content[84:132], "<f4").reshape(4, 3)
+    vertices = np.frombuffer(mesh.content[: 12 * int(mesh.headers["X-Vertices"])], "<f4").reshape(-1, 3)
+    assert np.linalg.norm(vertices - first[1] / 10, axis=1).min() < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -223,13 +282,10 @@ def test_the_page_loads_nothing_from_elsewhere(client):
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert "http://" not in page.text
     assert "https://" not in page.text
-    loaded = [
-        "page.js",
-        "api.js",
-        "scene.js",
-        "colour.js",
-        "style.css",
-        "vendor/3Dmol-min.js",
-        "vendor/3Dmol-LICENSE.txt",
-    ]
-    assert {client.get(f"/{name}").status_code for name in loaded} == {200}
+    files = [path.relative_to(STATIC) for path in STATIC.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert {client.get(f"/{name.as_posix()}").status_code for name in files} == {200}
+    for name in files:
+        if name.suffix in (".js", ".css") and name.parts[0] != "vendor":
+            text = (STATIC / name).read_text()
+            assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), name

@@ -52,7 +52,7 @@ def browser():
 @pytest.fixture
 def page(browser, address):
     """An open page; whatever it writes to the console, loads from elsewhere, or throws fails the test."""
-    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page = browser.new_page(viewport={"width": 1000, "height": 640})
     page.set_default_timeout(SECONDS)
     problems = []
 
@@ -70,7 +70,7 @@ def page(browser, address):
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", written)
     page.on("request", loaded)
-    page.goto(address)
+    page.goto(f"{address}/#spacing=0.3")
     page.wait_for_selector("body[data-ready=true]")
     yield page
     assert problems == []
@@ -81,6 +81,10 @@ def show(page, text):
     page.fill("#structure", text)
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_have_text(re.compile(f"^{text}: ready"), timeout=SECONDS)
+
+
+def draw(page, mode):
+    page.locator("#modes label", has_text=mode).click()
 
 
 def triangles(page):
@@ -103,13 +107,13 @@ def test_a_name_becomes_a_surface_that_can_be_seen(page):
     background = image[2, 2]
     drawn = np.abs(image - background).max(axis=-1) > 0.05
     assert 0.02 < drawn.mean() < 0.9
-    red = (image[..., 0] > image[..., 1] + 0.2) & (image[..., 0] > image[..., 2] + 0.2)  # the oxygen
+    red = (image[..., 0] > image[..., 1] + 0.1) & (image[..., 0] > image[..., 2] + 0.1)  # the oxygen
     teal = (image[..., 1] > image[..., 0] + 0.1) & (image[..., 2] > image[..., 0] + 0.1)  # the surface
     assert red.sum() > 50
     assert teal.sum() > 1000
-    numbers = page.inner_text("#numbers")
+    numbers = page.inner_text("#tiles")
     assert "of 8" in numbers
-    assert re.search(r"Dipole moment\s+1\.\d\d D", numbers)
+    assert re.search(r"1\.\d\d D\s+dipole moment", numbers)
 
 
 def test_the_slider_moves_the_surface(page):
@@ -141,8 +145,8 @@ def test_an_uploaded_density_is_compared_and_downloaded_again(page, predictor, t
     deepdft.write_density(tmp_path / "x.cube", reference)
     upload(page, "ammonia.cube", (tmp_path / "x.cube").read_bytes())
     expect(page.locator("#status")).to_contain_text("ammonia.cube: ready", timeout=SECONDS)
-    assert "4.76 % of all electrons" in page.inner_text("#numbers")
-    assert page.input_value("#field") == "difference"
+    assert re.search(r"4\.76 %\s+ε_mae", page.inner_text("#tiles"))
+    assert page.locator("#modes input:checked").input_value() == "difference"
     page.locator("summary", has_text="Download").click()
     with page.expect_download() as download:
         page.click("#get-cube")
@@ -151,16 +155,24 @@ def test_an_uploaded_density_is_compared_and_downloaded_again(page, predictor, t
     np.testing.assert_allclose(difference.values, density.values - reference.values, atol=2e-5)
 
 
-def test_two_structures_are_compared(page):
+def test_two_structures_are_compared_side_by_side_and_by_their_difference(page):
     show(page, "water")
     page.locator("summary", has_text="Compare").click()
-    page.click("#keep")
-    show(page, "ammonia")
-    page.click("#compare")
-    expect(page.locator("#title")).to_contain_text("water minus ammonia", timeout=SECONDS)
-    expect(page.locator("#status")).to_contain_text("water minus ammonia: ready", timeout=SECONDS)
-    assert page.input_value("#field") == "difference"
+    page.fill("#compare-with", "ammonia")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("water and ammonia: ready", timeout=SECONDS)
+    assert page.locator("#modes input:checked").input_value() == "difference"
     assert triangles(page) > 100
+    expect(page.locator("#legend")).to_contain_text("more in ammonia", timeout=SECONDS)
+    draw(page, "Side by side")
+    second = page.locator("#view-second canvas")
+    second.wait_for(state="visible")
+    expect(page.locator("#name-second")).to_have_text("ammonia", timeout=SECONDS)
+    before = triangles(page)
+    page.locator("#level").fill("250")  # one slider for both
+    expect(page.locator("#view")).not_to_have_attribute("data-triangles", str(before), timeout=SECONDS)
+    image = imread(io.BytesIO(page.locator("#view-second").screenshot()))[..., :3]
+    assert ((image[..., 2] > image[..., 0] + 0.2) | (image[..., 1] > image[..., 0] + 0.1)).sum() > 500
 
 
 @pytest.mark.parametrize(
@@ -185,9 +197,8 @@ def test_an_element_the_model_does_not_know_is_told(page):
 
 
 def test_a_prediction_is_cancelled_in_place(page):
-    page.select_option("#spacing", "0.3")
     show(page, "caffeine")
-    page.click("#derive")
+    draw(page, "Interactions")
     page.click("#cancel")
     expect(page.locator("#status")).to_have_text("Cancelled.", timeout=SECONDS)
     show(page, "water")
@@ -196,12 +207,13 @@ def test_a_prediction_is_cancelled_in_place(page):
 def test_the_address_holds_what_is_shown(page, browser):
     show(page, "water")
     page.check("#slice")
-    page.select_option("#field", "deformation")
+    draw(page, "Bonding")
     page.wait_for_url("**deformation**")
+    expect(page.locator("#legend")).to_contain_text("electrons gained", timeout=SECONDS)
     other = browser.new_page()
     other.goto(page.url)
     other.wait_for_selector("body[data-ready=true]", timeout=SECONDS)
-    assert other.input_value("#field") == "deformation"
+    assert other.locator("#modes input:checked").input_value() == "deformation"
     assert other.locator("#slice").is_checked()
     assert "water" in other.inner_text("#title")
     other.close()
@@ -216,13 +228,20 @@ def test_the_keyboard_is_enough(page):
     expect(page.locator("#status")).to_contain_text("water: ready", timeout=SECONDS)
     page.focus("#level")
     before = page.inner_text("#level-text")
-    page.keyboard.press("ArrowLeft")
+    for _ in range(5):
+        page.keyboard.press("ArrowLeft")
     expect(page.locator("#level-text")).not_to_have_text(before, timeout=SECONDS)
+    page.focus("#view")
+    pixels = picture(page)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert not np.array_equal(pixels, picture(page))
+    page.wait_for_url("**view=**")  # and the address keeps it
 
 
 def test_a_phone_shows_all_without_scrolling_sideways(browser, address):
     phone = browser.new_page(viewport={"width": 360, "height": 740}, device_scale_factor=2)
-    phone.goto(f"{address}/#structure=water")
+    phone.goto(f"{address}/#structure=water&spacing=0.3")
     phone.wait_for_selector("body[data-ready=true]", timeout=SECONDS)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 360
     assert phone.locator("#view canvas").bounding_box()["width"] >= 300

@@ -5,10 +5,19 @@ from itertools import product
 import ase
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase.build import bulk, molecule
+from scipy.spatial.transform import Rotation
 
 from deepdft.density import Grid
-from deepdft.viewer.views import atoms_shown, cell_edges, isosurface, sample, slice_plane
+from deepdft.viewer.views import (
+    atoms_shown,
+    cell_edges,
+    isosurface,
+    orientation,
+    plane_of_atoms,
+    sample,
+    slice_plane,
+)
 
 CELLS = {
     "cubic": np.diag([4.0, 4.0, 4.0]),
@@ -98,3 +107,30 @@ def test_atoms_of_a_molecule_stay_where_they_are():
 
 def test_a_cell_has_twelve_edges():
     assert cell_edges(Grid(bulk("Cu", "sc", a=3.0), (4, 4, 4))).shape == (12, 2, 3)
+
+
+def test_a_coarse_grid_gives_a_smooth_surface():
+    grid = Grid(ase.Atoms("H", cell=np.diag([6.0, 6.0, 6.0])), (20, 20, 20))
+    values = np.exp(-((grid.points() - 3) ** 2).sum(axis=1)).reshape(grid.shape)
+    mesh = isosurface(values, grid, np.exp(-1.0))
+    # the linear interpolation of 0.3 Å alone is off by 0.014
+    np.testing.assert_allclose(np.linalg.norm(mesh.vertices - 3, axis=1), 1.0, atol=0.006)
+
+
+@pytest.mark.parametrize("name", ["H2O", "C6H6", "CH3CH2OH"])
+def test_a_molecule_faces_the_viewer_whichever_way_it_lies(name):
+    atoms = molecule(name)
+    atoms.rotate(50, (3, 1, 2))
+    turned = Rotation.from_quat(orientation(atoms.positions, periodic=False)).apply(atoms.positions)
+    across, up, towards = np.ptp(turned, axis=0)
+    assert across > up > towards
+
+
+def test_a_slice_begins_in_the_plane_of_the_atoms():
+    atoms = molecule("C6H6")
+    atoms.rotate(50, (3, 1, 2))
+    tilt, turn = plane_of_atoms(atoms.positions, periodic=False)
+    plane = slice_plane(atoms.positions.mean(axis=0), tilt=tilt, turn=turn, offset=0, size=4, pixels=9)
+    normal = np.cross(plane.right, plane.up)
+    assert np.abs((atoms.positions - plane.centre) @ normal).max() < 0.05  # tilt and turn are whole degrees
+    assert plane_of_atoms(np.zeros((1, 3)), periodic=False) == (0.0, 0.0)

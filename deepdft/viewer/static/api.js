@@ -37,7 +37,9 @@ export async function finished(id, onProgress) {
   }
 }
 
-export const scene = async (id, n) => (await ask(`api/predictions/${id}/scene?a=${n}&b=${n}&c=${n}`)).json();
+export const scene = async (id, n, which) => (await ask(`api/predictions/${id}/scene?a=${n}&b=${n}&c=${n}&which=${which}`)).json();
+export const fileAddress = (id, kind, field) => `api/predictions/${id}/file?kind=${kind}&field=${field}`;
+export const printAddress = (id, query) => `api/predictions/${id}/surface?${new URLSearchParams({ ...query, form: "stl" })}`;
 
 export async function surface(id, query, signal) {
   const response = await ask(`api/predictions/${id}/surface?${new URLSearchParams(query)}`, { signal });

@@ -1,47 +1,14 @@
-// The page: what was asked for, what is shown, and the address that holds both.
+// The page: asks for predictions, shows them, and listens to the reader.
 
 import * as api from "./api.js";
-import { GAIN, LOSS, SINGLE, mapped, scaleOf } from "./colour.js";
-import { Scene } from "./scene.js";
+import { onScheme } from "./colour.js";
+import { facts, formulaParts, links } from "./facts.js";
+import { COLOURS, DERIVED, SIDE_BY_SIDE, labelOf, modesOf } from "./fields.js";
+import { Picture } from "./picture.js";
+import { forget, readAddress, state, writeAddress } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
-const SIGNED = new Set(["difference", "deformation"]);
-const HINTS = {
-  density: "Electrons per cubic ångström. Low values enclose the whole molecule, high values the bonds and nuclei.",
-  deformation: "Where electrons went when the bonds formed: blue gained, orange lost, compared with free atoms side by side.",
-  reference: "The density of the file.",
-  difference: "Blue: the first has more electrons here; orange: fewer.",
-  iri: "Low values mark bonds and contacts between molecules.",
-  dori: "Near 1 where the densities of atoms overlap.",
-};
-const UNITS = { iri: "", dori: "" };
-
-const state = { structure: "", spacing: "0.2", field: "density", level: null, opacity: 70, colour: "none", slice: false,
-  offset: 0, tilt: 0, turn: 0, labels: false, repeat: false, fields: [] };
-let scene, shown = null, upload = null, running = null, kept = null, sceneData = null, fresh = 0;
-
-// ---- the address -------------------------------------------------------------------------------------------------
-
-const SAVED = ["structure", "spacing", "field", "level", "opacity", "colour", "slice", "offset", "tilt", "turn", "labels", "repeat"];
-
-function readAddress() {
-  const given = new URLSearchParams(location.hash.slice(1));
-  for (const key of SAVED) {
-    if (!given.has(key)) continue;
-    const text = given.get(key);
-    if (typeof state[key] === "boolean") state[key] = text === "true";
-    else if (["offset", "tilt", "turn", "opacity", "level"].includes(key)) state[key] = Number.isFinite(Number(text)) ? Number(text) : state[key];
-    else state[key] = text;
-  }
-  if (given.has("fields")) state.fields = given.get("fields").split(",").filter((name) => ["iri", "dori"].includes(name));
-}
-
-function writeAddress() {
-  const kept = new URLSearchParams();
-  for (const key of SAVED) if (state[key] !== null && state[key] !== "" && state[key] !== false) kept.set(key, state[key]);
-  if (state.fields.length) kept.set("fields", state.fields.join(","));
-  history.replaceState(null, "", `#${kept}`);
-}
+let settings, picture, shown = null, running = null, newest = 0;
 
 // ---- asking ------------------------------------------------------------------------------------------------------
 
@@ -50,271 +17,220 @@ function say(text) { $("status").textContent = text; }
 function fail(error) {
   $("error").hidden = !error;
   $("error").textContent = error ? error.message : "";
+  $("structure").setAttribute("aria-invalid", Boolean(error));
 }
 
-async function run(start, doing) {
-  if (running) await api.cancel(running).catch(() => {});
+// Await a prediction that is begun by `start`; null where a newer one was asked for meanwhile.
+async function awaited(start, doing, turn) {
+  const { id } = await start();
+  if (turn !== newest) { api.cancel(id).catch(() => {}); return null; }
+  running = id;
+  const result = await api.finished(id, (status) => {
+    if (turn !== newest) return;
+    $("bar").value = status.progress;
+    $("busy-text").textContent = status.state === "waiting" ? `Waiting, ${status.ahead} before this one` : `${doing} ${Math.round(100 * status.progress)} %`;
+  });
+  return turn === newest ? { id, result } : null;
+}
+
+// Do several predictions in turn and show the last; older ones are given up.
+async function run(...steps) {
+  if (running) api.cancel(running).catch(() => {});
   fail(null);
-  const turn = ++fresh;
+  say("");
+  const turn = ++newest, began = performance.now();
   $("busy").hidden = false;
-  $("busy-text").textContent = doing;
   $("bar").value = 0;
-  const began = performance.now();
   try {
-    const { id } = await start();
-    running = id;
-    const result = await api.finished(id, (status) => {
-      $("bar").value = status.progress;
-      $("busy-text").textContent = status.state === "waiting" ? `Waiting, ${status.ahead} before this one` : `${doing} ${Math.round(100 * status.progress)} %`;
-    });
-    if (turn !== fresh) return null;
-    await show(id, result);
-    say(`${result.label}: ready after ${((performance.now() - began) / 1000).toFixed(1)} s`);
-    return id;
+    let found = null;
+    for (const [start, doing] of steps) {
+      $("busy-text").textContent = doing;
+      const before = found;
+      found = await awaited(() => start(before), doing, turn);
+      if (!found) return;
+    }
+    await show(found);
+    say(`${found.result.label}: ready after ${((performance.now() - began) / 1000).toFixed(1)} s`);
   } catch (error) {
-    if (turn !== fresh) return null;
+    if (turn !== newest) return;
     if (error instanceof api.Cancelled) say("Cancelled.");
-    else { fail(error); say(""); }
-    return null;
+    else fail(error);
   } finally {
-    if (turn === fresh) { running = null; $("busy").hidden = true; }
+    if (turn === newest) { running = null; $("busy").hidden = true; }
   }
 }
 
+const source = (structure, upload) => (upload ? { upload } : { structure });
+
+// Predict what the state has, and what it is compared with.
 function predict() {
-  const asked = { spacing: Number(state.spacing), fields: state.fields };
-  if (upload) asked.upload = upload.id; else asked.structure = state.structure;
-  return run(() => api.predict(asked), "Predicting");
+  const spacing = Number(state.spacing);
+  const first = () => api.predict({ ...source(state.structure, state.upload), spacing, fields: state.fields });
+  if (!state.compare && !state.compare_upload) return run([first, "Predicting"]);
+  let kept;
+  return run([first, "Predicting the first"],
+    [(found) => { kept = found.id; return api.predict({ ...source(state.compare, state.compare_upload), spacing }); }, "Predicting the second"],
+    [(found) => api.compare(kept, found.id), "Comparing"]);
+}
+
+async function ask(text) {
+  forget();
+  state.structure = text;
+  $("structure").value = text;
+  await predict();
+}
+
+async function received(file) {
+  const { limits } = settings;
+  if (file.size > limits.max_upload_bytes) throw new Error(`${file.name}: at most ${limits.max_upload_bytes / 2 ** 20} MB are taken`);
+  say(`Reading ${file.name}`);
+  return api.upload(file);
 }
 
 async function open(file) {
   fail(null);
-  say(`Reading ${file.name}…`);
   try {
-    const { limits } = settings;
-    if (file.size > limits.max_upload_bytes) throw new Error(`${file.name}: at most ${limits.max_upload_bytes / 2 ** 20} MB are taken`);
-    upload = await api.upload(file);
-    state.structure = "";
+    const { id, has_density } = await received(file);
+    forget();
+    state.upload = id;
+    state.field = has_density ? "difference" : "density";
     $("structure").value = "";
-    state.field = upload.has_density ? "difference" : "density";
-    state.level = null;
-    state.fields = [];
     await predict();
   } catch (error) { fail(error); say(""); }
 }
 
+function compareWith(structure, upload) {
+  Object.assign(state, { compare: structure, compare_upload: upload, field: "difference", level: null, fields: [], colour: "none", view: null });
+  return predict();
+}
+
 // ---- showing -----------------------------------------------------------------------------------------------------
 
-async function show(id, result) {
-  shown = { id, result };
+async function show(found) {
+  shown = found;
+  const { result } = found;
   document.body.classList.add("shown");
+  document.title = `${result.label} – deepdft`;
   $("welcome").hidden = true;
   $("look").disabled = false;
-  $("facts").hidden = false;
-  if (!result.fields.includes(state.field)) { state.field = result.fields.includes("difference") ? "difference" : "density"; state.level = null; }
-  options($("field"), result.fields, settings.fields, state.field);
-  const colours = result.fields.filter((name) => ["iri", "dori", "difference", "deformation"].includes(name));
+  for (const id of ["facts", "modes", "tools", "bar-below"]) $(id).hidden = false;
+  const modes = modesOf(result), ready = (mode) => modes.includes(mode) && (!DERIVED.includes(mode) || result.fields.includes(mode));
+  if (!ready(state.field)) { state.field = "density"; state.level = null; }
+  radios(modes, result);
+  const colours = Object.keys(COLOURS).filter((name) => name === "none" || result.fields.includes(name));
   if (!colours.includes(state.colour)) state.colour = "none";
-  options($("colour"), ["none", ...colours], { none: "plain", ...settings.fields }, state.colour);
-  $("derive").hidden = result.fields.includes("iri") || !upload && !state.structure;
-  $("repeat-row").hidden = !result.pbc.some(Boolean);
-  if ($("repeat-row").hidden) state.repeat = false;
-  facts(id, result);
-  await atoms(true);
-  await surfaces();
-  await cut();
+  options("colour", colours, COLOURS, state.colour);
+  const paints = ["element", ...(result.charges ? ["charge"] : []), ...(result.trust?.scores ? ["trust"] : [])];
+  if (!paints.includes(state.paint)) state.paint = "element";
+  options("paint", paints, { element: "element", charge: "charge", trust: "trust" }, state.paint);
+  const repeats = result.pbc.some(Boolean);
+  $("repeat-row").hidden = !repeats;
+  $("dipole-row").hidden = !result.dipole_vector_debye;
+  if (!repeats) state.repeat = false;
+  $("compare-box").hidden = !result.is_prediction || Boolean(result.labels);
+  controls();
+  facts(found);
+  await picture.show(found);
+  update();
+}
+
+function radios(modes, result) {
+  $("modes").replaceChildren(...modes.map((mode) => {
+    const label = document.createElement("label"), input = document.createElement("input");
+    Object.assign(input, { type: "radio", name: "mode", value: mode, checked: mode === state.field });
+    input.addEventListener("change", () => choose(mode));
+    label.append(input, labelOf(mode, result));
+    return label;
+  }));
+}
+
+async function choose(mode) {
+  const beside = (mode === SIDE_BY_SIDE) !== (state.field === SIDE_BY_SIDE);
+  state.field = mode;
+  state.level = null;
+  if (!shown.result.fields.includes(mode) && DERIVED.includes(mode)) {
+    state.fields = [...DERIVED];
+    await predict();
+    return;
+  }
+  links(shown.id, shown.result);
+  await (beside ? picture.all(true) : Promise.all([picture.surfaces(), picture.cut()]));
+  update();
+}
+
+function options(id, names, labels, chosen) {
+  $(id).replaceChildren(...names.map((name) => new Option(labels[name] ?? name, name, false, name === chosen)));
+}
+
+// After a change: the address, and what depends on the level.
+function update() {
   writeAddress();
+  if (shown && state.level) $("get-stl").href = api.printAddress(shown.id, picture.query(shown.result.fields.includes(state.field) ? state.field : "density", state.level));
 }
 
-function options(select, names, labels, chosen) {
-  select.replaceChildren(...names.map((name) => new Option(labels[name] ?? name, name, false, name === chosen)));
+function controls() {
+  $("structure").value = state.structure;
+  $("compare-with").value = state.compare;
+  $("spacing").value = state.spacing;
+  if (!$("spacing").value) { state.spacing = "0.2"; $("spacing").value = "0.2"; }
+  $("opacity").value = state.opacity;
+  for (const id of ["labels", "repeat", "slice", "dipole"]) $(id).checked = state[id];
 }
-
-const cells = () => (state.repeat ? 2 : 1);
-
-async function atoms(zoom) {
-  sceneData = await api.scene(shown.id, cells());
-  const { charges } = shown.result;
-  const label = (symbol, atom) => (charges ? `${symbol} ${charges[atom] > 0 ? "+" : ""}${charges[atom].toFixed(2)}` : symbol);
-  scene.atoms(sceneData, { zoom, labels: state.labels ? label : null });
-  scene.render();
-}
-
-function levelBounds() {
-  const [low, high, typical] = shown.result.ranges[state.field];
-  const top = Math.max(Math.abs(low), Math.abs(high), 1e-6);
-  if (state.field === "iri") return [0.2, 5];
-  if (state.field === "dori") return [0.05, 0.99];
-  return SIGNED.has(state.field) ? [Math.max(typical / 300, 1e-6), top] : [1e-3, Math.max(0.9 * high, 2e-3)];
-}
-
-function defaultLevel() {
-  const typical = shown.result.ranges[state.field][2];
-  return { density: 0.3, reference: 0.3, iri: 1.6, dori: 0.9, deformation: 0.08 }[state.field] ?? Math.max(typical, 1e-5);
-}
-
-function showLevel() {
-  const [low, high] = levelBounds();
-  state.level = Math.min(Math.max(state.level ?? defaultLevel(), low), high);
-  const slider = $("level");
-  slider.value = Math.round(1000 * Math.log(state.level / low) / Math.log(high / low));
-  const unit = UNITS[state.field] ?? " e/Å³";
-  const text = `${SIGNED.has(state.field) ? "±" : ""}${state.level.toPrecision(3)}${unit}`;
-  $("level-text").textContent = text;
-  slider.setAttribute("aria-valuetext", text);
-  $("field-hint").textContent = HINTS[state.field] ?? "";
-  $("colour").disabled = SIGNED.has(state.field);
-}
-
-const latest = (task) => { // the newest call wins, and older ones are given up
-  let abort = null, waiting = null;
-  return async () => {
-    abort?.abort();
-    const mine = abort = new AbortController();
-    try { await task(mine.signal); } catch (error) { if (error.name !== "AbortError") fail(error); }
-  };
-};
-
-const surfaces = latest(async (signal) => {
-  if (!shown) return;
-  showLevel();
-  const n = cells(), signed = SIGNED.has(state.field);
-  const colour = signed ? "none" : state.colour;
-  const query = (level) => ({ field: state.field, level, a: n, b: n, c: n, ...(colour === "none" ? {} : { colour }) });
-  const meshes = await Promise.all((signed ? [state.level, -state.level] : [state.level]).map((level) => api.surface(shown.id, query(level), signal)));
-  const scale = colour === "none" ? null : scaleOf(colour, shown.result.ranges[colour]);
-  const opacity = state.opacity / 100;
-  scene.setSurfaces(meshes.map((mesh, i) => ({ mesh, scale, opacity, colour: signed ? [GAIN, LOSS][i] : SINGLE })));
-  scene.render();
-  const drawn = meshes.reduce((sum, mesh) => sum + mesh.faces.length / 3, 0);
-  $("view").setAttribute("aria-label", `${shown.result.formula}: ${settings.fields[state.field]}, surface at ${$("level-text").textContent}, ${drawn} triangles`);
-  $("view").dataset.triangles = drawn;
-});
-
-const PIXELS = 161;
-
-const cut = latest(async (signal) => {
-  $("cut").hidden = !state.slice;
-  $("slice-controls").hidden = !state.slice;
-  if (!shown) return;
-  if (!state.slice) { scene.setPlane(null); scene.render(); return; }
-  const lengths = shown.result.cell.map((v) => Math.hypot(...v)), size = Math.max(...lengths);
-  const offset = state.offset / 100 * size / 2;
-  for (const [id, text] of [["offset", `${offset.toFixed(2)} Å`], ["tilt", `${state.tilt}°`], ["turn", `${state.turn}°`]]) {
-    $(`${id}-text`).textContent = text;
-    $(id).setAttribute("aria-valuetext", text);
-  }
-  const found = await api.slice(shown.id, { field: state.field, tilt: state.tilt, turn: state.turn, offset, size, pixels: PIXELS }, signal);
-  const scale = scaleOf(state.field, shown.result.ranges[state.field]);
-  paint($("cut-canvas"), PIXELS, PIXELS, (column, row) => found.values[(PIXELS - 1 - row) * PIXELS + column], scale);
-  paint($("cut-bar"), 320, 1, (column) => column, { map: scale.map, share: (x) => x / 319 });
-  $("cut-low").textContent = scale.low.toPrecision(2);
-  $("cut-unit").textContent = scale.unit;
-  $("cut-high").textContent = scale.high.toPrecision(2);
-  $("cut-canvas").setAttribute("aria-label", `Slice through ${shown.result.formula}, ${offset.toFixed(2)} Å from the centre`);
-  scene.setPlane({ ...found, size, pixels: PIXELS, scale });
-  scene.render();
-});
-
-function paint(canvas, width, height, value, scale) {
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
-  for (let row = 0; row < height; row++) {
-    for (let column = 0; column < width; column++) {
-      const x = value(column, row), i = 4 * (row * width + column);
-      if (Number.isNaN(x)) continue;
-      mapped(scale.map, scale.share(x)).forEach((c, k) => { image.data[i + k] = 255 * c; });
-      image.data[i + 3] = 255;
-    }
-  }
-  context.putImageData(image, 0, 0);
-}
-
-function facts(id, result) {
-  $("title").textContent = `${result.label} (${result.formula})`;
-  const rows = [["Electrons", `${result.n_electrons.toFixed(2)}${result.expected_electrons ? ` of ${result.expected_electrons}` : ""}`]];
-  if (result.dipole_debye !== undefined) rows.push(["Dipole moment", `${result.dipole_debye.toFixed(2)} D`]);
-  if (result.eps_mae !== undefined) rows.push(["Difference", `${result.eps_mae.toFixed(2)} % of all electrons`]);
-  rows.push(["Grid", `${result.shape.join(" × ")}, ${result.spacing.toFixed(2)} Å`], ["Time taken", `${result.seconds.toFixed(2)} s`]);
-  $("numbers").replaceChildren(...rows.flatMap(([name, text]) => {
-    const dt = document.createElement("dt"), dd = document.createElement("dd");
-    dt.textContent = name; dd.textContent = text;
-    return [dt, dd];
-  }));
-  const trust = [];
-  if (result.expected_electrons) {
-    const off = Math.abs(result.n_electrons / result.expected_electrons - 1) * 100;
-    trust.push([off > 1, off > 1 ? `The predicted density holds ${off.toFixed(1)} % more or fewer electrons than the atoms have: do not rely on it.`
-      : `The predicted density holds the right number of electrons to ${Math.max(off, 0.01).toFixed(2)} %.`]);
-  }
-  for (const text of result.warnings) trust.push([true, text]);
-  trust.push([false, "The model is trained on neutral structures in their ground state; it does not know of charges or excited states."]);
-  $("trust-list").replaceChildren(...trust.map(([bad, text]) => {
-    const item = document.createElement("li");
-    item.textContent = text;
-    if (bad) item.className = "warn";
-    return item;
-  }));
-  $("charges-box").hidden = !result.charges;
-  $("charges").replaceChildren(...(result.charges ?? []).map((charge, i) => {
-    const row = document.createElement("tr"), name = document.createElement("td"), value = document.createElement("td");
-    name.textContent = `${sceneSymbols(result)[i] ?? ""} ${i}`;
-    value.textContent = `${charge > 0 ? "+" : ""}${charge.toFixed(3)}`;
-    row.append(name, value);
-    return row;
-  }));
-  $("python").textContent = result.python;
-  for (const kind of ["cube", "chgcar", "h5"]) $(`get-${kind}`).href = `api/predictions/${id}/file?kind=${kind}&field=${state.field}`;
-}
-
-const sceneSymbols = (result) => result.symbols ?? [];
 
 // ---- events ------------------------------------------------------------------------------------------------------
 
 function onInput(id, key, then, read = (element) => Number(element.value)) {
-  $(id).addEventListener("input", (event) => { state[key] = read(event.target); then(); writeAddress(); });
+  $(id).addEventListener("input", async (event) => { state[key] = read(event.target); await then(); update(); });
+}
+
+function onFile(button, input, then) {
+  $(button).addEventListener("click", () => $(input).click());
+  $(input).addEventListener("change", (event) => { if (event.target.files[0]) then(event.target.files[0]); event.target.value = ""; });
 }
 
 function listen() {
+  const checked = (element) => element.checked, text = (element) => element.value;
   $("ask").addEventListener("submit", (event) => {
     event.preventDefault();
-    const text = $("structure").value.trim();
-    if (text) { upload = null; state.structure = text; state.fields = []; state.level = null; state.field = "density"; }
-    else if (!upload) { fail(new Error("Type the name of a molecule or a SMILES, or open a file.")); $("structure").focus(); return; }
-    predict();
+    const name = $("structure").value.trim();
+    if (name) ask(name);
+    else { fail(new Error("Type a name such as caffeine, or a SMILES such as CCO, or open a file.")); $("structure").focus(); }
   });
   $("cancel").addEventListener("click", () => running && api.cancel(running).catch(fail));
-  $("open").addEventListener("click", () => $("file").click());
-  $("file").addEventListener("change", (event) => { if (event.target.files[0]) open(event.target.files[0]); event.target.value = ""; });
-  onInput("spacing", "spacing", () => {}, (element) => element.value);
-  onInput("field", "field", () => { state.level = null; surfaces(); cut(); facts(shown.id, shown.result); }, (element) => element.value);
-  onInput("colour", "colour", surfaces, (element) => element.value);
-  onInput("level", "level", surfaces, (element) => { const [low, high] = levelBounds(); return low * (high / low) ** (Number(element.value) / 1000); });
-  onInput("opacity", "opacity", surfaces);
-  onInput("labels", "labels", redraw, (element) => element.checked);
-  onInput("repeat", "repeat", redraw, (element) => element.checked);
-  onInput("slice", "slice", cut, (element) => element.checked);
-  for (const key of ["offset", "tilt", "turn"]) onInput(key, key, cut);
-  $("derive").addEventListener("click", () => { state.fields = ["iri", "dori"]; state.colour = "iri"; predict(); });
-  $("keep").addEventListener("click", () => {
-    kept = shown;
-    $("kept").textContent = `Kept: ${kept.result.label}. Show another one now.`;
-    $("compare").disabled = false;
+  onFile("open", "file", open);
+  onInput("spacing", "spacing", () => (shown ? predict() : null), text);
+  onInput("colour", "colour", () => picture.surfaces(), text);
+  onInput("paint", "paint", () => picture.all(), text);
+  onInput("level", "level", () => picture.surfaces(), (element) => { const [low, high] = picture.bounds(); return low * (high / low) ** (Number(element.value) / 1000); });
+  onInput("opacity", "opacity", () => picture.surfaces());
+  for (const key of ["labels", "dipole"]) onInput(key, key, () => picture.all(), checked);
+  onInput("repeat", "repeat", () => { state.view = null; return picture.all(true); }, checked);
+  onInput("slice", "slice", () => picture.cut(), checked);
+  for (const key of ["offset", "tilt", "turn"]) onInput(key, key, () => picture.cut());
+  $("compare-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const name = $("compare-with").value.trim();
+    if (name) compareWith(name, "");
+    else { fail(new Error("Type the name or SMILES of what to compare with.")); $("compare-with").focus(); }
   });
-  $("compare").addEventListener("click", () => {
-    state.field = "difference"; state.level = null;
-    run(() => api.compare(kept.id, shown.id), "Comparing");
+  onFile("compare-open", "compare-file", async (file) => {
+    try { await compareWith("", (await received(file)).id); } catch (error) { fail(error); say(""); }
   });
   $("get-png").addEventListener("click", () => {
     const link = document.createElement("a");
-    link.href = scene.png();
+    link.href = picture.first.png();
     link.download = `${shown.result.formula}_${state.field}.png`;
     link.click();
   });
-  $("copy").addEventListener("click", async () => {
-    await navigator.clipboard.writeText($("python").textContent).then(() => say("Copied."), () => fail(new Error("the browser did not allow copying: select the text instead")));
-  });
+  $("copy").addEventListener("click", () => navigator.clipboard.writeText($("python").textContent)
+    .then(() => say("Copied."), () => fail(new Error("The browser did not allow copying: select the text instead."))));
+  dropping();
+  viewing();
+  window.addEventListener("hashchange", restore);
+  onScheme(() => picture.all());
+}
+
+function dropping() {
   for (const name of ["dragover", "dragleave", "drop"]) {
     document.addEventListener(name, (event) => {
       event.preventDefault();
@@ -322,43 +238,77 @@ function listen() {
       if (name === "drop" && event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
     });
   }
-  window.addEventListener("hashchange", () => { readAddress(); controls(); if (state.structure) { upload = null; predict(); } });
 }
 
-async function redraw() {
-  if (!shown) return;
-  await atoms(false);
-  await surfaces();
-  await cut();
+function viewing() {
+  const scene = picture.first, draw = () => scene.render();
+  const home = () => { scene.home(); state.view = null; writeAddress(); };
+  const keys = {
+    ArrowLeft: () => scene.turn(-10, "y"), ArrowRight: () => scene.turn(10, "y"), ArrowUp: () => scene.turn(-10, "x"),
+    ArrowDown: () => scene.turn(10, "x"), "+": () => scene.zoom(1.15), "=": () => scene.zoom(1.15), "-": () => scene.zoom(1 / 1.15), 0: home,
+  };
+  $("view").addEventListener("keydown", (event) => {
+    const act = keys[event.key];
+    if (!act || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    act();
+    draw();
+  });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && running) api.cancel(running).catch(fail); });
+  $("home").addEventListener("click", home);
+  $("nearer").addEventListener("click", () => { scene.zoom(1.25); draw(); });
+  $("farther").addEventListener("click", () => { scene.zoom(0.8); draw(); });
+  $("spin").addEventListener("click", () => {
+    const on = $("spin").getAttribute("aria-pressed") !== "true";
+    $("spin").setAttribute("aria-pressed", on);
+    scene.spin(on);
+  });
+  if (!document.fullscreenEnabled) $("full").hidden = true;
+  $("full").addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : $("stage").requestFullscreen()));
+  let timer = null;
+  for (const name of ["pointerup", "wheel", "keyup", "touchend"]) {
+    $("stage").addEventListener(name, () => { // the address keeps the direction of view
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        if (!shown || !scene.start) return;
+        const moved = scene.position.some((x, i) => Math.abs(x - scene.start[i]) > 1e-3);
+        state.view = moved ? scene.position : null;
+        writeAddress();
+      }, 300);
+    }, { passive: true });
+  }
 }
 
-function controls() {
-  $("structure").value = state.structure;
-  $("spacing").value = state.spacing;
-  if (!$("spacing").value) { state.spacing = "0.2"; $("spacing").value = "0.2"; }
-  for (const id of ["opacity", "offset", "tilt", "turn"]) $(id).value = state[id];
-  for (const id of ["labels", "repeat", "slice"]) $(id).checked = state[id];
+async function restore() {
+  readAddress();
+  controls();
+  if (state.structure || state.upload) await predict();
 }
 
-let settings;
+// ---- the start ---------------------------------------------------------------------------------------------------
+
+function example(name, formula) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.addEventListener("click", () => ask(name));
+  if (!formula) { button.textContent = name; return button; }
+  const bold = document.createElement("b"), quiet = document.createElement("span");
+  bold.textContent = name;
+  quiet.append(...formulaParts(formula));
+  button.append(bold, quiet);
+  return button;
+}
 
 async function begin() {
   try {
     settings = await api.info();
-    $("model").textContent = settings.model;
+    $("model").textContent = `Model: ${settings.model}. deepdft ${settings.version}.`;
     $("examples").replaceChildren(...settings.examples.map((name) => new Option(name, name)));
-    $("chips").replaceChildren(...["water", "ethanol", "benzene", "caffeine"].map((name) => {
-      const chip = document.createElement("button");
-      chip.type = "button";
-      chip.textContent = name;
-      chip.addEventListener("click", () => { $("structure").value = name; $("ask").requestSubmit(); });
-      return chip;
-    }));
-    scene = new Scene($("view"));
-    readAddress();
-    controls();
+    $("chips").replaceChildren(...settings.gallery.slice(0, 6).map(({ name }) => example(name)));
+    $("gallery").replaceChildren(...settings.gallery.map(({ name, formula }) => example(name, formula)));
+    picture = new Picture(fail);
     listen();
-    if (state.structure) await predict();
+    await restore();
     document.body.dataset.ready = "true";
   } catch (error) { fail(error); }
 }

@@ -1,12 +1,14 @@
-// The three-dimensional picture: atoms, bonds, cell, surfaces and the slice plane, drawn by 3Dmol.
+// A three-dimensional picture: atoms, bonds, cell, surfaces and the slice plane, drawn by 3Dmol.
 
-import { mapped } from "./colour.js";
+import { mapped, onScheme } from "./colour.js";
 
 const triples = (array) => {
   const list = new Array(array.length / 3);
   for (let i = 0; i < list.length; i++) list[i] = { x: array[3 * i], y: array[3 * i + 1], z: array[3 * i + 2] };
   return list;
 };
+const point = (p) => ({ x: p[0], y: p[1], z: p[2] });
+const css = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
 
 const MOST_VERTICES = 60000; // 3Dmol counts vertices with 16 bits, and loses colours where it splits a mesh itself
 
@@ -27,21 +29,21 @@ function split(mesh) {
 
 export class Scene {
   constructor(element) {
+    this.element = element;
     this.viewer = window.$3Dmol.createViewer(element, { antialias: true });
     this.surfaces = [];
-    this.plane = null;
+    this.arrow = this.plane = this.start = null;
     this.background();
-    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.background(); this.render(); });
+    onScheme(() => this.background());
     new ResizeObserver(() => this.viewer.resize()).observe(element);
   }
 
-  background() {
-    this.viewer.setBackgroundColor(getComputedStyle(document.body).getPropertyValue("--stage").trim() || "#ffffff", 1);
-  }
+  // Opaque: surfaces over nothing would be paler than over atoms.
+  background() { this.viewer.setBackgroundColor(css("--stage") || "#ffffff", 1); }
 
   render() { this.viewer.render(); }
 
-  atoms(scene, { zoom, labels }) {
+  atoms(scene, { zoom, labels, colour, dipole }) {
     this.viewer.removeAllModels();
     this.viewer.removeAllLabels();
     this.viewer.removeAllShapes();
@@ -49,18 +51,32 @@ export class Scene {
     this.plane = null;
     const lines = scene.positions.map((p, i) => `${scene.symbols[i]} ${p.map((x) => x.toFixed(5)).join(" ")}`);
     this.viewer.addModel(`${lines.length}\n\n${lines.join("\n")}\n`, "xyz");
-    this.viewer.setStyle({}, { stick: { radius: 0.12 }, sphere: { scale: 0.23 } });
+    const colorfunc = (atom) => colour(scene.symbols[atom.index], scene.atoms[atom.index]);
+    this.viewer.setStyle({}, { stick: { radius: 0.11, colorfunc }, sphere: { scale: 0.22, colorfunc } });
     for (const [start, end] of scene.edges) {
-      const point = (p) => ({ x: p[0], y: p[1], z: p[2] });
-      this.viewer.addLine({ start: point(start), end: point(end), color: "#7a8794" });
+      this.viewer.addCylinder({ start: point(start), end: point(end), radius: 0.025, color: "#8a949c", fromCap: 1, toCap: 1 });
     }
+    if (dipole) this.addDipole(scene.positions, dipole);
     if (labels) {
       scene.positions.forEach((p, i) => this.viewer.addLabel(labels(scene.symbols[i], scene.atoms[i]), {
-        position: { x: p[0], y: p[1], z: p[2] }, fontSize: 12, backgroundColor: "#10161c", backgroundOpacity: 0.75,
-        fontColor: "white", inFront: true, alignment: "center",
+        position: point(p), fontSize: 12, backgroundColor: "#10161c", backgroundOpacity: 0.78, fontColor: "white", inFront: true, alignment: "center",
       }));
     }
-    if (zoom) this.viewer.zoomTo();
+    if (zoom) {
+      this.viewer.resize();
+      this.viewer.zoomTo();
+      const view = this.viewer.getView();
+      this.viewer.setView([...view.slice(0, 4), ...scene.orientation]);
+      const { clientWidth, clientHeight } = this.element; // zoomTo looks at the height only
+      this.viewer.zoom((scene.positions.length > 1 ? 0.82 : 0.25) * Math.min(1, 0.95 * clientWidth / clientHeight));
+      this.start = this.viewer.getView();
+    }
+  }
+
+  addDipole(positions, moment) {
+    const middle = [0, 1, 2].map((k) => positions.reduce((sum, p) => sum + p[k], 0) / positions.length);
+    const at = (share) => point(middle.map((x, k) => x + share * moment[k])); // 1 Å per debye
+    this.viewer.addArrow({ start: at(-0.5), end: at(0.5), radius: 0.07, radiusRatio: 2.4, mid: 0.82, color: "#b04fc0" });
   }
 
   // Replace the surfaces: [{ mesh, colour, opacity, scale }]
@@ -73,12 +89,7 @@ export class Scene {
         const spec = {
           vertexArr: triples(part.vertices), normalArr: triples(part.normals), faceArr: Array.from(part.faces), color: colour, opacity,
         };
-        if (part.values && scale) {
-          spec.colorArr = Array.from(part.values, (x) => {
-            const [r, g, b] = mapped(scale.map, scale.share(x));
-            return { r, g, b };
-          });
-        }
+        if (part.values && scale) spec.colorArr = colours(part.values, scale);
         this.surfaces.push(this.add(spec));
       }
     }
@@ -95,29 +106,44 @@ export class Scene {
     this.plane = null;
     if (!plane) return;
     const { values, right, up, centre, size, pixels, scale } = plane;
-    const step = 2, n = Math.floor((pixels - 1) / step) + 1, vertexArr = [], colorArr = [], faceArr = [];
+    const vertexArr = [], faceArr = [];
     const normal = [right[1] * up[2] - right[2] * up[1], right[2] * up[0] - right[0] * up[2], right[0] * up[1] - right[1] * up[0]];
-    for (let row = 0; row < n; row++) {
-      for (let column = 0; column < n; column++) {
-        const a = (column * step / (pixels - 1) - 0.5) * size, b = (row * step / (pixels - 1) - 0.5) * size;
-        const [x, y, z] = [0, 1, 2].map((k) => centre[k] + a * right[k] + b * up[k]);
-        vertexArr.push({ x, y, z });
-        const value = values[row * step * pixels + column * step];
-        const [r, g, bl] = Number.isNaN(value) ? [0.5, 0.5, 0.5] : mapped(scale.map, scale.share(value));
-        colorArr.push({ r, g, b: bl });
-        const inside = row > 0 && column > 0 && !Number.isNaN(value);
-        if (inside) {
-          const i = row * n + column;
-          faceArr.push(i - n - 1, i - n, i, i - n - 1, i, i - 1);
+    for (let row = 0; row < pixels; row++) {
+      for (let column = 0; column < pixels; column++) {
+        const a = (column / (pixels - 1) - 0.5) * size, b = (row / (pixels - 1) - 0.5) * size;
+        vertexArr.push({ x: centre[0] + a * right[0] + b * up[0], y: centre[1] + a * right[1] + b * up[1], z: centre[2] + a * right[2] + b * up[2] });
+        const i = row * pixels + column;
+        if (row > 0 && column > 0 && ![i, i - 1, i - pixels, i - pixels - 1].some((k) => Number.isNaN(values[k]))) {
+          faceArr.push(i - pixels - 1, i - pixels, i, i - pixels - 1, i, i - 1);
         }
       }
     }
     if (faceArr.length === 0) return;
-    const normalArr = vertexArr.map(() => ({ x: normal[0], y: normal[1], z: normal[2] }));
-    this.plane = this.add({ vertexArr, normalArr, faceArr, colorArr, color: "#ffffff", opacity: 0.95 });
+    const normalArr = vertexArr.map(() => point(normal));
+    this.plane = this.add({ vertexArr, normalArr, faceArr, colorArr: colours(values, scale), color: "#ffffff", opacity: 0.9 });
   }
 
+  turn(angle, axis) { this.viewer.rotate(angle, axis); }
+  zoom(factor) { this.viewer.zoom(factor); }
+  home() { if (this.start) { this.viewer.setView(this.start); this.render(); } }
+  spin(on) { this.viewer.spin(on ? "y" : false, 0.5); }
+
   png() { return this.viewer.pngURI(); }
+
   get position() { return this.viewer.getView(); }
   set position(view) { this.viewer.setView(view); }
+  onMove(then) { this.viewer.setViewChangeCallback(then); }
+}
+
+function colours(values, scale) {
+  return Array.from(values, (x) => {
+    const [r, g, b] = mapped(scale.map, scale.share(Number.isNaN(x) ? 0 : x));
+    return { r, g, b };
+  });
+}
+
+// Turning one turns the other.
+export function link(first, second) {
+  first.viewer.linkViewer(second.viewer);
+  second.viewer.linkViewer(first.viewer);
 }
