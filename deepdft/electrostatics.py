@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import ase
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from deepdft import chunks
 from deepdft.density import volume
 
 __all__ = ["dipole_moment", "hartree_energy", "is_isolated"]
@@ -20,6 +22,8 @@ VACUUM = 5.0
 """Å: a structure is a molecule if its cell has a gap without atoms at least this wide along every axis."""
 COULOMB = Hartree * Bohr
 """e²/(4πε₀) in eV Å."""
+Kernel = Callable[[Tensor], Tensor]
+"""From indices j of wave vectors along the second axis to Fourier components in Å²."""
 SMOOTHNESS = 0.39
 """α times the spacing of grid points: erf(αr)/r has no Fourier components beyond the grid's, to 1e-7."""
 
@@ -89,28 +93,30 @@ def hartree_energy(
         rho = torch.roll(rho, [-round(cut * n) for cut, n in zip(cuts, shape, strict=True)], dims=(0, 1, 2))
         shape = tuple(2 * next_fast_len(n) for n in shape)
     padded = steps * np.array(shape)[:, None]
-    rho = torch.fft.rfft(rho, n=shape[2], dim=2)  # one axis after the other: most of the padding stays out of it
-    rho = torch.fft.fft(rho, n=shape[1], dim=1)
-    rho = torch.fft.fft(rho, n=shape[0], dim=0)
-    power = rho.real.square() + rho.imag.square()
-    kernel = _open_kernel(steps, shape, power) if isolated else _periodic_kernel(padded, shape, power)
-    weights = torch.full((shape[2] // 2 + 1,), 2.0, dtype=power.dtype, device=power.device)  # of G and -G
-    weights[0] = 1.0
-    if shape[2] % 2 == 0:
-        weights[-1] = 1.0
-    total = float(((power * kernel).sum(dim=(0, 1)) * weights).sum())
-    return 0.5 * COULOMB * total * volume(steps) ** 2 / volume(padded)
+    kernel = _open_kernel(steps, shape, rho) if isolated else _periodic_kernel(padded, shape, rho)
+    waves = torch.fft.rfft(rho, n=shape[2], dim=2)  # one axis after the other: most of the padding stays out of it
+    waves[:, :, 1 : (shape[2] + 1) // 2] *= math.sqrt(2)  # stand for -G too
+    waves = torch.fft.fft(waves, n=shape[1], dim=1)
+    total = torch.zeros((), dtype=torch.float64, device=rho.device)
+    per_chunk = max(1, chunks.on(rho.device.type).wave_vectors // (shape[0] * waves.shape[2]))
+    for planes in torch.arange(shape[1], device=rho.device).split(per_chunk):
+        part = torch.fft.fft(waves[:, planes], n=shape[0], dim=0)
+        total += ((part.real.square() + part.imag.square()) * kernel(planes)).sum()
+    return 0.5 * COULOMB * float(total) * volume(steps) ** 2 / volume(padded)
 
 
-def _periodic_kernel(cell: NDArray[np.float64], shape: tuple[int, ...], like: Tensor) -> Tensor:
+def _periodic_kernel(cell: NDArray[np.float64], shape: tuple[int, ...], like: Tensor) -> Kernel:
     """4π/G² in Å² for the half of the wave vectors that `rfftn` keeps; zero for G = 0."""
-    squared = _squared_wave_vectors(cell, _frequencies(shape, like))
-    kernel = 4 * math.pi / squared
-    kernel[0, 0, 0] = 0.0
+    x, y, z = _frequencies(shape, like)
+
+    def kernel(planes: Tensor) -> Tensor:
+        squared = _squared_wave_vectors(cell, [x, y[planes], z])
+        return torch.where(squared == 0.0, 0.0, 4 * math.pi / squared)
+
     return kernel
 
 
-def _open_kernel(steps: NDArray[np.float64], shape: tuple[int, ...], like: Tensor) -> Tensor:
+def _open_kernel(steps: NDArray[np.float64], shape: tuple[int, ...], like: Tensor) -> Kernel:
     """Fourier transform in Å² of 1/r between the points of a grid, in a box twice as long as the grid."""
     alpha = SMOOTHNESS / float(np.linalg.norm(steps, axis=1).max())
     cell = steps * np.array(shape)[:, None]
@@ -124,9 +130,8 @@ def _open_kernel(steps: NDArray[np.float64], shape: tuple[int, ...], like: Tenso
         frequencies = _frequencies(shape, like)
     long_range = _erf_over_r(steps, offsets, alpha)
     if orthogonal:
-        for axis in range(3):
-            mirrored = torch.cat([long_range, long_range.narrow(axis, 1, shape[axis] // 2 - 1).flip(axis)], axis)
-            long_range = torch.fft.rfft(mirrored, dim=axis).real
+        for n in shape:  # each product transforms the first axis and makes it the last
+            long_range = torch.tensordot(long_range, _cosines(n, like), dims=([0], [0]))
     else:
         long_range = torch.fft.rfftn(long_range).real
     squared = _squared_wave_vectors(cell, frequencies)
@@ -134,10 +139,18 @@ def _open_kernel(steps: NDArray[np.float64], shape: tuple[int, ...], like: Tenso
     short_range = -4 * math.pi * torch.expm1(-squared / (4 * alpha**2)) / squared
     short_range[0, 0, 0] = math.pi / alpha**2
     kernel = short_range + volume(steps) * long_range
-    if orthogonal:
-        x, y = (_offsets(n, like).abs().long() for n in shape[:2])
-        kernel = kernel[x[:, None], y[None, :]]
-    return kernel
+    if not orthogonal:
+        return lambda planes: kernel[:, planes]
+    x, y = (_offsets(n, like).abs().long() for n in shape[:2])
+    return lambda planes: kernel[x[:, None], y[planes]]
+
+
+def _cosines(n: int, like: Tensor) -> Tensor:
+    """(n/2 + 1, n/2 + 1): multiplied by one half of an even periodic function, gives one half of its transform."""
+    half = torch.arange(n // 2 + 1, device=like.device)
+    cosines = 2 * torch.cos(2 * math.pi / n * (half[:, None] * half % n).double())
+    cosines[[0, -1]] /= 2
+    return cosines.to(like.dtype)
 
 
 def _erf_over_r(steps: NDArray[np.float64], offsets: list[Tensor], alpha: float) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
+from deepdft import chunks
 from deepdft.density import grid_points
 from deepdft.electrostatics import dipole_moment, hartree_energy, is_isolated
 
@@ -153,3 +154,13 @@ def test_molecules_are_told_from_crystals_by_their_vacuum():
     assert not is_isolated(slab)
     for symbol, a in (("Cs", 6.14), ("Xe", 6.2)):  # the longest bonds that crystals have
         assert not is_isolated(ase.build.bulk(symbol, "bcc" if symbol == "Cs" else "fcc", a=a))
+
+
+@pytest.mark.parametrize("cell", BOXES.values(), ids=BOXES)
+@pytest.mark.parametrize("periodic", [False, True])
+def test_the_size_of_chunks_does_not_change_the_energy(cell, periodic, monkeypatch):
+    density = gaussians(cell, (10, 11, 12), [cell.sum(axis=0) / 2], [1.0], [0.9])
+    atoms = crystal(cell) if periodic else ase.Atoms("H", [cell.sum(axis=0) / 2], cell=cell)
+    at_once = hartree_energy(density, atoms)
+    monkeypatch.setattr(chunks.CPU, "wave_vectors", 1)
+    assert hartree_energy(density, atoms) == pytest.approx(at_once, rel=1e-13)

@@ -168,11 +168,15 @@ def cut_into_cubes(
     """
     if len(points) == 0:
         return np.empty(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    low = points.min(axis=0)
-    volume = (points.max(axis=0) - low).clip(SMALLEST_EXTENT, 1e100).prod()
+    # column by column, which numpy does 20 times as fast as along axis 0
+    low, high = (np.array([bound(column) for column in points.T]) for bound in (np.min, np.max))
+    volume = (high - low).clip(SMALLEST_EXTENT, 1e100).prod()
     width = min(width, np.cbrt(0.8 * largest * volume / len(points)))  # most cubes are not too full
-    cubes = ((points - low) / width).clip(max=2**60).astype(np.int64)
-    shape = cubes.max(axis=0) + 1
+
+    def cube(offsets: Array) -> NDArray[np.int64]:
+        return (offsets / width).clip(max=2**60).astype(np.int64)
+
+    cubes, shape = cube(points - low), cube(high - low) + 1
     n_cubes = shape.prod(dtype=float)
     if n_cubes < 2**62:
         keys = np.ravel_multi_index(tuple(cubes.T), tuple(shape))

@@ -20,6 +20,7 @@ from pytorch_lightning.plugins import MixedPrecision
 
 from deepdft.checkpoint import load_checkpoint
 from deepdft.cli.train import main
+from deepdft.data.index import checksum
 from deepdft.data.store import DensityStore
 from deepdft.files import exclusive_lock
 from deepdft.graph.batch import Batch
@@ -274,6 +275,7 @@ def test_a_run_goes_on_with_its_own_data_only(
     assert Path("run/split.json").read_text() == before
     index = json.loads((store / "index.json").read_text())
     index["shards"][0]["sha256"] = "0" * 64
+    index["crc32"] = checksum(index)
     (store / "index.json").write_text(json.dumps(index))
     with pytest.raises(SystemExit):
         train("resume=run", "trainer.max_steps=12", settings=[])
