@@ -26,7 +26,7 @@ from deepdft.data.sampling import (
 )
 from deepdft.data.splits import Split, load_split
 from deepdft.data.store import Store
-from deepdft.data.workers import end_with_parent, ignore_stop_signals, start_forkserver
+from deepdft.data.workers import end_with_parent, ignore_stop_signals, start_forkserver, stop_forkserver
 from deepdft.density import TOTAL, grid_points
 from deepdft.errors import InputWarning
 from deepdft.graph.batch import Batch, Structures
@@ -222,6 +222,11 @@ class DensityDataModule(pl.LightningDataModule):
                     InputWarning,
                     stacklevel=2,
                 )
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Stop the process that the workers were forked from, so that no other pool inherits its signals."""
+        if self.num_workers > 0:
+            stop_forkserver()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """An endless loader; it begins at the trainer's step, so a resumed run continues where it stopped."""

@@ -11,7 +11,14 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
-__all__ = ["end_with_parent", "ignore_stop_signals", "sigint_blocked", "sigint_deferred", "start_forkserver"]
+__all__ = [
+    "end_with_parent",
+    "ignore_stop_signals",
+    "sigint_blocked",
+    "sigint_deferred",
+    "start_forkserver",
+    "stop_forkserver",
+]
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 """What a terminal or a batch system sends to all processes of a command, and the first one answers."""
@@ -43,6 +50,15 @@ def start_forkserver() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def stop_forkserver() -> None:
+    """Stop the process that workers are forked from; those that run end when they are done.
+
+    Workers of other pools would inherit its blocked signals, and `multiprocessing.Pool`, which ends them by SIGTERM,
+    would wait for them forever. The next use starts a new one.
+    """
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # there is no public way
 
 
 def end_with_parent(worker: int = 0) -> None:

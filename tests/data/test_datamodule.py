@@ -1,6 +1,8 @@
 """The data module streams what the sampler says, from any number of workers, and goes on where it stopped."""
 
 import itertools
+import multiprocessing
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,9 @@ def data_module(root: Path, **kwargs) -> DensityDataModule:
 
 
 def first_batches(module: DensityDataModule, n: int) -> list[Batch]:
-    return list(itertools.islice(iter(module.train_dataloader()), n))
+    batches = list(itertools.islice(iter(module.train_dataloader()), n))
+    module.teardown("fit")
+    return batches
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -50,6 +54,16 @@ def test_a_batch_holds_values_of_the_store_at_its_points(tiny_store: Path) -> No
 def test_workers_change_nothing(tiny_store: Path) -> None:
     alone, shared = first_batches(data_module(tiny_store), 6), first_batches(data_module(tiny_store, num_workers=2), 6)
     assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+def test_other_pools_of_the_process_do_not_inherit_the_signals_of_the_workers(tiny_store: Path) -> None:
+    first_batches(data_module(tiny_store, num_workers=1), 1)
+    pool = multiprocessing.get_context("forkserver").Pool(1)
+    try:
+        assert pool.apply(signal.pthread_sigmask, (signal.SIG_BLOCK, ())) == set()
+    finally:
+        pool.close()
+        pool.join()
 
 
 def test_the_first_steps_are_those_of_training(tiny_store: Path) -> None:
