@@ -10,7 +10,7 @@ QE_PACKAGES := quantum-espresso quantum-espresso-data
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gpaw qe triton browser demo bench test kill-test fuzz lint format wheel clean
+.PHONY: help setup gpaw qe triton browser demo bench test kill-test fuzz docs lint format wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -18,7 +18,7 @@ help: ## Show this list
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "deepdft needs Python 3.11 to 3.13, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,view]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,pymatgen,view,xarray]'
 	touch $@
 
 setup: $(READY) ## Make the virtual environment
@@ -56,6 +56,10 @@ test: $(READY) ## Run the tests on all cores
 fuzz: $(READY) ## Read more than a hundred thousand damaged files of all kinds (half an hour on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py
 
+docs: $(READY) ## Build the documentation into docs/_build/html; warnings and broken links are errors
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	$(BIN)/python docs/check.py docs/_build/html
+
 lint: $(READY) ## Check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,5 +73,5 @@ wheel: $(READY) ## Build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist build docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache
 	find deepdft -name __pycache__ -prune -exec rm -rf {} +

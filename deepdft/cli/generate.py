@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_texts
+from deepdft.runs.compose import with_open_mappings
 
 __all__ = ["main"]
 
@@ -15,7 +16,7 @@ __all__ = ["main"]
 @one_line_errors
 def main() -> None:
     """Entry point of deepdft-generate."""
-    sys.argv[1:] = quote_texts(sys.argv[1:], "output", "split", lists=["structures"])
+    sys.argv[1:] = with_open_mappings(quote_texts(sys.argv[1:], "output", "split", lists=["structures"]))
     _run()
 
 

@@ -7,7 +7,6 @@ numbers belong to which structure. Version 1 is read as the channel "total" alon
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import zlib
 from collections import Counter
@@ -20,6 +19,7 @@ from deepdft.data.kind import DensityKind
 from deepdft.data.records import WORK_FOLDER, ShardRecord, all_rejected
 from deepdft.density import TOTAL
 from deepdft.files import read_json, write_text
+from deepdft.version import version
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "INDEX", "checksum", "read_index", "write_index"]
 
@@ -61,7 +61,7 @@ def write_index(
     content: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "created_by": f"deepdft {_version()}",
+        "created_by": f"deepdft {version()}",
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **provenance,
         "quantity": "electron density in e/Å³, at origin + i/nx a + j/ny b + k/nz c, C order (z fastest)",
@@ -123,13 +123,6 @@ def checksum(content: Mapping[str, Any]) -> int:
     """CRC-32 of the entries of an index that are data."""
     text = json.dumps([content.get(key) for key in CHECKED], separators=(",", ":"), sort_keys=True)
     return zlib.crc32(text.encode())
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("deepdft")
-    except importlib.metadata.PackageNotFoundError:
-        return "from a checkout"
 
 
 def read_index(path: Path) -> dict[str, Any]:

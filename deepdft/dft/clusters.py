@@ -56,7 +56,7 @@ class DaskWorkers(ABC):
             logging.getLogger("distributed").setLevel(logging.ERROR)
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "Dask is not installed: run `make gpaw`, pip install 'deepdft[gpaw]', or choose cluster=none"
+                "Dask is not installed: run `make gpaw`, pip install 'deepdft-lightning[gpaw]', or choose cluster=none"
             ) from error
         with dask.config.set(SETTINGS), self.start(len(tasks)) as cluster, Client(cluster) as client:
             by_key = {f"structure-{task.index}": task for task in tasks}

@@ -88,7 +88,7 @@ class _Gpaw(ABC):
             ModuleNotFoundError: if it is not.
         """
         if importlib.util.find_spec("gpaw") is None:
-            raise ModuleNotFoundError("GPAW is not installed: run `make gpaw`, or pip install 'deepdft[gpaw]'")
+            raise ModuleNotFoundError("GPAW is not installed: `make gpaw`, or pip install 'deepdft-lightning[gpaw]'")
 
     @property
     def definition(self) -> str:

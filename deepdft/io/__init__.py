@@ -52,6 +52,7 @@ def write_density(
 
     Args:
         path: its name tells format and compression: x.cube, CHGCAR, x.CHGCAR, x.h5, and .gz, .xz or the like behind it.
+            Its folder is made if it does not exist.
         density: in e/Å³. Its channels are written too; augmentation occupancies (`atom_arrays`) only into a CHGCAR
             or HDF5 file.
         comment: one line of text; without it the density's own comment, or the formula.
@@ -69,5 +70,6 @@ def write_density(
     if comment is None:
         comment = density.info.get("comment") or density.atoms.get_chemical_formula()
     data = serialise(density, str(path), " ".join(comment.split()))
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as beside:
         beside.write_bytes(data)

@@ -27,7 +27,7 @@ def atoms_from_smiles(smiles: str) -> ase.Atoms:
         from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"{smiles!r} is no file, and reading it as a SMILES needs RDKit: pip install 'deepdft[view]'"
+            f"{smiles!r} is no file, and reading it as a SMILES needs RDKit: pip install 'deepdft-lightning[view]'"
         ) from error
 
     with rdBase.BlockLogs():

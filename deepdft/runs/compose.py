@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from deepdft.runs import resolvers
 from deepdft.runs.renamed import rename_arguments
 from deepdft.runs.resume import with_stored_overrides, with_values_of_run
 
-__all__ = ["OWN_MODEL", "compose", "config_directory", "from_settings", "with_own_model"]
+__all__ = ["OWN_MODEL", "compose", "config_directory", "from_settings", "with_open_mappings", "with_own_model"]
 
 OWN_MODEL = "own"
 """The model group whose only key is `_target_`: a model from outside the package."""
@@ -57,6 +58,8 @@ def compose(command: str = "train", overrides: Sequence[str] = ()) -> DictConfig
     if is_training:
         stored = with_stored_overrides(arguments)
         arguments = with_own_model([argument for argument in stored if not argument.startswith("hydra.")])
+    if command == "generate":
+        arguments = with_open_mappings(arguments)
     with hydra.initialize_config_dir(str(folder), version_base="1.3"):
         config = hydra.compose(command, overrides=arguments)
     if "run_dir" in config and OmegaConf.is_interpolation(config, "run_dir"):  # of Hydra's, which is not running
@@ -106,6 +109,17 @@ def with_own_model(overrides: Sequence[str]) -> list[str]:
         f"model={OWN_MODEL}",
         *(f"++{o.lstrip('+')}" if o.lstrip("+").startswith("model.") else o for o in overrides),
     ]
+
+
+def with_open_mappings(overrides: Sequence[str]) -> list[str]:
+    """Overrides of deepdft-generate in which mappings that are empty by default, such as dft.hubbard_u, may be filled.
+
+    Hydra refuses keys that the config does not have: `dft.hubbard_u={Ni: 6.2}` and `dft.hubbard_u.Ni=6.2` become
+    overrides that add them.
+    """
+    texts = [file.read_text(encoding="utf-8") for file in (config_directory() / "dft").glob("*.yaml")]
+    open_keys = {f"dft.{name}" for text in texts for name in re.findall(r"^(\w+): \{\}", text, re.MULTILINE)}
+    return [f"++{one}" if ".".join(one.partition("=")[0].split(".")[:2]) in open_keys else one for one in overrides]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

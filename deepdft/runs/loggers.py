@@ -23,5 +23,5 @@ def make_loggers(configs: Mapping[str, Any]) -> list[Any]:
     chosen = {name: config for name, config in configs.items() if config is not None}
     for name in chosen:
         if name in LIBRARIES and find_spec(name) is None:
-            raise ValueError(f"logger={name} needs the library {name}: pip install 'deepdft[{name}]'")
+            raise ValueError(f"logger={name} needs the library {name}: pip install 'deepdft-lightning[{name}]'")
     return [instantiate(config) for config in chosen.values()]

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import deepdft
+from deepdft.version import version
 
 __all__ = ["command_line", "git_state", "versions"]
 
-_PACKAGES = ("deepdft", "torch", "pytorch-lightning", "hydra-core", "numpy", "ase", "h5py", "vesin")
+_PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "numpy", "ase", "h5py", "vesin")
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages a result depends on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
+    found = {"python": platform.python_version(), "platform": platform.platform(), "deepdft": version()}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

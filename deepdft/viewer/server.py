@@ -51,7 +51,7 @@ def serve(
 
         from deepdft.viewer.app import create_app
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error.name} is missing: install deepdft with the extra `view`") from error
+        raise ModuleNotFoundError(f"{error.name} is missing: pip install 'deepdft-lightning[view]'") from error
     token = None if is_loopback(host) else secrets.token_urlsafe(16)
     listening = _listen(host, port)
     port = listening.getsockname()[1]

@@ -15,9 +15,11 @@ import ase.io
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from hydra.errors import ConfigCompositionException
 
 from deepdft.data.store import DensityStore
 from deepdft.dft.clusters import slurm_cluster
+from deepdft.runs.compose import compose
 from tests.cli.processes import descendants, running, wait_for_the_end, wait_until
 
 COMMAND = [sys.executable, "-m", "deepdft.cli.generate"]
@@ -243,3 +245,12 @@ def test_every_option_names_what_exists(overrides: list[str]) -> None:
     for group in ("dft", "cluster", "recipe"):
         if group in composed:
             assert callable(get_object(composed[group]["_target_"]))
+
+
+@pytest.mark.parametrize("given", ["dft.hubbard_u={Ni: 6.2, Mn: 3.9}", "dft.hubbard_u.Ni=6.2", "dft.setups={Ni: '10'}"])
+def test_mappings_that_are_empty_by_default_can_be_filled(given: str) -> None:
+    dft = compose("generate", [given, "output=x"]).dft
+    assert dft.hubbard_u.get("Ni", 6.2) == 6.2
+    assert (dft.hubbard_u or dft.setups).keys() >= {"Ni"}
+    with pytest.raises(ConfigCompositionException):
+        compose("generate", ["dft.hubbard={Ni: 6.2}", "output=x"])

@@ -206,7 +206,7 @@ def test_names_and_lists_of_smiles_are_structures(folder, predict):
     said = predict("checkpoint=free_atoms", "structure=NaCl", "output=n.cube", "shape=[8,8,8]", "picture=false").out
     assert "structure: the crystal NaCl (rocksalt, a = 5.64 Å; 8 atoms, by ASE's bulk)" in said
     assert read(folder / "n.cube")[1].get_chemical_formula() == "Cl4Na4"
-    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft-lightning[view]'")
     predict("checkpoint=free_atoms", "structure=[CCO,C(=O)O]", "output=m.cube", "shape=[4,4,4]", "picture=false")
     assert [read(folder / f"m_00{i}.cube")[1].get_chemical_formula() for i in range(2)] == ["C2H6O", "CH2O2"]
 

@@ -100,7 +100,7 @@ def test_the_description_tells_definition_and_parameters() -> None:
 
 def test_without_gpaw_there_is_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"GPAW is not installed: run `make gpaw`"):
+    with pytest.raises(ModuleNotFoundError, match=r"GPAW is not installed: `make gpaw`"):
         molecules().check()
 
 

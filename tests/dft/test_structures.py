@@ -70,7 +70,7 @@ def test_several_sources_keep_their_order(tmp_path: Path) -> None:
 
 
 def test_a_list_of_smiles(tmp_path: Path) -> None:
-    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft-lightning[view]'")
     path = tmp_path / "list.smi"
     path.write_text("# a comment\nO water\n\nCCO\n")
     entries = read_members(str(path))
@@ -85,7 +85,7 @@ def test_a_list_of_smiles(tmp_path: Path) -> None:
 
 
 def test_a_smiles_is_a_name_even_where_it_looks_like_a_path() -> None:
-    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft-lightning[view]'")
     pair = ["F/C=C/F", "F/C=C\\F"]
     entries = read_members(pair)
     assert [entry.name for entry in entries] == [entry.source for entry in entries] == pair

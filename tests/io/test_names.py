@@ -49,7 +49,7 @@ def test_structures_of_a_name_do_not_share_their_atoms():
 
 
 def test_what_is_not_understood_names_what_is():
-    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft-lightning[view]'")
     with pytest.raises(ValueError, match=r"neither a file, a name .* nor a valid SMILES; the name 'caffeine' is known"):
         read_structures("caffein")
     with pytest.raises(ValueError, match="such as water, caffeine, benzene, NaCl, Cu"):
@@ -57,7 +57,7 @@ def test_what_is_not_understood_names_what_is():
 
 
 def test_a_list_of_smiles_is_a_file_of_structures(tmp_path):
-    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft-lightning[view]'")
     (tmp_path / "x.smi").write_text("# two\nCCO ethanol\n\nO water molecule\n")
     ethanol, water = read_structures(str(tmp_path / "x.smi"))
     assert (ethanol.info["name"], water.info["name"]) == ("ethanol", "water molecule")

@@ -90,12 +90,12 @@ def test_positions_that_are_no_numbers_are_refused(tmp_path):
 
 def test_without_rdkit_a_smiles_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
-    with pytest.raises(ModuleNotFoundError, match=r"deepdft\[view\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"deepdft-lightning\[view\]"):
         read_structures("CCO")
 
 
 def test_a_smiles_gives_a_molecule_with_hydrogens_and_sensible_bonds():
-    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft-lightning[view]'")
     (ethanol,) = read_structures("CCO")
     assert ethanol.get_chemical_formula() == "C2H6O"
     distances = np.sort(ethanol.get_all_distances()[np.triu_indices(9, 1)])
@@ -104,7 +104,7 @@ def test_a_smiles_gives_a_molecule_with_hydrogens_and_sensible_bonds():
 
 
 def test_the_same_smiles_gives_the_same_structure():
-    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft-lightning[view]'")
     first, second = read_structures("CC(=O)O")[0], read_structures("CC(=O)O")[0]
     np.testing.assert_array_equal(first.positions, second.positions)
 
@@ -113,14 +113,14 @@ def test_the_same_smiles_gives_the_same_structure():
     ("smiles", "message"), [("[Na+].[Cl-]", "2 fragments"), ("C(C", "neither"), ("POSCAR", "neither")]
 )
 def test_what_is_no_molecule_is_refused(smiles, message):
-    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft-lightning[view]'")
     with pytest.raises(ValueError, match=message):
         read_structures(smiles)
 
 
 @pytest.mark.parametrize(("smiles", "charge"), [("[OH-]", -1), ("C[NH3+]", 1), ("[NH3+]CC([O-])=O", 0)])
 def test_a_smiles_has_the_charge_it_says(smiles, charge):
-    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft[view]'")
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft-lightning[view]'")
     (atoms,) = read_structures(smiles)
     assert total_charge(atoms) == charge
 

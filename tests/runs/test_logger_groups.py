@@ -13,7 +13,7 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(loggers, "find_spec", lambda _: None)
     cfg = compose("train", [f"logger={name}", "data=qm9_demo", f"run_dir={tmp_path}"])
     assert set(cfg.logger) == {"csv", name}
-    with pytest.raises(ValueError, match=rf"logger={name} needs .*pip install 'deepdft\[{name}\]'"):
+    with pytest.raises(ValueError, match=rf"logger={name} needs .*pip install 'deepdft-lightning\[{name}\]'"):
         loggers.make_loggers(cfg.logger)
 
 
