@@ -308,7 +308,7 @@ def test_a_zip_is_refused_with_the_remedy(tmp_path, name):
 @pytest.mark.parametrize("name", ["x.cube", "x.tar", "x.txt"])
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
-    with pytest.raises(DensityFormatError, match=rf"{name}: is a device or a pipe"):
+    with pytest.raises(DensityFormatError, match=rf"{name}: is a pipe or a device"):
         members(tmp_path / name)
 
 
