@@ -61,6 +61,10 @@ class Chunks:
     """Points in blocks whose derivatives are wanted, 0.02 to 0.4 MB each (measured: with 200 half as fast)."""
     points_of_fields: int = 100_000
     """Points among which blocks are sought for derived fields; those of a few planes of a grid make compact blocks."""
+    points_in_slab: int = 4_000_000
+    """Grid points of a slab, which a prediction that is killed may lose; some seconds where a model decodes blocks."""
+    points_in_slab_by_edges: int = 500_000
+    """The same where a model decodes by edges, which takes longer."""
     points_accumulated: int = 2**19
     """Grid points of all members of an ensemble that are held at once."""
 

@@ -11,13 +11,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "deepdft"
 
 LAYERS = [  # lowest first; a module may import from its own and from lower layers
-    {"chunks", "compiled", "errors", "files", "locks", "units", "vectors", "version"},
+    {"chunks", "compiled", "errors", "files", "locks", "memory", "units", "vectors", "version"},
     {"density"},
     {"electrostatics"},
     {"comparison", "measures"},
     {"graph", "nn", "metrics", "io", "plotting", "bundled"},
     {"data", "models", "checkpoint"},
-    {"training", "inference", "dft"},
+    {"clusters", "training", "inference", "dft"},
     {"evaluation", "testing"},
     {"runs"},
     {"cli", "viewer"},

@@ -12,6 +12,7 @@ from deepdft import bundled
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_structures, quote_texts
 from deepdft.cli.options import refuse_other_kinds
+from deepdft.memory import parse_memory
 
 if TYPE_CHECKING:
     import ase
@@ -55,7 +56,13 @@ def _run(cfg: DictConfig) -> None:
         uncertainty=cfg.uncertainty,
         picture=cfg.picture,
     )
-    predictor = Predictor(checkpoint.model, pbc=checkpoint.pbc, info=checkpoint.info, allow_unknown=cfg.allow_unknown)
+    predictor = Predictor(
+        checkpoint.model,
+        pbc=checkpoint.pbc,
+        info=checkpoint.info,
+        allow_unknown=cfg.allow_unknown,
+        memory=None if cfg.memory is None else parse_memory(cfg.memory),
+    )
     predict_to_files(predictor, structures, files, spacing=cfg.spacing, shape=cfg.shape, vacuum=cfg.vacuum)
 
 
@@ -88,6 +95,8 @@ def _check(cfg: DictConfig) -> None:
         output_format(cfg.output)
     refuse_other_kinds(cfg, numbers=["spacing", "vacuum", "n_electrons"], lists=["shape", "fields", "trusted"])
     check_names(cfg.fields)
+    if cfg.memory is not None:
+        parse_memory(cfg.memory)
     if cfg.n_electrons is not None and cfg.fields:
         raise ValueError("n_electrons scales the density, not fields= derived from it: predict them separately")
 

@@ -13,7 +13,7 @@ import json
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepdft.clusters import InProcess, Workers
 from deepdft.data.records import WORK_FOLDER, Rejected, read_record
 from deepdft.data.store import Store
 from deepdft.data.unfinished import finish, finished_store, unfinished
@@ -30,7 +31,7 @@ from deepdft.dft.generate_plan import Member, Plan, Settings
 from deepdft.errors import RenamedWarning
 from deepdft.files import atomic_write, read_json, write_text
 
-__all__ = ["CALCULATION_LOG", "InProcess", "Progress", "Task", "Workers", "generate"]
+__all__ = ["CALCULATION_LOG", "InProcess", "Progress", "Task", "generate"]
 
 CALCULATION_LOG = "calculations.jsonl"
 """In a generated store: a line of JSON for each structure, with energy, iterations, seconds, versions, or the error."""
@@ -138,19 +139,6 @@ class Progress:
     """Name of the structure that was finished last; empty in the beginning."""
     error: str = ""
     """Why that one failed, if it did."""
-
-
-Workers = Callable[[Sequence[Task]], Iterable[tuple[Task, dict[str, Any] | Exception]]]
-"""Runs tasks; gives each with its record, or with the exception of a worker that was lost, as they end."""
-
-
-class InProcess:
-    """Runs tasks one after the other in this process."""
-
-    def __call__(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any] | Exception]]:
-        """Run them in their order."""
-        for task in tasks:
-            yield task, task()
 
 
 def deprecated_here() -> InProcess:

@@ -19,9 +19,11 @@ from deepdft.errors import InputWarning
 from deepdft.inference.assessment import Trust, assess
 from deepdft.inference.box import MARGIN, Box, make_box, room
 from deepdft.inference.device import choose_device
-from deepdft.inference.encoded import EncodedStructure
+from deepdft.inference.domains import Domain
+from deepdft.inference.encoded import EncodedStructure, check_points
 from deepdft.inference.field_files import check_names
 from deepdft.inference.fields import EncodedFields
+from deepdft.inference.pieces import Pieces, density_in_domains, domains_if_needed, joined, scaled
 from deepdft.inference.trust import Tally, expected_electrons, symbols, unknown_elements
 from deepdft.io.plausibility import check_structure, formula_of
 from deepdft.io.structures import total_charge
@@ -44,6 +46,8 @@ class Predictor:
             electrons by atomic number that its densities have.
         allow_unknown: whether to predict structures with elements that the model was not trained on; they are
             refused otherwise.
+        memory: bytes that this process may have, or its GPU: larger structures are encoded in overlapping domains,
+            with the same densities to rounding; None is half of what is free.
     """
 
     def __init__(
@@ -53,8 +57,10 @@ class Predictor:
         pbc: bool | None = None,
         info: Mapping[str, Any] | None = None,
         allow_unknown: bool = False,
+        memory: int | None = None,
     ) -> None:
         self.model = model.eval()
+        self.memory = memory
         self.pbc = pbc
         self.info = dict(info or {})
         self.allow_unknown = allow_unknown
@@ -67,6 +73,7 @@ class Predictor:
         trusted: Sequence[str] = (),
         *,
         allow_unknown: bool = False,
+        memory: int | None = None,
     ) -> Self:
         """Load a checkpoint file, a run directory or a released DeepDFT folder.
 
@@ -75,6 +82,7 @@ class Predictor:
             device: "cpu", "cuda", "cuda:N" or "auto".
             trusted: packages outside deepdft whose model classes may be built.
             allow_unknown: whether to predict elements that the model was not trained on.
+            memory: bytes that this process may have, or its GPU; None is half of what is free.
 
         Raises:
             FileNotFoundError: if there is no checkpoint.
@@ -82,7 +90,8 @@ class Predictor:
         """
         where = choose_device(device) if isinstance(device, str) else device
         checkpoint = load_checkpoint(path, device=where, trusted=trusted)
-        return cls(checkpoint.model, pbc=checkpoint.pbc, info=checkpoint.info, allow_unknown=allow_unknown)
+        options: dict[str, Any] = {"allow_unknown": allow_unknown, "memory": memory}
+        return cls(checkpoint.model, pbc=checkpoint.pbc, info=checkpoint.info, **options)
 
     def encode(self, atoms: ase.Atoms) -> EncodedStructure:
         """The structure with its atoms encoded, to ask for many sets of points.
@@ -130,10 +139,12 @@ class Predictor:
         """Density on the grid of a box, with all channels of the model; the other arguments are those of `predict`."""
         values = np.empty((box.n_points, len(self.model.channels)), dtype=np.float32)
         done = 0
-        encoded = self.encode(box.structure())
-        for part in self._scaled_chunks(encoded, box, "C", n_electrons, progress):
-            values[done : done + len(part)] = part
-            done += len(part)
+        self.check(box.structure())
+        pieces = self.pieces(box)
+        with joined(pieces, "C", progress) as chunks:
+            for part in scaled(chunks, box, n_electrons):
+                values[done : done + len(part)] = part
+                done += len(part)
         total, *others = (np.ascontiguousarray(column).reshape(box.shape) for column in values.T)
         channels = dict(zip(self.model.channels[1:], others, strict=True))
         density = DensityGrid(total, box.atoms, box.origin, channels)
@@ -142,8 +153,10 @@ class Predictor:
         info = {
             "not_trained_on": symbols(self.unknown(box.atoms)),
             "doubts": "; ".join(tally.doubts(box.spacing.max())),
-            **assess(self.model, box.structure(), self.info, pbc=self.pbc, encoded=encoded).as_text(),
         }
+        if pieces.is_whole:  # a structure in domains has no states of all its atoms
+            whole = pieces.encoded(0)
+            info |= assess(self.model, box.structure(), self.info, pbc=self.pbc, encoded=whole).as_text()
         if info["doubts"]:
             warnings.warn(f"{formula_of(box.atoms)}: {info['doubts']}", InputWarning, stacklevel=3)
         return replace(density, info={name: text for name, text in info.items() if text})
@@ -182,39 +195,19 @@ class Predictor:
         Raises:
             ValueError: if `n_electrons` is not above zero, or the predicted density holds no electrons to scale.
         """
-        yield from self._scaled_chunks(self.encode(box.structure()), box, order, n_electrons, progress)
+        self.check(box.structure())
+        with joined(self.pieces(box, order=order), order, progress) as chunks:
+            yield from scaled(chunks, box, n_electrons)
 
-    def _scaled_chunks(
-        self,
-        encoded: EncodedStructure,
-        box: Box,
-        order: Order,
-        n_electrons: float | None,
-        progress: Progress | None,
-    ) -> Iterator[NDArray[np.floating]]:
-        """Densities of an encoded structure, scaled to a number of electrons where one is given."""
-        scale = 1.0 if n_electrons is None else self._scale(encoded, box, n_electrons, progress)
-        for values in self._chunks(encoded, box, order, progress):
-            yield values if n_electrons is None else values * np.float32(scale)
+    def pieces(self, box: Box, *, order: Order = "C", cut: Sequence[Domain] | None = None) -> Pieces:
+        """The grid of a box in slabs, which can be predicted one by one; see `deepdft.inference.pieces`.
 
-    def _chunks(
-        self, encoded: EncodedStructure, box: Box, order: Order, progress: Progress | None
-    ) -> Iterator[NDArray[np.floating]]:
-        """Densities as the model has them."""
-        for chunk in encoded.chunks(box.n_points):
-            yield encoded.density_on_grid(box, chunk, order=order)
-            if progress is not None:
-                progress(chunk.stop, box.n_points)
-
-    def _scale(self, encoded: EncodedStructure, box: Box, n_electrons: float, progress: Progress | None) -> float:
-        """The factor that brings the sum over the grid to a number of electrons."""
-        if not (n_electrons > 0 and np.isfinite(n_electrons)):
-            raise ValueError(f"n_electrons={n_electrons}: expected a number above zero")
-        total = sum(float(part[:, 0].sum(dtype=np.float64)) for part in self._chunks(encoded, box, "C", progress))
-        found = total * box.voxel_volume
-        if not found > 0:
-            raise ValueError(f"the predicted density holds {found:.3g} electrons: it cannot be scaled to {n_electrons}")
-        return n_electrons / found
+        Args:
+            box: a structure with its grid, from `make_box`.
+            order: in which the slabs will be joined.
+            cut: domains that were found before; None finds them.
+        """
+        return Pieces(self.model, box, memory=self.memory, pbc=self.pbc, order=order, cut=cut)
 
     def predict_points(self, atoms: ase.Atoms, points: NDArray[np.floating]) -> NDArray[np.floating]:
         """Density (n,) in e/Å³ at points (n, 3) in Å; (n, n_channels) of a model with several channels.
@@ -222,7 +215,12 @@ class Predictor:
         Raises:
             ValueError: if the points are of another shape, or the structure makes no sense.
         """
-        density = self.encode(atoms).density(points)
+        self.check(atoms)
+        domains = domains_if_needed(self.model, atoms, self.memory, pbc=self.pbc)
+        if domains is None:
+            density = EncodedStructure(self.model, atoms, pbc=self.pbc).density(points)
+        else:
+            density = density_in_domains(self.model, domains, check_points(points))
         return density[:, 0] if len(self.model.channels) == 1 else density
 
     def encode_fields(self, atoms: ase.Atoms) -> EncodedFields:

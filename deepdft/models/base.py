@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -46,8 +47,9 @@ class DensityModel(nn.Module, ABC):
     """Predicts the electron density at query points from the atoms around them.
 
     A new model is one file with a subclass of this and one YAML that names it (`_target_`). Training, prediction and
-    evaluation use only `channels`, `cutoff`, `probe_cutoff`, `encode` and `decode`. The argument name `baseline` is
-    taken: that key of its config puts any model on top of a superposition of atoms (`deepdft.models.with_baseline`).
+    evaluation use only `channels`, `cutoff`, `probe_cutoff`, `encode` and `decode`; structures beyond the memory need
+    `receptive_field`. The argument name `baseline` is taken: that key of its config puts any model on top of a
+    superposition of atoms (`deepdft.models.with_baseline`).
 
     Args:
         cutoff: distance below which atoms are joined by edges, Å.
@@ -69,6 +71,11 @@ class DensityModel(nn.Module, ABC):
         """Distance in Å below which atoms are joined to probes; a model whose functions end earlier says so."""
         self.cutoff_value = 0.0
         """The weight an edge still has where it is cut, relative to a short edge; 0 for a smooth cutoff."""
+        self.receptive_field = math.inf
+        """Distance in Å beyond which no atom changes the density at a point: what the rounds of messages between atoms
+        reach plus `probe_cutoff`. Infinite where a model does not say; its structures are then encoded as a whole."""
+        self.encoding_bytes = 60_000.0
+        """Memory that `encode` takes for an atom with some fifty neighbours, in bytes: the size of domains follows."""
 
     spread_scale: float | None = None
     """Expected ε_mae in units of the spread of the members of an ensemble; None where that is not known."""

@@ -39,6 +39,8 @@ class Ensemble(DensityModel):
         super().__init__(cutoff=first.cutoff, channels=first.channels)
         self.probe_cutoff = first.probe_cutoff
         self.cutoff_value = max(model.cutoff_value for model in models)
+        self.receptive_field = max(model.receptive_field for model in models)
+        self.encoding_bytes = sum(model.encoding_bytes for model in models)
         self.models = nn.ModuleList(models)
         self.spread_scale = spread_scale
 

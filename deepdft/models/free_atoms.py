@@ -52,6 +52,7 @@ class FreeAtoms(DensityModel):
 
     def __init__(self, *, cutoff: float = 6.0) -> None:
         super().__init__(cutoff=cutoff)
+        self.receptive_field = self.probe_cutoff
         with np.load(bundled.FREE_ATOMS) as stored:
             numbers, n_valence, radii = stored["numbers"], stored["n_valence"], stored["radii"]
             density, self.scale = stored["density"].astype(np.float64), float(stored["scale"])

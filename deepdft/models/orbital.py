@@ -111,6 +111,7 @@ class Orbital(DensityModel):
         }
         self.basis = OrbitalBasis(n_radial, l_max=l_max, **radial)
         self.probe_cutoff = self.basis.reach
+        self.receptive_field = n_interactions * cutoff + self.probe_cutoff
         self.baseline = Superposition(n_functions=n_radial, **radial).requires_grad_(False) if residual else None
         self.encoder = EquivariantEncoder(
             hidden_size=hidden_size,
@@ -125,6 +126,8 @@ class Orbital(DensityModel):
         self.n_linear = [int(residual or name != TOTAL) for name in self.channels]
         self.n_columns = [n_linear + n_orbitals for n_linear in self.n_linear]
         n_columns = n_radial * sum(self.n_columns)
+        # two copies of the coefficients, or several of the features
+        self.encoding_bytes = 4.0 * (l_max + 1) ** 2 * (2 * n_columns + 4 * hidden_size) + 6000.0  # measured
         self.scalar_readout = two_layers(hidden_size, hidden_size, n_columns, SiLU)
         self.order_readout = EquivariantLinear(l_max, hidden_size, n_columns)
         self._begin_at_the_baseline()

@@ -161,6 +161,8 @@ class PaiNN(DensityModel):
         super().__init__(cutoff=cutoff, channels=channels)
         check_counts(hidden_size=hidden_size, n_interactions=n_interactions, n_basis=n_basis)
         self.hidden_size = hidden_size
+        self.receptive_field = (n_interactions + 1) * cutoff
+        self.encoding_bytes = 4.0 * hidden_size * (10 * n_interactions + 24)  # measured
         self.basis = SincBasis(cutoff, size=n_basis)
         self.cosine_cutoff = CosineCutoff(cutoff)
         self.radial = Radial(self.basis, self.cosine_cutoff, cutoff)

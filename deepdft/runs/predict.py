@@ -190,11 +190,11 @@ class _Files:
         """A picture of the density on the plane that shows the structure best."""
         plane = self._plane()
         with _quiet():
-            encoded = self.predictor.encode(self.box.structure())
+            values = self.predictor.predict_points(self.box.structure(), plane.points())
         model = f"{self.files.model}, not trained on {self.unknown}" if self.unknown else self.files.model
         title = plotting.heading(self.box.atoms, model=model, n_electrons=electrons)
         title += f"\n{self.trust}" if self.trust else ""
-        self._picture(plane, encoded.total(plane.points()), "density", ".png", title=title)
+        self._picture(plane, values.reshape(len(values), -1)[:, 0], "density", ".png", title=title)
 
     def _derive(self) -> None:
         """Write fields derived from the density beside it, and draw the indicators among them."""

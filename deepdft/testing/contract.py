@@ -213,6 +213,20 @@ class ModelContract(ABC):
         assert torch.allclose(densities(model, [atom], [far]), found[0], rtol=0.0, atol=1e-12)
         assert densities(model, [atom], [np.empty((0, 3))]).shape == (0, len(model.channels))
 
+    def test_atoms_beyond_the_receptive_field_do_not_matter(self, model: DensityModel) -> None:
+        """A structure can be encoded in domains: a point sees what `receptive_field` says, or less."""
+        if not np.isfinite(model.receptive_field):
+            pytest.skip("the model does not say its receptive field: its structures are encoded as a whole")
+        step = 0.45 * model.cutoff
+        n_atoms = int(model.receptive_field / step) + 6
+        positions = np.array([[i * step, 0.3 * np.sin(i), 0.2 * np.cos(2 * i)] for i in range(n_atoms)])
+        point = np.array([[-0.4, 0.2, 0.1]])
+        near = np.linalg.norm(positions - point, axis=1) < model.receptive_field
+        assert 0 < near.sum() < n_atoms
+        atoms = ase.Atoms([(8, 6, 1)[i % 3] for i in range(n_atoms)], positions=positions)
+        whole, part = densities(model, [atoms], [point]), densities(model, [atoms[near]], [point])
+        assert torch.allclose(part, whole, rtol=1e-13, atol=1e-15)
+
     def test_the_density_is_smooth_where_a_probe_crosses_the_cutoff(self, model: DensityModel) -> None:
         """The jump is no larger than the weight that the model itself says an edge has at the cutoff."""
         atom = ase.Atoms("O", positions=[[0.0, 0.0, 0.0]])

@@ -17,8 +17,8 @@ from ase import Atoms
 from ase.build import molecule
 from hydra.errors import ConfigCompositionException
 
+from deepdft.clusters import slurm_cluster
 from deepdft.data.store import DensityStore
-from deepdft.dft.clusters import slurm_cluster
 from deepdft.runs.compose import compose
 from tests.cli.processes import descendants, running, wait_for_the_end, wait_until
 

@@ -1,25 +1,48 @@
-"""Dask clusters that run calculations: processes of this machine, or jobs of SLURM (conf/cluster)."""
+"""Who runs independent tasks: this process, others of this machine, jobs of SLURM, or a Dask scheduler (conf/cluster).
+
+Tasks are coarse, and repeating one does no harm: they write their results to files, and find what is done already.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from deepdft.data.workers import sigint_blocked
-from deepdft.dft.generate import Task
 
-__all__ = ["DaskWorkers", "Local", "Slurm", "slurm_cluster"]
+__all__ = ["Address", "DaskWorkers", "InProcess", "Local", "Slurm", "Workers", "slurm_cluster"]
+
+T = TypeVar("T", bound=Callable[[], Any])
+
+
+class Workers(Protocol):
+    """Runs tasks; gives each with its result, or with the exception of a worker that was lost, as they end."""
+
+    def __call__(self, tasks: Sequence[T]) -> Iterator[tuple[T, Any]]:
+        """Run them."""
+
+
+class InProcess:
+    """Runs tasks one after the other in this process."""
+
+    def __call__(self, tasks: Sequence[T]) -> Iterator[tuple[T, Any]]:
+        """Run them in their order."""
+        for task in tasks:
+            yield task, task()
+
 
 SETTINGS: dict[str, Any] = {
-    "distributed.scheduler.worker-saturation": 1.0,  # a killed worker takes down the structure it runs, no queued one
+    "distributed.scheduler.worker-saturation": 1.0,  # a killed worker takes down the task it runs, no queued one
     "distributed.scheduler.allowed-failures": 2,
-    "distributed.scheduler.default-task-durations": {"structure": "1h"},  # worth a worker each, from the beginning
+    "distributed.scheduler.default-task-durations": {"task": "1h"},  # worth a worker each, from the beginning
     "distributed.worker.memory.target": False,  # nothing to spill: results are small
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,  # a paused worker may wait for ever
@@ -36,12 +59,12 @@ def _environment() -> dict[str, str]:
 
 
 class DaskWorkers(ABC):
-    """Runs tasks on a Dask cluster; each worker calculates one structure at a time.
+    """Runs tasks on a Dask cluster; each worker runs one at a time.
 
     A task whose worker dies is begun again elsewhere, and given up when that happens a third time.
     """
 
-    def __call__(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any] | Exception]]:
+    def __call__(self, tasks: Sequence[T]) -> Iterator[tuple[T, Any]]:
         """Run them; each comes back as it ends.
 
         Raises:
@@ -56,10 +79,10 @@ class DaskWorkers(ABC):
             logging.getLogger("distributed").setLevel(logging.ERROR)
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "Dask is not installed: run `make gpaw`, pip install 'deepdft-lightning[gpaw]', or choose cluster=none"
+                "Dask is not installed: pip install 'deepdft-lightning[cluster]', or choose cluster=none"
             ) from error
         with dask.config.set(SETTINGS), self.start(len(tasks)) as cluster, Client(cluster) as client:
-            by_key = {f"structure-{task.index}": task for task in tasks}
+            by_key = {f"task-{number}-{secrets.token_hex(4)}": task for number, task in enumerate(tasks)}
             futures = client.map(_call, tasks, key=list(by_key), pure=False)
             for future in as_completed(futures):
                 task = by_key[future.key]
@@ -71,18 +94,18 @@ class DaskWorkers(ABC):
         """A running Dask cluster."""
 
 
-def _call(task: Task) -> dict[str, Any]:
+def _call(task: Callable[[], Any]) -> Any:
     return task()
 
 
-def _outcome(future: Any) -> dict[str, Any] | Exception:
+def _outcome(future: Any) -> Any:
     from dask.distributed import KilledWorker
 
     error = future.exception()
     if isinstance(error, KilledWorker):
         return ChildProcessError("its worker was killed three times, perhaps for lack of memory or time")
     if error is not None:
-        raise error  # a task reports what goes wrong with its structure; this is something else
+        raise error
     return future.result()
 
 
@@ -121,6 +144,21 @@ class Local(DaskWorkers):
             )
 
 
+class Address(DaskWorkers):
+    """Workers of a Dask scheduler that is running already, on any kind of cluster; they need this package too.
+
+    Args:
+        address: of the scheduler, e.g. tcp://node01:8786.
+    """
+
+    def __init__(self, *, address: str) -> None:
+        self.address = address
+
+    def start(self, n_tasks: int) -> Any:
+        """The address, to which the client connects."""
+        return nullcontext(self.address)
+
+
 class Slurm(DaskWorkers):
     """Jobs of SLURM, each with one worker, as many as are allowed to run at once.
 
@@ -129,7 +167,7 @@ class Slurm(DaskWorkers):
 
     Args:
         workers: jobs at once.
-        walltime: of a job, hours:minutes:seconds; where it ends, the structure is begun again in another.
+        walltime: of a job, hours:minutes:seconds; where it ends, its task is started again in another.
         memory: of a job, e.g. 8GB.
         queue: partition.
         account: to be charged.
