@@ -28,6 +28,7 @@ __all__ = ["DERIVED", "FIELDS", "FILES", "Prediction"]
 FIELDS = {
     "density": "density",
     "deformation": "density minus the sum of free atoms",
+    "spread": "standard deviation of the members of an ensemble",
     "reference": "density of the uploaded file, or the second of a comparison",
     "difference": "density minus reference",
     "iri": "interaction region indicator",
@@ -52,6 +53,8 @@ class Prediction:
     predictor: Predictor
     second: Source | None = None
     """What the structure is compared with, in a comparison of two."""
+    trust: dict[str, Any] | None = None
+    """How far to trust it, as `Trust.as_dict` has it."""
     is_prediction: bool = True
     """False for the density of a file that the model cannot predict."""
     fields: dict[str, NDArray[np.floating]] = field(default_factory=dict)
@@ -113,6 +116,7 @@ class Prediction:
             "max_density": float(density.values.max()),
             "seconds": self.seconds,
             "warnings": self.warnings,
+            "trust": self.trust,
             "fields": self.available(),
             "ranges": {name: _range(self.values(name)) for name in self.available()},
             "python": self.python(),

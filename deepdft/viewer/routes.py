@@ -20,7 +20,7 @@ __all__ = ["Problem", "router"]
 
 router = APIRouter(prefix="/api")
 
-FieldName = Literal["density", "deformation", "reference", "difference", "iri", "dori", "sign_lambda2_rho"]
+FieldName = Literal["density", "deformation", "spread", "reference", "difference", "iri", "dori", "sign_lambda2_rho"]
 Identifier = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 
 
@@ -85,7 +85,7 @@ class Cells(_Strict):
 class SurfaceRequest(Cells):
     """A surface, and the field that colours it."""
 
-    level: float = Field(allow_inf_nan=False, description="value of the field on the surface")
+    level: float = Field(ge=-1e6, le=1e6, allow_inf_nan=False, description="value of the field on the surface")
     field: FieldName = "density"
     colour: FieldName | None = None
     form: Literal["binary", "stl"] = Field("binary", description="stl: a file for 3D printing, 1 Å as 10 mm")

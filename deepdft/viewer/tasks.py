@@ -9,12 +9,14 @@ from dataclasses import replace
 
 import ase
 import numpy as np
+from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid, Grid
 from deepdft.evaluation.partition import promolecule, valence_electrons
-from deepdft.inference.box import DEFAULT_VACUUM, fft_size
+from deepdft.inference.box import DEFAULT_VACUUM, fft_size, make_box
 from deepdft.inference.fields import IRI_OF_EMPTY_SPACE
 from deepdft.inference.predictor import Predictor
+from deepdft.inference.uncertainty import predict_with_uncertainty
 from deepdft.viewer.alignment import laid_over
 from deepdft.viewer.limits import Limits
 from deepdft.viewer.prediction import DERIVED, Prediction
@@ -43,9 +45,12 @@ def predict(
         share = 1.0 / (1 + COST_OF_FIELDS) if fields else 1.0
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            density = _density(predictor, source, spacing, limits, lambda part: progress(share * part))
+            density, spread = _density(predictor, source, spacing, limits, lambda part: progress(share * part))
         said = list(dict.fromkeys(" ".join(str(one.message).split()) for one in caught))
         found = Prediction(source, density, time.monotonic() - began, said, predictor)
+        found.trust = predictor.trust(source.atoms).as_dict()
+        if spread is not None:
+            found.fields["spread"] = spread
         _subtract_free_atoms(found)
         if source.reference is not None:
             _subtract_reference(found, source.reference)
@@ -101,13 +106,25 @@ def show_file(predictor: Predictor, source: Source, reason: str) -> Callable[[Pr
     return task
 
 
-def _density(predictor: Predictor, source: Source, spacing: float, limits: Limits, progress: Progress) -> DensityGrid:
+def _density(
+    predictor: Predictor, source: Source, spacing: float, limits: Limits, progress: Progress
+) -> tuple[DensityGrid, NDArray[np.floating] | None]:
+    """The density of a structure, and of an ensemble the standard deviation of its members."""
     progress(0.0)
     if source.reference is not None:
-        return _on_grid(predictor, source.atoms, source.reference.grid, progress)
+        return _on_grid(predictor, source.atoms, source.reference.grid, progress), None
     atoms: ase.Atoms = source.atoms.copy()
     _check_points(_n_points(atoms, spacing), limits)
-    return predictor.predict(atoms, spacing=spacing, progress=lambda done, of: progress(done / of))
+
+    def told(done: int, of: int) -> None:
+        progress(done / of)
+
+    if len(predictor.model.members) > 1:
+        predictor.check(atoms)
+        box = make_box(atoms, spacing=spacing)
+        found = predict_with_uncertainty(predictor.model, box, pbc=predictor.pbc, atoms=box.structure(), progress=told)
+        return found.density, found.std.values
+    return predictor.predict(atoms, spacing=spacing, progress=told), None
 
 
 def _on_grid(predictor: Predictor, atoms: ase.Atoms, grid: Grid, progress: Progress) -> DensityGrid:

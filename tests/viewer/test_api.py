@@ -1,5 +1,6 @@
 """The JSON interface: what a script or the page asks for, and what is refused."""
 
+import copy
 import io
 import os
 import re
@@ -7,6 +8,7 @@ import re
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk, molecule
 
 pytest.importorskip("fastapi", reason="needs the extra `view`")
@@ -15,7 +17,9 @@ from fastapi.testclient import TestClient
 
 import deepdft
 from deepdft.density import DensityGrid
+from deepdft.inference.predictor import Predictor
 from deepdft.io.names import structure_by_name
+from deepdft.models.ensemble import Ensemble
 from deepdft.viewer.app import STATIC, create_app
 
 HOST = "http://localhost:8050"
@@ -172,6 +176,28 @@ def test_fields_are_those_of_the_predictor_where_there_is_density(client, predic
     np.testing.assert_array_equal(values["sign_lambda2_rho"][dense] < 0, expected["hessian"][:, 1] < 0)
     assert values["iri"][~dense].min() > 5
     assert set(values["dori"][~dense]) == {0}
+
+
+def test_an_ensemble_shows_where_its_members_disagree(predictor, limits):
+    other = copy.deepcopy(predictor.model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.01)
+    ensemble = Predictor(Ensemble([predictor.model, other], spread_scale=2.0), info=predictor.info)
+    with TestClient(
+        create_app(ensemble, model_name="two", hosts=["localhost"], limits=limits), base_url=HOST
+    ) as client:
+        identifier, result = predicted(client, structure="water", spacing=0.3)
+        found = np.frombuffer(client.get(f"/api/predictions/{identifier}/array?field=spread").content, "<f4")
+    atoms, shape = structure_by_name("water"), tuple(result["shape"])
+    members = [Predictor(model).predict(atoms, shape=shape).values.ravel() for model in (predictor.model, other)]
+    np.testing.assert_allclose(found, np.std(members, axis=0, ddof=1), atol=1e-5)
+    assert result["trust"]["expected_eps_mae"] == pytest.approx(2 * result["trust"]["spread"])
+    assert result["n_electrons"] == pytest.approx(np.mean(members) * np.size(found) * voxel(result), rel=1e-4)
+
+
+def voxel(result):
+    return abs(np.linalg.det(result["cell"])) / np.prod(result["shape"])
 
 
 def test_a_surface_can_be_printed(client, water):

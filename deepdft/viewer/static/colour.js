@@ -35,6 +35,10 @@ export function scaleOf(field, range) {
     const lines = [-0.8, -0.4, -0.2, -0.1, 0.1, 0.2, 0.4, 0.8].map((x) => x * reach);
     return { map: isDark() ? "darkDiverging" : "lightDiverging", low: -reach, high: reach, unit: "e/Å³", lines, share: (x) => (x + reach) / (2 * reach) };
   }
+  if (field === "spread") {
+    const reach = Math.max(range[2], 1e-5);
+    return { map: isDark() ? "dark" : "light", low: 0, high: reach, unit: "e/Å³", lines: [0.2, 0.4, 0.8].map((x) => x * reach), share: (x) => x / reach };
+  }
   if (field === "iri") return { map: "indicator", low: 0, high: 4.7, unit: "IRI", lines: [1], share: (x) => x / 4.7 };
   if (field === "dori") return { map: "indicator", low: 0, high: 1, unit: "DORI", lines: [0.9], share: (x) => 1 - x };
   if (field === "sign_lambda2_rho") { // 0.04 and 0.02 in atomic units, as plots of IRI have it
@@ -50,4 +54,4 @@ const ELEMENTS = { H: "#f4f4f2", C: "#565d66", N: "#3f6fd8", O: "#d63a30", F: "#
 
 export const ofElement = (symbol) => ELEMENTS[symbol] ?? `#${(window.$3Dmol.elementColors.Jmol[symbol] ?? 0xb0b0b0).toString(16).padStart(6, "0")}`;
 export const ofCharge = (charge) => hex("charge", 0.5 + charge / 1.0); // red is negative, as in maps of potentials
-export const ofTrust = (score) => hex("trust", score);
+export const ofNovelty = (novelty) => hex("trust", novelty === null ? 1 : novelty / 2); // 1 is the limit, null an unknown element

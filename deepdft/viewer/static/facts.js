@@ -50,16 +50,28 @@ function rows(result) {
   $("numbers").replaceChildren(...list.flatMap(([name, text]) => [make("dt", name), make("dd", text)]));
 }
 
-function trust(result) {
+// How far to trust a prediction, in words: [kind, text] each.
+function trustWords({ trust, warnings, is_prediction, expected_electrons: expected, n_electrons, spacing }) {
   const said = [];
-  if (result.expected_electrons && result.is_prediction) {
-    const off = Math.abs(result.n_electrons / result.expected_electrons - 1) * 100;
-    if (off <= 1) said.push(["", `It holds the right number of electrons, to ${Math.max(off, 0.01).toFixed(2)} %.`]);
-    else if (result.spacing > 0.21) said.push(["note", `On this coarse grid the electrons add up to ${off.toFixed(1)} % too ${result.n_electrons > result.expected_electrons ? "many" : "few"}: choose a finer one to count them.`]);
-    else said.push(["warn", `The number of electrons is off by ${off.toFixed(1)} %: do not rely on it.`]);
+  if (trust?.expected_eps_mae) {
+    said.push(["", `About ${trust.expected_eps_mae.toPrecision(2)} % of the electrons are expected in the wrong place. (Kinds of DFT differ from each other by about 0.6 %, and free atoms side by side are off by about 8 %.)`]);
   }
-  for (const text of result.warnings) said.push(["warn", text]);
-  if (result.is_prediction) said.push(["note", "Predictions are for neutral structures in their ground state."]);
+  for (const reason of trust?.reasons ?? []) said.push(["warn", `Outside what the model knows: ${reason}.`]);
+  if (trust?.outside) said.push(["warn", "The picture may be wrong, and nobody can say by how much."]);
+  else if (trust && !trust.expected_eps_mae) said.push(["note", `How large the error is, is not known: ${trust.words.replace("no estimate: ", "")}.`]);
+  if (trust?.spread) said.push(["note", `The members of the ensemble differ by ${trust.spread.toPrecision(2)} %.`]);
+  if (expected && is_prediction) {
+    const off = Math.abs(n_electrons / expected - 1) * 100;
+    if (off <= 1) said.push(["", `It holds the right number of electrons, to ${Math.max(off, 0.01).toFixed(2)} %.`]);
+    else if (spacing > 0.21) said.push(["note", `On this coarse grid the electrons add up to ${off.toFixed(1)} % too ${n_electrons > expected ? "many" : "few"}: choose a finer one to count them.`]);
+  }
+  for (const text of warnings) said.push(["warn", `${text}.`.replace(/([.!?])\.$/, "$1")]);
+  if (is_prediction) said.push(["note", "Predictions are for neutral structures in their ground state."]);
+  return said;
+}
+
+function trust(result) {
+  const said = trustWords(result);
   $("trust").hidden = said.length === 0;
   $("trust-list").replaceChildren(...said.map(([kind, text]) => make("li", text, { className: kind })));
 }
@@ -76,7 +88,7 @@ function charges(result) {
     svg.setAttribute("aria-hidden", "true");
     svg.append(rect);
     bar.append(svg);
-    row.append(make("td", `${result.symbols[i]}${i}`), bar, make("td", signed(charge, 3)));
+    row.append(make("td", `${result.symbols[i]}${i + 1}`), bar, make("td", signed(charge, 3)));
     return row;
   }));
 }

@@ -4,7 +4,7 @@ export const SIGNED = new Set(["difference", "deformation"]);
 export const DERIVED = ["iri", "dori"];
 export const SIDE_BY_SIDE = "both";
 
-const LABELS = { density: "Electrons", deformation: "Bonding", iri: "Interactions", dori: "Overlap", reference: "File", difference: "Difference", both: "Side by side" };
+const LABELS = { density: "Electrons", deformation: "Bonding", iri: "Interactions", dori: "Overlap", spread: "Spread", reference: "File", difference: "Difference", both: "Side by side" };
 
 // Name of a way of drawing; those of a comparison are called after what is compared.
 export function labelOf(mode, result) {
@@ -18,6 +18,7 @@ const short = (text) => (text.length > 16 ? `${text.slice(0, 15)}…` : text);
 export const HINTS = {
   density: "Electrons per cubic ångström. Low values enclose the whole molecule, high values the bonds and nuclei.",
   deformation: "Where electrons went when the bonds formed, compared with free atoms side by side.",
+  spread: "Where the members of the ensemble disagree: the standard deviation of their densities.",
   reference: "The density that is compared with, at the same value.",
   difference: "Where one density has more electrons than the other.",
   both: "Both densities, cut at the same value. Turning one turns the other.",
@@ -25,7 +26,7 @@ export const HINTS = {
   dori: "The density overlap regions indicator is near 1 where the densities of atoms overlap.",
 };
 
-export const COLOURS = { none: "default", deformation: "bonding", difference: "difference", iri: "IRI", dori: "DORI", sign_lambda2_rho: "interaction" };
+export const COLOURS = { none: "default", deformation: "bonding", difference: "difference", spread: "spread", iri: "IRI", dori: "DORI", sign_lambda2_rho: "interaction" };
 
 export const unitOf = (mode) => (DERIVED.includes(mode) ? "" : " e/Å³");
 
@@ -33,7 +34,7 @@ export const unitOf = (mode) => (DERIVED.includes(mode) ? "" : " e/Å³");
 export function modesOf(result) {
   const has = (field) => result.fields.includes(field);
   const derivable = DERIVED.filter((field) => has(field) || result.derivable);
-  return ["density", ...(has("deformation") ? ["deformation"] : []), ...derivable,
+  return ["density", ...(has("deformation") ? ["deformation"] : []), ...derivable, ...(has("spread") ? ["spread"] : []),
     ...(has("difference") ? ["reference", "difference", SIDE_BY_SIDE] : [])];
 }
 
@@ -44,7 +45,7 @@ export function levelBounds(mode, ranges) {
   const top = Math.max(Math.abs(low), Math.abs(high), 1e-6);
   if (mode === "iri") return [0.2, 3];
   if (mode === "dori") return [0.5, 0.99];
-  return SIGNED.has(mode) ? [Math.max(Math.min(typical / 100, top / 10), 1e-6), top] : [1e-2, Math.max(0.9 * high, 2e-2)];
+  return SIGNED.has(mode) || mode === "spread" ? [Math.max(Math.min(typical / 100, top / 10), 1e-6), top] : [1e-2, Math.max(0.9 * high, 2e-2)];
 }
 
 export function defaultLevel(mode, ranges) {

@@ -120,7 +120,7 @@ async function show(found) {
   const colours = Object.keys(COLOURS).filter((name) => name === "none" || result.fields.includes(name));
   if (!colours.includes(state.colour)) state.colour = "none";
   options("colour", colours, COLOURS, state.colour);
-  const paints = ["element", ...(result.charges ? ["charge"] : []), ...(result.trust?.scores ? ["trust"] : [])];
+  const paints = ["element", ...(result.charges ? ["charge"] : []), ...(result.trust?.novelty ? ["trust"] : [])];
   if (!paints.includes(state.paint)) state.paint = "element";
   options("paint", paints, { element: "element", charge: "charge", trust: "trust" }, state.paint);
   const repeats = result.pbc.some(Boolean);

@@ -1,7 +1,7 @@
 // Draws a finished prediction as the state has it: atoms, surfaces, slice, legend.
 
 import * as api from "./api.js";
-import { GAIN, LOSS, mapped, ofCharge, ofElement, ofTrust, scaleOf, single } from "./colour.js";
+import { GAIN, LOSS, mapped, ofCharge, ofElement, ofNovelty, scaleOf, single } from "./colour.js";
 import { DERIVED, HINTS, SIDE_BY_SIDE, SIGNED, defaultLevel, fieldsOf, labelOf, levelBounds, unitOf } from "./fields.js";
 import { Scene, link } from "./scene.js";
 import { state } from "./state.js";
@@ -64,7 +64,7 @@ export class Picture {
     const data = await Promise.all(this.scenes.map((_, i) => api.scene(id, this.cells, which[i])));
     this.scenes.forEach((scene, i) => {
       const own = i === 0; // charges, trust and dipole moment are those of the first
-      const label = (symbol, atom) => (charges && own ? `${symbol}${atom} ${signed(charges[atom], 2)}` : `${symbol}${atom}`);
+      const label = (symbol, atom) => (charges && own ? `${symbol}${atom + 1} ${signed(charges[atom], 2)}` : `${symbol}${atom + 1}`);
       const before = scene.start && !zoom ? scene.position : null;
       scene.atoms(data[i], { zoom: zoom || !scene.start, labels: state.labels ? label : null, colour: own ? paint(result) : ofElement,
         dipole: state.dipole && own ? result.dipole_vector_debye : null });
@@ -123,7 +123,7 @@ export class Picture {
   }
 
   legend(colour, scale) {
-    const { labels } = this.shown.result, box = $("legend");
+    const { result } = this.shown, { labels } = result, box = $("legend");
     const chip = (shade, text) => {
       const item = Object.assign(document.createElement("span"), { className: "chip" }), dot = document.createElement("i");
       dot.style.background = shade;
@@ -142,6 +142,10 @@ export class Picture {
       box.append(...(colour === "sign_lambda2_rho" ? ["bond", ramp, "crowding; in the middle weak contacts"]
         : [scale.low.toPrecision(2), ramp, `${scale.high.toPrecision(2)} ${scale.unit}`]));
     }
+    if (state.paint === "trust" && result.trust?.novelty) {
+      box.append(chip(ofNovelty(0), "atoms as in the training set"), chip(ofNovelty(1), "at its edge"), chip(ofNovelty(2), "unlike it"));
+    }
+    if (state.paint === "charge" && result.charges) box.append(chip(ofCharge(-0.5), "negative atoms"), chip(ofCharge(0.5), "positive atoms"));
     box.hidden = box.childNodes.length === 0;
   }
 
@@ -176,7 +180,7 @@ export const signed = (value, digits) => `${value > 0 ? "+" : value < 0 ? "−" 
 // Colours of atoms, from symbol and index.
 function paint(result) {
   if (state.paint === "charge" && result.charges) return (_, atom) => ofCharge(result.charges[atom]);
-  if (state.paint === "trust" && result.trust?.scores) return (_, atom) => ofTrust(result.trust.scores[atom]);
+  if (state.paint === "trust" && result.trust?.novelty) return (_, atom) => ofNovelty(result.trust.novelty[atom]);
   return ofElement;
 }
 
