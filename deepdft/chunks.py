@@ -1,4 +1,4 @@
-"""How much is worked on at once: the one place that decides how many atoms, edges or points make a chunk.
+"""The sizes of chunks: the one place that decides how many atoms, edges or points are processed at once.
 
 Chunks bound memory, keep what is worked on in the cache, and give each thread its share. None of the sizes changes a
 result beyond rounding. "Measured" is on two cores of an AVX-512 server, or on an H200.
@@ -23,9 +23,9 @@ class Chunks:
     edges_decoded: int
     """Edges in one call of a model's `decode`, about 0.1 kB × hidden size each."""
     edges_differentiated: int
-    """Edges in one call of `decode` whose derivatives with respect to the points are wanted."""
+    """Edges in one call of `decode` with derivatives with respect to the points."""
     distances: int
-    """Distances between points and atom images that are computed all at once; on a GPU 90 bytes each."""
+    """Distances between points and atom images that are computed in one array; on a GPU 90 bytes each."""
     points_in_blocks: int
     """Points in one call of a model that decodes blocks of points; on a GPU 0.2 kB each."""
     wave_vectors: int
@@ -36,11 +36,11 @@ class Chunks:
     points_per_tree: int = 10_000
     """Points in a k-d tree; larger ones fall out of the cache (measured: fastest between 5 and 20 thousand)."""
     matrix_rows: int = 8192
-    """Rows of a product with a 3 × 3 matrix; up to some thirty thousand OpenBLAS keeps to one thread."""
+    """Rows of a product with a 3 × 3 matrix; up to about thirty thousand, OpenBLAS stays on one thread."""
     edges_encoded: int = 65_536
-    """Edges between atoms whose equivariant messages are held at once."""
+    """Edges between atoms whose equivariant messages are held in memory together."""
     atoms_encoded: int = 1024
-    """Atoms whose orbital coefficients or updates are computed at once: some 4 kB for each orbital of an atom."""
+    """Atoms whose orbital coefficients or updates are computed together: some 4 kB for each orbital of an atom."""
     numbers_in_block: int = 500_000
     """Sums over atoms at the points of a block (points × functions × orbitals), which stay in the cache (measured)."""
     blocks_per_group: int = 64
@@ -48,25 +48,27 @@ class Chunks:
     points_per_sparse_group: int = 8000
     """Points of a group of blocks whose points are joined to atoms by edges; in a crystal a hundred edges each."""
     min_points: int = 256
-    """Points of a chunk at least, where edges are many."""
+    """Smallest number of points in a chunk, where edges are many."""
     max_points: int = 200_000
-    """Points of a chunk at most, where edges are few."""
+    """Largest number of points in a chunk, where edges are few."""
     max_points_of_threads: int = 1_000_000
-    """Points of the chunks of all threads together."""
+    """Largest number of points in the chunks of all threads together."""
     chunks_per_thread: int = 4
-    """Chunks for each thread; some have more atoms around them than others."""
+    """Chunks per thread; chunks differ in work, as some have more atoms around them."""
     points_by_edges: int = 4096
-    """Points of one search for edges where a chunk has as many points as a model in blocks takes."""
+    """Points in one search for edges, where a chunk has as many points as a model with blocks takes."""
     points_differentiated: int = 1000
-    """Points in blocks whose derivatives are wanted, 0.02 to 0.4 MB each (measured: with 200 half as fast)."""
+    """Points in blocks whose derivatives are computed together, up to 0.4 MB each (measured: with 200 half as fast)."""
     points_of_fields: int = 100_000
-    """Points among which blocks are sought for derived fields; those of a few planes of a grid make compact blocks."""
+    """Points that are cut into blocks together for derived fields; a few planes of a grid make compact blocks."""
     points_in_slab: int = 4_000_000
-    """Grid points of a slab, which a prediction that is killed may lose; some seconds where a model decodes blocks."""
+    """Grid points of a slab, the most that a killed prediction loses; a few seconds for a model with blocks."""
     points_in_slab_by_edges: int = 500_000
-    """The same where a model decodes by edges, which takes longer."""
+    """Grid points of a slab for a model that decodes by edges, which takes longer."""
+    points_scaled: int = 2**16
+    """Grid points whose prediction is scaled to the exact electron count together; they stay in the cache."""
     points_accumulated: int = 2**19
-    """Grid points of all members of an ensemble that are held at once."""
+    """Grid points of all members of an ensemble that are held in memory together."""
 
 
 CPU = Chunks(

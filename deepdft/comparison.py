@@ -17,7 +17,7 @@ from deepdft.electrostatics import is_isolated
 __all__ = ["Comparison", "Number", "PointSums", "Values"]
 
 Number = Any
-"""A float, or a tensor without dimensions where the sums stay on a GPU."""
+"""A float, or a zero-dimensional tensor while the sums stay on a GPU."""
 Values = Any
 """Densities in e/Å³ in double precision: a numpy array or a tensor."""
 
@@ -76,7 +76,7 @@ class Comparison:
     scale: float | None = None
     """Expected ε_mae in units of the spread; None for an ensemble that was not calibrated."""
     device: torch.device | str = "cpu"
-    """Where Fourier transforms are computed."""
+    """Device that computes Fourier transforms."""
 
     @cached_property
     def voxel(self) -> float:

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _use_whole_registers() -> None:
-    """LLVM uses half of AVX-512's registers, for old processors that slowed down with whole ones: a third more time.
+    """Let LLVM use whole AVX-512 registers; it uses half, for old processors that slowed down with whole ones.
 
     It has no effect where Numba has compiled something before deepdft is imported. NUMBA_CPU_FEATURES has precedence.
     """
@@ -35,7 +35,7 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"
 
 
 def compiled(kernel: F) -> F:
-    """Compiled at its first call, and kept on disk where there is a place to write to; it releases Python's lock.
+    """Compile a function at its first call and keep the result on disk if possible; it releases the GIL.
 
     What is kept is compiled again when any source changes that the kernel may use: those beside it, and the helpers of
     `deepdft.nn.fast`. Numba itself looks at the kernel's own file only.
@@ -44,7 +44,7 @@ def compiled(kernel: F) -> F:
 
 
 def reassociated(kernel: F) -> F:
-    """`compiled`, and sums over numbers may be made in another order: by vector instructions."""
+    """Like `compiled`, but sums may be reordered so that they use vector instructions."""
     return _compiled(kernel, OPTIONS | {"fastmath": {"contract", "reassoc"}})
 
 
@@ -54,13 +54,17 @@ def _compiled(kernel: F, options: dict[str, Any]) -> F:
         index = dispatcher._cache._cache_file
         index._source_stamp = (index._source_stamp, _fingerprint(Path(kernel.__code__.co_filename).parent))
         return cast(F, dispatcher)
-    except (RuntimeError, AttributeError, OSError):  # no folder can be written to, or another Numba: nothing is kept
+    except (
+        RuntimeError,
+        AttributeError,
+        OSError,
+    ):  # no folder is writable, or Numba is another version: nothing is kept
         return cast(F, numba.njit(**options)(kernel))
 
 
 @cache
 def _fingerprint(folder: Path) -> str:
-    """Identifies the sources in a folder and the helpers that all kernels share."""
+    """Hash of the sources in a folder and of the helpers that all kernels share."""
     here = Path(__file__)
     sources = {*folder.glob("*.py"), *(here.parent / "nn" / "fast").glob("*.py"), here}
     digest = hashlib.sha256()
@@ -70,12 +74,12 @@ def _fingerprint(folder: Path) -> str:
 
 
 def inlined(part: F) -> F:
-    """A part of compiled functions, put into its place before they are compiled: a call with arrays takes 0.1 µs."""
+    """Inline a function into compiled functions: a call with arrays would take 0.1 µs."""
     return cast(F, numba.njit(inline="always", **OPTIONS)(part))
 
 
 class _First(Listener):
-    """Calls a function when something is compiled for the first time; what comes from the disk does not count."""
+    """Calls a function before the first compilation; what is loaded from disk does not count."""
 
     def __init__(self, report: Callable[[], None]) -> None:
         self.report = report
@@ -87,11 +91,11 @@ class _First(Listener):
             self.report()
 
     def on_end(self, event: Event) -> None:
-        """Nothing: the start was reported."""
+        """Nothing to do: the start was reported."""
 
 
 @contextmanager
 def announced(report: Callable[[], None]) -> Iterator[None]:
-    """Call a function before the first compilation in this context: it takes some seconds, which need a reason."""
+    """Call a function before the first compilation in this context, which takes several seconds."""
     with install_listener("numba:compile", _First(report)):
         yield

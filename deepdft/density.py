@@ -1,4 +1,4 @@
-"""`Grid`, the points of a regular grid, and `DensityGrid`, a density on one: what crosses borders of the package."""
+"""`Grid`, the points of a regular grid, and `DensityGrid`, a density on one: the types that all parts exchange."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["TOTAL", "DensityGrid", "Grid", "Order", "grid_points", "volume"]
 
 
 Order = Literal["C", "F"]
-"""How the points of a grid are counted: z fastest (as in a cube), or x fastest (as in a CHGCAR)."""
+"""Order in which the points of a grid are counted: z fastest (as in a cube), or x fastest (as in a CHGCAR)."""
 
 TOTAL = "total"
 """Name of the channel that every density has: the number of electrons per volume."""
@@ -187,7 +187,7 @@ class DensityGrid:
         )
 
     def _per_atom(self, name: str, array: ArrayLike) -> NDArray[np.floating]:
-        """An array of the atoms as floating-point numbers, checked."""
+        """Check an array of the atoms and convert it to floating-point numbers."""
         rows = np.asarray(array)
         rows = rows if np.issubdtype(rows.dtype, np.floating) else rows.astype(np.float64)
         if rows.ndim != 2 or len(rows) != len(self.atoms):
@@ -195,7 +195,7 @@ class DensityGrid:
         return rows
 
     def __repr__(self) -> str:
-        """One line: what it is of, and how large."""
+        """One line: formula, grid, electrons and channels."""
         grid = " × ".join(map(str, self.shape))
         channels = f", channels {', '.join(self.channels)}" if self.channels else ""
         formula = self.atoms.get_chemical_formula()

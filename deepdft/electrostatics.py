@@ -94,8 +94,8 @@ def hartree_energy(
         shape = tuple(2 * next_fast_len(n) for n in shape)
     padded = steps * np.array(shape)[:, None]
     kernel = _open_kernel(steps, shape, rho) if isolated else _periodic_kernel(padded, shape, rho)
-    waves = torch.fft.rfft(rho, n=shape[2], dim=2)  # one axis after the other: most of the padding stays out of it
-    waves[:, :, 1 : (shape[2] + 1) // 2] *= math.sqrt(2)  # stand for -G too
+    waves = torch.fft.rfft(rho, n=shape[2], dim=2)  # one axis after the other: most of the padding is added late
+    waves[:, :, 1 : (shape[2] + 1) // 2] *= math.sqrt(2)  # counts for -G too
     waves = torch.fft.fft(waves, n=shape[1], dim=1)
     total = torch.zeros((), dtype=torch.float64, device=rho.device)
     per_chunk = max(1, chunks.on(rho.device.type).wave_vectors // (shape[0] * waves.shape[2]))

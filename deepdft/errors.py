@@ -1,4 +1,4 @@
-"""What is wrong with a user's input: the error of unreadable density files, and the warning of doubtful input.
+"""Problems with a user's input: the error of unreadable density files, and the warning about doubtful input.
 
 Library code raises ValueError (of which `DensityFormatError` is one) in one line, or calls
 `warnings.warn(text, InputWarning)`; the commands print either as one line on stderr.
@@ -20,7 +20,7 @@ class DensityFormatError(ValueError):
 
 
 class InputWarning(UserWarning):
-    """Input that is read, but whose result may not be what the user expects."""
+    """Input that is accepted, but whose result may not be what the user expects."""
 
 
 class RenamedWarning(InputWarning, DeprecationWarning):

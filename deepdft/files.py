@@ -20,7 +20,7 @@ from deepdft.locks import Lock, exclusive_lock, is_alive, process_namespace
 __all__ = ["Lock", "atomic_write", "exclusive_lock", "read_json", "write_json", "write_text"]
 
 MAX_JSON_BYTES = 2**29
-"""The index of a store with a million structures is smaller; a larger file is not read into memory."""
+"""Largest size of a JSON file that is read into memory; the index of a store with a million structures is smaller."""
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _counter = itertools.count()
@@ -62,14 +62,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _temporary_stem(path: Path) -> str:
-    """The part of a temporary file's name that says of which file and machine it is."""
+    """The part of a temporary file's name that identifies its target and machine."""
     host = hashlib.sha256((platform.node() + process_namespace()).encode()).hexdigest()[:6]
     name = path.name.encode()[:150].decode(errors="ignore")  # names have at most 255 bytes
     return f".{name}.{host}-"
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove temporary files of this file that killed processes of this machine have left."""
+    """Remove temporary files of this file that killed processes on this machine have left behind."""
     start = _temporary_stem(path)
     with contextlib.suppress(OSError):
         for entry in os.scandir(path.parent):
@@ -80,7 +80,7 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Flush a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -92,9 +92,9 @@ def _flush(path: Path) -> None:
 
 
 def _said_of(path: Path, error: OSError) -> OSError:
-    """The same error with the name of the file that was to be written."""
+    """The error with the name of the file that was to be written."""
     reason = error.errno
-    for code in _NO_SPACE:  # HDF5 and others put the system's words into their own
+    for code in _NO_SPACE:  # HDF5 and others embed the system's message in their own
         if reason is None and os.strerror(code) in str(error):
             reason = code
     if reason in _NO_SPACE:
@@ -136,7 +136,7 @@ def read_json(
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError(f"{path}: damaged, not JSON: brackets are nested too deeply") from error
-    except ValueError as error:  # of the text's encoding too
+    except ValueError as error:  # also errors in the text's encoding
         raise ValueError(f"{path}: damaged, not JSON: {error}") from error
     if type(content) is not kind:
         raise ValueError(f"{path}: damaged: expected {_of_json(kind)}, got {_of_json(type(content))}")
@@ -152,6 +152,6 @@ def read_json(
 
 
 def _of_json(kind: type) -> str:
-    """What a type is called in JSON."""
+    """The name of a type in JSON."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(kind, "a whole number" if kind is int else "a number")

@@ -1,4 +1,4 @@
-"""A lock on a file or folder that works on any file system, on one machine and among several."""
+"""A lock on a file or folder that works on any file system, within one machine and across several."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from pathlib import Path
 __all__ = ["Lock", "exclusive_lock", "is_alive", "process_namespace"]
 
 HEARTBEAT_SECONDS = 20.0
-"""Between two signs of life of a process that holds a lock."""
+"""Seconds between two signs of life of a process that holds a lock."""
 STALE_SECONDS = 300.0
-"""A lock of another machine is given up after so long without a sign of life; NFS may show one a minute late."""
+"""Seconds without a sign of life after which another machine's lock is stale; NFS may show one a minute late."""
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.EACCES}
 
 
 @dataclass(frozen=True)
 class _Holder:
-    """Who holds a lock."""
+    """The holder of a lock."""
 
     token: str
     """Unique to this acquisition."""
     purpose: str
-    """What the holder is doing, "training" for example."""
+    """The holder's activity, "training" for example."""
     command: str
     """The command line."""
     host: str
     """Name of the machine."""
     boot: str
-    """Changes when the machine is restarted."""
+    """Identifier of the machine's boot, which changes when it is restarted."""
     namespace: str
-    """In which process ids are counted: containers have their own."""
+    """Namespace of the process id: containers have their own."""
     pid: int
     """Process id."""
     started: str
-    """Start time of the process in ticks since the machine's start: another process of the same id has another."""
+    """Start time of the process in ticks since boot, which tells it from a later process with the same id."""
     job: str
     """SLURM job, "" if there is none."""
     restarts: int
-    """How often SLURM has requeued the job."""
+    """Number of times that SLURM has requeued the job."""
     since: str
     """Local time of the acquisition."""
 
     @classmethod
     def here(cls, purpose: str) -> _Holder:
-        """This process."""
+        """The holder that this process would be."""
         return cls(
             token=secrets.token_hex(8),
             purpose=purpose,
@@ -70,15 +70,15 @@ class _Holder:
             since=time.strftime("%Y-%m-%d %H:%M:%S"),
         )
 
-    def has_ended(self, me: _Holder) -> bool | None:
+    def has_ended(self, own: _Holder) -> bool | None:
         """Whether the holder is known to be gone; None if only its signs of life can tell."""
-        if self.job and self.job == me.job and self.restarts < me.restarts:
-            return True  # SLURM starts a requeued job after it has ended
-        if self.host != me.host:
+        if self.job and self.job == own.job and self.restarts < own.restarts:
+            return True  # SLURM starts a requeued job only after it has ended
+        if self.host != own.host:
             return None
-        if self.boot != me.boot:
+        if self.boot != own.boot:
             return True  # the machine was restarted
-        if self.namespace != me.namespace:
+        if self.namespace != own.namespace:
             return None
         now = _start_time(self.pid)
         if now == "" and _is_hidden(self.pid):
@@ -107,14 +107,14 @@ class Lock:
         return found is not None and found.token == self._holder.token
 
     def _beat(self) -> None:
-        """Give a sign of life by the time of the file."""
+        """Give a sign of life by updating the time of the file."""
         while not self._released.wait(HEARTBEAT_SECONDS):
             with contextlib.suppress(OSError):
                 if self.is_held:
                     os.utime(self.file)
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         self._released.set()
         with contextlib.suppress(OSError):
             if self.is_held:
@@ -146,44 +146,44 @@ def exclusive_lock(path: str | os.PathLike[str], purpose: str) -> Iterator[Lock]
         lock.release()
 
 
-def _acquire(path: Path, file: Path, me: _Holder) -> _Holder:
-    """Make the lock file ours, or say whose it is."""
+def _acquire(path: Path, file: Path, own: _Holder) -> _Holder:
+    """Acquire the lock file, or raise an error that names its holder."""
     deadline = time.monotonic() + 30.0
-    while not _create(file, me):
+    while not _create(file, own):
         holder = _read(file)
-        gone = holder.has_ended(me) if holder is not None else None
+        gone = holder.has_ended(own) if holder is not None else None
         age = _age(file)
         if gone or (gone is None and age is not None and age > STALE_SECONDS):
             _take_away(file, holder)
         elif (holder is None and age is not None and age > 5.0) or (holder is not None and age is not None):
-            _refuse(path, file, holder, me, gone is None)
+            _refuse(path, file, holder, own, gone is None)
         else:
             time.sleep(0.05)  # it is being written, or was released just now
         if time.monotonic() > deadline:
-            _refuse(path, file, holder, me, True)
-    return me
+            _refuse(path, file, holder, own, True)
+    return own
 
 
-def _refuse(path: Path, file: Path, holder: _Holder | None, me: _Holder, unsure: bool) -> None:
-    """Raise the error that says who holds a lock."""
+def _refuse(path: Path, file: Path, holder: _Holder | None, own: _Holder, unsure: bool) -> None:
+    """Raise the error that names the holder of a lock."""
     hint = f"; if that process is gone, remove {file}" if unsure else ""
     if holder is None:
         raise ValueError(f"{path}: locked by an unknown process{hint}")
-    itself = holder.pid == me.pid and holder.has_ended(me) is False
+    itself = holder.pid == own.pid and holder.has_ended(own) is False
     who = f"this process, since {holder.since}" if itself else str(holder)
     raise ValueError(f"{path}: {holder.purpose} is under way there, by {who}; wait for it or give another place{hint}")
 
 
-def _create(file: Path, me: _Holder) -> bool:
-    """Make the lock file with its content at once, or return False if there is one."""
-    content = json.dumps(asdict(me)).encode()
-    own = file.with_name(f"{file.name}.{me.token}")
+def _create(file: Path, own: _Holder) -> bool:
+    """Create the lock file with its content atomically; False if there is one already."""
+    content = json.dumps(asdict(own)).encode()
+    temporary = file.with_name(f"{file.name}.{own.token}")
     try:
-        own.write_bytes(content)
+        temporary.write_bytes(content)
         try:
-            os.link(own, file)
+            os.link(temporary, file)
         except FileExistsError:
-            return own.stat().st_nlink == 2  # NFS may repeat a request of which the answer was lost
+            return temporary.stat().st_nlink == 2  # NFS may repeat a request whose answer was lost
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise
@@ -193,7 +193,7 @@ def _create(file: Path, me: _Holder) -> bool:
         raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
         with contextlib.suppress(OSError):
-            own.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def _create_without_links(file: Path, content: bytes) -> bool:
@@ -219,7 +219,7 @@ def _take_away(file: Path, stale: _Holder | None) -> None:
 
 
 def _read(file: Path) -> _Holder | None:
-    """Who a lock file names; None if it is absent or not whole."""
+    """The holder that a lock file names; None if it is absent or incomplete."""
     try:
         return _Holder(**json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -239,7 +239,7 @@ def _age(file: Path) -> float | None:
 
 
 def _text_of(path: str) -> str:
-    """Content of a file of the system's; "" if there is none."""
+    """Content of a file in /proc; "" if there is none."""
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError:
@@ -247,7 +247,7 @@ def _text_of(path: str) -> str:
 
 
 def process_namespace() -> str:
-    """In which process ids are counted; "" where the system does not say."""
+    """Namespace in which process ids are counted; "" if the system does not tell."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -255,7 +255,7 @@ def process_namespace() -> str:
 
 
 def _start_time(pid: int) -> str:
-    """When a process was started, in ticks; "" if there is none, or it has ended and is not yet waited for."""
+    """Start time of a process in ticks; "" if there is none, or it has ended but was not yet waited for."""
     stat_line = _text_of(f"/proc/{pid}/stat")
     if not stat_line:
         on_linux = Path("/proc/self/stat").exists()
@@ -265,7 +265,7 @@ def _start_time(pid: int) -> str:
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether there is a process of another user that the system does not show (hidepid)."""
+    """Whether the system hides processes of other users (hidepid), and this may be one."""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -276,11 +276,11 @@ def _is_hidden(pid: int) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is a process of this id."""
+    """Whether there is a process with this id."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # of another user
+        return True  # it belongs to another user
     return True

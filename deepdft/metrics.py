@@ -1,4 +1,4 @@
-"""Measures of the field for arrays: ε_mae (model error) and ε_mad (spread of an ensemble of densities), both in %."""
+"""The measures ε_mae (error of a model) and ε_mad (spread of an ensemble of densities) for arrays, both in %."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes with the package: small density stores, ready to read, a trained model, and a table of free atoms."""
+"""Data and models that come with the package: small density stores, a model, a table of free atoms, molecules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOLECULES = _FOLDER / "molecules.xyz"
 
 
 def names() -> list[str]:
-    """What there is."""
+    """Names of the bundled stores."""
     return sorted(index.parent.name for index in _FOLDER.glob("*/index.json"))
 
 

@@ -1,4 +1,4 @@
-"""What all commands share: where the configs lie, and errors of the user as one clear line."""
+"""Shared by all commands: the Hydra entry point, --help and --version, and user errors as one clear line."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from deepdft.version import version
 __all__ = ["hydra_command", "one_line", "one_line_errors"]
 
 EXPECTED = (ValueError, OSError, ImportError, HydraException, OmegaConfBaseException)
-"""Errors that tell the user what to do; DensityFormatError is a ValueError. Anything else is a bug of ours."""
+"""Errors whose message tells the user what to do (DensityFormatError is a ValueError); others are bugs of deepdft."""
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-"""With this environment variable Hydra lets errors through instead of printing them itself."""
+"""Environment variable with which Hydra raises errors instead of printing them itself."""
 
 
 def hydra_command(
     name: str, *, interrupted: str = "run the same command again"
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Make a command of a function of the config: `conf/{name}.yaml`, overrides from `sys.argv`.
+    """Turn a function of the config into a command: `conf/{name}.yaml` with overrides from `sys.argv`.
 
     Args:
         name: of the YAML file, without suffix.
-        interrupted: how a user goes on after Ctrl-C.
+        interrupted: how to continue after Ctrl-C.
 
     Returns:
         A decorator; the decorated function takes no arguments and reports errors like `one_line_errors`.
@@ -69,13 +69,13 @@ def hydra_command(
                 try:
                     refuse_unknown(cfg, HydraConfig.get().overrides.task, names)
                     refuse_null(cfg, file)
-                    # processes that the task starts see the user's environment
+                    # processes started by the task see the user's environment
                     with _full_error(requested), _process_settings(cfg):
                         return task(cfg)
                 except Exception as error:
                     if HydraConfig.get().mode == RunMode.MULTIRUN:
-                        raise  # Hydra says which job it was
-                    failures.append(error)  # past Hydra, which would print it in its own way
+                        raise  # Hydra reports which job it was
+                    failures.append(error)  # bypasses Hydra, which would print it in its own way
                     return None
 
             try:
@@ -97,7 +97,7 @@ def hydra_command(
 
 @contextmanager
 def _process_settings(cfg: DictConfig) -> Iterator[None]:
-    """Settings of the process while a command works; slow imports are made here, not for --help."""
+    """Apply settings of the process while a command runs; slow imports are made here, not for --help."""
     from deepdft.compiled import announced
 
     target = str(OmegaConf.select(cfg, "model._target_", throw_on_missing=False) or "deepdft.")
@@ -114,11 +114,11 @@ def _process_settings(cfg: DictConfig) -> Iterator[None]:
 
 
 def _say_compiling() -> None:
-    print("compiling for this machine, once: some seconds", file=sys.stderr, flush=True)
+    print("compiling for this machine (once, takes several seconds)", file=sys.stderr, flush=True)
 
 
 def _with_version_and_help(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """Answer --version and --help here: Hydra tells its own version, and reads all configs before it helps."""
+    """Answer --version and --help here: Hydra would print its own version, and reads all configs before --help."""
 
     def decorate(command: Callable[[], None]) -> Callable[[], None]:
         @functools.wraps(command)
@@ -136,7 +136,7 @@ def _with_version_and_help(name: str) -> Callable[[Callable[[], None]], Callable
 
 
 def one_line_errors(function: Callable[[], Any]) -> Callable[[], Any]:
-    """Decorate an entry point: errors that are the user's to mend become one line on stderr and exit status 1.
+    """Decorate an entry point: errors that the user can fix become one line on stderr and exit status 1.
 
     Ctrl-C ends with status 130, a closed pipe with 141. DEEPDFT_DEBUG=1 or HYDRA_FULL_ERROR=1 in the environment show
     tracebacks.
@@ -149,7 +149,7 @@ def one_line_errors(function: Callable[[], Any]) -> Callable[[], Any]:
             return function()
         except KeyboardInterrupt as interrupt:
             how = str(interrupt) or "run the same command again"
-            print(f"interrupted; to go on: {how}", file=sys.stderr)
+            print(f"interrupted; to continue: {how}", file=sys.stderr)
             sys.exit(130)
         except EXPECTED as error:
             if os.environ.get("DEEPDFT_DEBUG") or os.environ.get(FULL_ERROR):
@@ -163,7 +163,7 @@ def one_line_errors(function: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _nobody_listens() -> bool:
-    """Whether our output goes into a pipe that its reader has closed: `… | head` has seen enough."""
+    """Whether our output goes into a pipe that its reader has closed, as `… | head` does."""
     output = select.poll()
     output.register(sys.stdout.fileno(), 0)
     if not any(event & select.POLLERR for _, event in output.poll(0)):
@@ -173,9 +173,9 @@ def _nobody_listens() -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The message of an error in one line."""
     while isinstance(error, InstantiationException) and isinstance(error.__cause__, EXPECTED):
-        error = error.__cause__  # the constructor's own words, without Hydra's around them
+        error = error.__cause__  # the constructor's own message, without Hydra's around it
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}=… is required; --help shows what it means"
     technical = ("full_key:", "object_type=", "reference_type=", "set_struct")
@@ -186,7 +186,7 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def _full_error(value: str | None) -> Iterator[None]:
-    """Set (or with None, unset) HYDRA_FULL_ERROR for a while."""
+    """Set HYDRA_FULL_ERROR within a context; None unsets it."""
     before = os.environ.get(FULL_ERROR)
     try:
         _set(value)

@@ -1,4 +1,4 @@
-"""Arguments that Hydra's grammar would refuse, put into its words: SMILES, paths, lists with `=`, and bare paths."""
+"""Rewrites arguments that Hydra's grammar would refuse: SMILES, paths, lists with `=`, and bare paths."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ TAKES_A_VALUE = {
     "--config-dir",
     "-cd",
 }
-"""Flags of Hydra whose next argument belongs to them."""
+"""Flags of Hydra that take the next argument as their value."""
 
 
 def quote_list(argument: str, key: str) -> str:
-    """`key=[A=x,B=y]` with its items quoted, `key=['A=x','B=y']`; other arguments as they are.
+    """Quote the items of `key=[A=x,B=y]`, giving `key=['A=x','B=y']`; other arguments stay as they are.
 
     Items that hold quotes already are left to the user.
     """
@@ -43,7 +43,7 @@ def quote_list(argument: str, key: str) -> str:
 
 
 def quote_structures(argument: str, key: str) -> str:
-    """`key=[CCO,C(=O)O]` as a list of texts; a SMILES that begins with a bracket, as [OH-], is none."""
+    """Quote the items of `key=[CCO,C(=O)O]`; a SMILES that starts with a bracket, as [OH-], is not a list."""
     prefixed, _, text = argument.partition("=")
     if prefixed.lstrip("+") != key or not (_is_list(text) and "," in text) or set("'\"") & set(text):
         return argument
@@ -51,7 +51,7 @@ def quote_structures(argument: str, key: str) -> str:
 
 
 def quote_texts(arguments: Sequence[str], *keys: str, lists: Sequence[str] = ()) -> list[str]:
-    """Arguments with `key=CC(=O)O` as `key='CC(=O)O'`, wherever Hydra would take the value for anything but this text.
+    """Quote `key=CC(=O)O` as `key='CC(=O)O'`, wherever Hydra would take the value for anything but this text.
 
     A `~` in front of a path is the home folder.
 
@@ -87,13 +87,13 @@ def _is_understood(text: str, *, is_sweep: bool) -> bool:
 
 
 def _is_list(text: str) -> bool:
-    """Whether a bracket opens at the beginning and closes at the end, unlike those of [Na+].[Cl-], or never."""
+    """Whether a bracket that opens at the start closes at the end, unlike in [Na+].[Cl-], or not at all."""
     depths = list(accumulate((character == "[") - (character == "]") for character in text))
     return text.startswith("[") and 0 not in depths[:-1]
 
 
 def positional_list(arguments: Sequence[str], key: str) -> list[str]:
-    """Arguments with the bare ones, `a b/c`, gathered into `key=['a','b/c']`; flags and overrides stay.
+    """Gather bare arguments, `a b/c`, into `key=['a','b/c']`; flags and overrides stay.
 
     A path that exists is bare even where there is `=` in it, as in the folders of sweeps.
     """
@@ -107,11 +107,11 @@ def positional_list(arguments: Sequence[str], key: str) -> list[str]:
 
 
 def _quoted(items: Sequence[str]) -> str:
-    """A list in Hydra's grammar of any strings."""
+    """A list of any strings in Hydra's grammar."""
     return "[" + ",".join(map(_quote, items)) + "]"
 
 
 def _quote(text: str) -> str:
-    """Any string in Hydra's grammar, where a backslash means something only before a quote."""
+    """Any string in Hydra's grammar, in which a backslash is special only before a quote."""
     doubled = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text)
     return "'" + doubled.replace("'", "\\'") + "'"

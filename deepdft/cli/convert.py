@@ -74,7 +74,7 @@ def _run(cfg: DictConfig) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Lists and mappings as Python's own."""
+    """Convert lists and mappings to plain Python ones."""
     return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
 
 

@@ -67,7 +67,7 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
 
 @contextmanager
 def _wandb(config: DictConfig) -> Iterator[Any]:
-    """The W&B logger; its run ends with an exit code whatever happens."""
+    """Context with the W&B logger; its run gets an exit code in every case."""
     with wandb_errors():
         logger = instantiate(config, job_type="evaluate")
         run = logger.experiment

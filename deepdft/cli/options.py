@@ -1,4 +1,4 @@
-"""The options of a command: keys that there are not are named, with the one that was meant."""
+"""The options of a command: help, and errors for unknown keys that suggest the intended one."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = [
 ]
 
 NEAR = 0.75
-"""Likeness (difflib's ratio) from which a name may have been meant: spilt and split, not structure and trusted."""
+"""Similarity (difflib's ratio) above which a name is suggested: split for spilt, but not trusted for structure."""
 
 OF_HYDRA = re.compile(r"^(?:defaults|hydra):.*\n(?:[ \t].*\n|\n)*", re.MULTILINE)
-"""Sections of a command's YAML file that are not its options."""
+"""Sections of a command's YAML file that are not options."""
 
 GROUP = re.compile(r"^  - (?!hydra\b)(\w+): (\w+)(?: # (.*))?$", re.MULTILINE)
-"""A config group among the defaults of a command: its name, what is chosen, a comment."""
+"""A config group among the defaults of a command: its name, the choice, a comment."""
 
 
 FORMER = "# the former name of"
-"""How the file of a choice begins that still works, but is not offered any more."""
+"""Beginning of the file of a choice that still works, but is no longer offered."""
 
 SEARCHED = re.compile(r"file://([^\s,'\"\]]+)")
 """A folder in hydra.searchpath."""
@@ -53,7 +53,7 @@ def explained_options(config: Path) -> str:
 
 
 def help_text(command: str, folder: Path, arguments: Iterable[str] = ()) -> str:
-    """What --help prints: the template of a command with its groups and options, as its YAML file explains them.
+    """Text of --help: the template of a command with its groups and options, as its YAML file explains them.
 
     Args:
         command: name of the YAML file, without suffix.
@@ -72,7 +72,7 @@ def help_text(command: str, folder: Path, arguments: Iterable[str] = ()) -> str:
 
 
 def explained_groups(config: Path, searched: Iterable[Path] = ()) -> str:
-    """Config groups of a command, a line each: what is chosen, what else there is, and the comment in its YAML file."""
+    """Config groups of a command, one line each: the default, the other choices, and the comment in its YAML file."""
 
     def choices(group: str) -> list[str]:
         folders = (config.parent, *searched)
@@ -87,7 +87,7 @@ def explained_groups(config: Path, searched: Iterable[Path] = ()) -> str:
 
 
 def no_such_option(error: Exception, names: Iterable[str]) -> str | None:
-    """What to say instead of Hydra's error about a key that there is not; None if that is not what it says.
+    """Replacement for Hydra's error about an unknown key; None for other errors.
 
     Args:
         error: of Hydra, caused by OmegaConf's about the same.
@@ -104,7 +104,7 @@ def no_such_option(error: Exception, names: Iterable[str]) -> str | None:
 
 
 def no_such_choice(error: Exception) -> str | None:
-    """What to say instead of Hydra's error about a file that a config group does not have; None if it says else."""
+    """Replacement for Hydra's error about an unknown choice of a config group; None for other errors."""
     found = re.search(
         r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':\s+(.*?)(?:\s+Config search path|\Z)",
         str(error),
@@ -130,7 +130,7 @@ def refuse_unknown(cfg: DictConfig, added: Iterable[str], names: Iterable[str]) 
         ValueError: if there is such a key.
     """
     if cfg.get("resume"):
-        return  # a run keeps what it began with
+        return  # a run keeps its own keys
     known, content = set(names), OmegaConf.to_yaml(cfg)
     for key in (override.partition("=")[0].lstrip("+") for override in added if override.startswith("+")):
         is_read = re.search(r"\$\{" + re.escape(key) + r"\b", content)
@@ -139,7 +139,7 @@ def refuse_unknown(cfg: DictConfig, added: Iterable[str], names: Iterable[str]) 
 
 
 def refuse_null(cfg: DictConfig, config: Path) -> None:
-    """Refuse null where there must be something: options that have no value, or a list, in the command's YAML file.
+    """Refuse null for options that are required, or are lists, in the command's YAML file.
 
     Args:
         cfg: the config, not resolved.
@@ -161,7 +161,7 @@ def refuse_null(cfg: DictConfig, config: Path) -> None:
 def refuse_other_kinds(
     cfg: DictConfig, *, numbers: Iterable[str] = (), counts: Iterable[str] = (), lists: Iterable[str] = ()
 ) -> None:
-    """Refuse values that are not what an option takes; null always goes.
+    """Refuse values of the wrong type; null is always accepted.
 
     Args:
         cfg: the config.
@@ -182,7 +182,7 @@ def refuse_other_kinds(
 
 
 def _is_null(cfg: DictConfig, key: str) -> bool:
-    """Whether a key is there and has a value, which is null."""
+    """Whether a key exists and its value is null."""
     *groups, last = key.split(".")
     node: Any = cfg
     for name in groups:
@@ -191,7 +191,7 @@ def _is_null(cfg: DictConfig, key: str) -> bool:
 
 
 def _no_such(key: str, names: Iterable[str], group: str = "") -> str:
-    """What to say of a key; of its parts, the one below `group` (nothing: the first) is not among `names`."""
+    """Message about an unknown key; `names` are the known ones below `group` (or at the top, if it is empty)."""
     above = f"{group}." if group else ""
     wrong, dot, below = key.removeprefix(above).partition(".")
     near = difflib.get_close_matches(wrong, sorted({*names} - {wrong}), n=1, cutoff=NEAR)

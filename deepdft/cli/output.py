@@ -1,4 +1,4 @@
-"""Output where the terminal's encoding lacks a character: the nearest that it has, never an error."""
+"""Output in a terminal whose encoding lacks a character: the closest one that it has, never an error."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ NEAREST = str.maketrans(
     }
     | {"━": "-", "╸": "-", "╺": "-", "’": "'", "“": '"', "”": '"', "\N{NO-BREAK SPACE}": " "}
 )
-"""What stands for characters of our messages in ASCII."""
+"""ASCII replacements for characters of our messages."""
 
 
 def degrade_output() -> None:
-    """Let stdout and stderr write the nearest ASCII for what their encoding lacks; child processes use UTF-8."""
+    """Make stdout and stderr replace characters that their encoding lacks by ASCII; child processes use UTF-8."""
     codecs.register_error("deepdft.nearest", _nearest)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":

@@ -67,7 +67,7 @@ def _run(cfg: DictConfig) -> None:
 
 
 def _structures(cfg: DictConfig) -> list[ase.Atoms]:
-    """The structures that are named, with a line about those that were found by a name."""
+    """Read the requested structures, and describe in a line those that were found by name."""
     from deepdft.io.structures import read_structures
 
     source = list(cfg.structure) if isinstance(cfg.structure, ListConfig) else str(cfg.structure)
@@ -83,7 +83,7 @@ def _source(cfg: DictConfig) -> str:
 
 
 def _check(cfg: DictConfig) -> None:
-    """Refuse what makes no sense before anything is loaded."""
+    """Refuse contradictory options before anything is loaded."""
     from deepdft.inference.field_files import check_names
     from deepdft.io.formats import output_format
 

@@ -20,11 +20,11 @@ __all__ = ["main"]
 @one_line_errors
 def main() -> None:
     """Entry point of deepdft-train."""
-    # argparse takes overrides in one piece: flags go before them
+    # argparse takes the overrides as one group: flags go before them
     flags = [argument for argument in sys.argv[1:] if argument in ("-m", "--multirun")]
     rest = [argument for argument in sys.argv[1:] if argument not in flags]
     if flags and (of_one := [a for a in rest if a.startswith(("resume=", "run_dir="))]):
-        raise ValueError(f"{of_one[0]}: is of one run, and a sweep (-m) makes new ones, below hydra.sweep.dir=…")
+        raise ValueError(f"{of_one[0]}: belongs to a single run; a sweep (-m) makes new ones below hydra.sweep.dir=…")
     with warnings_as_lines():
         rest = with_stored_overrides(with_run_dir(rest))
     folder, resumed = (named_folder(rest, key) for key in ("hydra.run.dir", "resume"))

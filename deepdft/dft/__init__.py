@@ -1,1 +1,1 @@
-"""Densities of one's own from density functional theory: structures, GPAW, and jobs that run many of them."""
+"""Densities by density functional theory: structures, GPAW, Quantum ESPRESSO, and clusters for many calculations."""

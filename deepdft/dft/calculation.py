@@ -1,4 +1,4 @@
-"""What a calculation of one structure gives, and what an engine that makes calculations must offer."""
+"""The result of a calculation of one structure, and the interface of an engine that calculates."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ COUNT_TOLERANCE = 1e-3
 
 
 class CalculationError(ValueError):
-    """A structure for which there is no density, and why."""
+    """A structure has no density; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calculation:
-    """The density of one structure with one functional, and what it cost."""
+    """The density of one structure with one functional, and its cost."""
 
     density: DensityGrid
     n_valence: float
     """Electrons that the density must hold."""
     energy: float
-    """eV, with the method's own zero."""
+    """Total energy in eV, relative to the method's own zero."""
     iterations: int
     """Self-consistency steps."""
     seconds: float
     details: dict[str, Any] = field(default_factory=dict)
-    """More that is particular to this structure."""
+    """Further results for this structure."""
 
     def record(self) -> dict[str, Any]:
-        """For the store's log of its calculations."""
+        """The entry of this calculation in the store's log."""
         return {
             "energy": self.energy,
             "electrons": round(self.density.n_electrons, 6),
@@ -50,7 +50,7 @@ class Calculation:
         }
 
     def check(self) -> None:
-        """Check that the grid holds all electrons, and the difference of the spins the magnetic moment.
+        """Check the number of electrons on the grid and, with spin, the magnetic moment.
 
         Raises:
             CalculationError: if it does not.
@@ -70,13 +70,13 @@ class Calculation:
 
 
 def ignored_charge(atoms: ase.Atoms, calculated: float) -> int:
-    """The charge in e that a structure says it has where that is not the one it is calculated with, else 0."""
+    """The charge in e that a structure declares if it differs from the calculated one, else 0."""
     charge = total_charge(atoms)
     return 0 if charge == calculated else charge
 
 
 class Engine(Protocol):
-    """A program that makes densities: what it must provide, in one class with a YAML in conf/dft.
+    """A program that calculates densities: the interface of one class with a YAML file in conf/dft.
 
     It must be picklable, as it travels to workers.
     """
@@ -87,25 +87,25 @@ class Engine(Protocol):
 
     @property
     def charge(self) -> float:
-        """e, of every structure as it is calculated."""
+        """Charge of every structure as it is calculated, e."""
 
     def check(self) -> None:
-        """Raise ModuleNotFoundError, saying what to install, if it cannot run."""
+        """Raise ModuleNotFoundError with installation advice if it cannot run."""
 
     def describe(self) -> dict[str, Any]:
-        """For index.json: "method", "definition" of the density and "parameters", which decide the result."""
+        """Entries of index.json: "method", "definition" of the density and "parameters", which decide the result."""
 
     def kind(self, elements: Sequence[str], functionals: Sequence[Functional]) -> DensityKind:
-        """What its densities are, with the pseudopotentials or PAW sets of these elements."""
+        """The kind of its densities, with the pseudopotentials or PAW sets of these elements."""
 
     def versions(self) -> dict[str, str]:
         """Versions of the programs it uses."""
 
     def frame(self, atoms: ase.Atoms) -> ase.Atoms:
-        """The structure in the cell of its calculation; CalculationError if it does not suit."""
+        """The structure in the cell of its calculation; CalculationError if it is unsuitable."""
 
     def shape(self, framed: ase.Atoms) -> tuple[int, int, int]:
-        """Grid points of a framed structure's densities, equal for all functionals."""
+        """Grid shape of a framed structure's densities, the same for all functionals."""
 
     def calculate(self, atoms: ase.Atoms, functional: Functional) -> Calculation:
         """Density of a framed structure; CalculationError if it does not converge."""

@@ -20,9 +20,9 @@ from deepdft.dft.smoothing import RadialSmoother
 __all__ = ["FreeAtom", "elements", "free_atom"]
 
 FURTHEST = 20.0
-"""Å; all atoms have ended there (beyond 12 Å the widest, Cs, still has 3e-6 electrons)."""
+"""Å, beyond which all atoms have vanished (at 12 Å the widest, Cs, still has 3e-6 electrons)."""
 N_RADII = 6000
-"""Their density integrates to the valence electrons within 3e-9 for every element."""
+"""Number of radii; densities on them integrate to the valence electrons within 3e-9 for every element."""
 ORDER = 7
 """Of the splines through GPAW's grid, which is coarse for decaying orbitals outside the atom."""
 
@@ -32,17 +32,17 @@ class FreeAtom:
     """The valence density of an isolated atom."""
 
     n_valence: int
-    """Electrons that are not in the set's frozen core."""
+    """Electrons outside the frozen core of the PAW set."""
     radii: NDArray[np.float64]
     """(n,) Å, denser towards the nucleus."""
     weights: NDArray[np.float64]
-    """(n,) Å³, r² dr."""
+    """(n,) Å³, weights r² dr."""
     density: NDArray[np.float64]
-    """(n,) e/Å³ at the radii, as it is."""
+    """(n,) e/Å³ at the radii, not convolved."""
 
     @property
     def n_electrons(self) -> float:
-        """4π ∫ n r² dr."""
+        """Number of electrons, 4π ∫ n r² dr."""
         return 4 * np.pi * float(self.density @ self.weights)
 
     def smoothed(self, sigma: float) -> CubicSpline:
@@ -52,7 +52,7 @@ class FreeAtom:
 
 
 def elements(functional: str = "PBE") -> list[int]:
-    """Atomic numbers of the elements that GPAW has a usual PAW set for."""
+    """Atomic numbers of the elements for which GPAW has a default PAW set."""
     from gpaw.setup_data import search_for_file
 
     found = []
@@ -66,7 +66,7 @@ def elements(functional: str = "PBE") -> list[int]:
 
 
 def free_atom(symbol: str, functional: str = "PBE") -> FreeAtom:
-    """The atom that GPAW's usual PAW set of an element was made from.
+    """The atom from which GPAW's default PAW set of an element was made.
 
     Args:
         symbol: of the element.

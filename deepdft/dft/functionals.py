@@ -1,4 +1,4 @@
-"""Exchange–correlation functionals: their names here, the tags of VASP, and how libxc and GPAW know them."""
+"""Exchange–correlation functionals: their labels, the tags of VASP, and their names in libxc and GPAW."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["FUNCTIONALS", "PAPER", "Functional", "functionals"]
 
 @dataclass(frozen=True)
 class Functional:
-    """An approximation of exchange and correlation."""
+    """An exchange–correlation functional."""
 
     label: str
-    """Name of its densities in a store."""
+    """Label of its densities in a store."""
     tag: str
     """VASP's GGA tag, as in the paper."""
     kernel: str
-    """Name for GPAW, or names of libxc."""
+    """Name in GPAW, or names in libxc."""
     setups: str
-    """Functional that the PAW sets were made with."""
+    """Functional for which the PAW sets were made."""
 
 
 FUNCTIONALS = {
@@ -35,10 +35,10 @@ FUNCTIONALS = {
         Functional("PZ", "PZ", "LDA_X+LDA_C_PZ", "LDA"),
     )
 }
-"""All that can be calculated, by label."""
+"""Label → functional."""
 
 PAPER = ("PBE", "RPBE", "revPBE", "PW91", "PBEsol", "BEEF", "CA", "PZ")
-"""Labels of the eight functionals of the paper, whose spread is ε_mad; PBE comes first, its reference."""
+"""Labels of the paper's eight functionals, whose spread is ε_mad; PBE, the reference, comes first."""
 
 
 def functionals(names: str | int | Sequence[str | int]) -> list[Functional]:

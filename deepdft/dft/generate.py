@@ -2,7 +2,7 @@
 
 A worker writes the densities of a structure and then its record (`0000000.npy`, `0000000.json` in
 `.conversion/results/`); when all structures of a shard are there, the shard is packed and the densities removed.
-A run that is killed at any time resumes from these; only structures that were being calculated begin anew.
+A run that is killed at any time resumes from these; only structures that were being calculated start again.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from deepdft.files import atomic_write, read_json, write_text
 __all__ = ["CALCULATION_LOG", "InProcess", "Progress", "Task", "generate"]
 
 CALCULATION_LOG = "calculations.jsonl"
-"""In a generated store: a line of JSON for each structure, with energy, iterations, seconds, versions, or the error."""
+"""Log of a generated store, a JSON line per structure: energy, iterations, seconds and versions, or the error."""
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One structure with everything a worker needs; calling it does the work, or finds it done."""
+    """One structure with everything that a worker needs; calling it does the work, or finds it done."""
 
     index: int
     member: Member
@@ -68,9 +68,9 @@ class Task:
         }
         try:
             values, calculations = self._calculate()
-        except Exception as error:  # whatever goes wrong with a structure, the others are calculated
+        except Exception as error:  # whatever goes wrong with one structure, the others are calculated
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise  # goes wrong with every structure
+                raise  # would go wrong with every structure
             record |= {"error": _reason(error)}
         else:
             with atomic_write(_densities(self.results, self.index)) as path, path.open("wb") as file:
@@ -95,14 +95,14 @@ class Task:
 
 
 def _lost(task: Task, error: Exception) -> dict[str, Any]:
-    """The record of a structure whose worker did not live to write one."""
+    """The record of a structure whose worker died before it could write one."""
     member = task.member
     record = {"name": member.name, "source": member.source, "error": _reason(error)}
     return write_result(task.results, task.index, record)
 
 
 def _reason(error: Exception) -> str:
-    """What an error says in one line, with its type where that is not ours."""
+    """The message of an error in one line, with its type if it is not one of ours."""
     text = " ".join(str(error).split())
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".removesuffix(": ")
 
@@ -112,13 +112,13 @@ def _densities(results: Path, index: int) -> Path:
 
 
 def write_result(results: Path, index: int, record: dict[str, Any]) -> dict[str, Any]:
-    """Write the record of a structure that is done; returns it."""
+    """Write the record of a finished structure; returns it."""
     write_text(results / f"{index:07d}.json", json.dumps(record, ensure_ascii=False))
     return record
 
 
 def read_result(results: Path, index: int) -> dict[str, Any] | None:
-    """The record of a structure that is done, None of one that is not."""
+    """The record of a finished structure; None if it is not finished."""
     try:
         return read_json(results / f"{index:07d}.json")
     except FileNotFoundError:
@@ -127,22 +127,22 @@ def read_result(results: Path, index: int) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a generation is."""
+    """The progress of a generation."""
 
     done: int
     failed: int
     total: int
     cost_done: float
-    """Of the structures done, in the unit of `cost_total`."""
+    """Cost of the structures done, in the unit of `cost_total`."""
     cost_total: float
     latest: str = ""
-    """Name of the structure that was finished last; empty in the beginning."""
+    """Name of the structure that was finished last; empty at the start."""
     error: str = ""
-    """Why that one failed, if it did."""
+    """Reason why that structure failed; empty if it did not."""
 
 
 def deprecated_here() -> InProcess:
-    """What the former name `cluster=here` of `cluster=none` stands for."""
+    """The former name `cluster=here` of `cluster=none`."""
     text = "cluster=here is now cluster=none; the old name will be removed in the next version"
     warnings.warn(text, RenamedWarning, stacklevel=2)
     return InProcess()
@@ -156,14 +156,14 @@ def generate(
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Store:
-    """Calculate densities and make a store of them, or finish one that was begun.
+    """Calculate densities and make a store of them, or finish an interrupted one.
 
     Args:
         plan: what goes into it.
         output: folder of the store; made if it does not exist.
         workers: what runs the calculations; None runs them here.
         provenance: further content of index.json.
-        progress: called in the beginning and after each structure.
+        progress: called at the start and after each structure.
 
     Raises:
         ValueError: if the output was begun with another plan or is something else, or if all structures failed.
@@ -180,7 +180,7 @@ def generate(
 
 
 class _Run:
-    """A generation in its folder: records of what is done, and shards packed as their structures come in."""
+    """A generation in its folder: records of finished structures, and shards that are packed as structures come in."""
 
     def __init__(self, plan: Plan, output: Path, progress: Callable[[Progress], None]) -> None:
         self.plan = plan
@@ -197,7 +197,7 @@ class _Run:
             self._find(index)
 
     def _find(self, index: int) -> None:
-        """Look for what an earlier run did for a structure; without a record or densities it did nothing."""
+        """Find the results of an earlier run for a structure; a record without densities does not count."""
         record, densities = read_result(self.results, index), _densities(self.results, index)
         packed = self.shard_of[index] in self.packed
         if record is not None and ("error" in record or packed or densities.exists()):
@@ -213,7 +213,7 @@ class _Run:
         self.cost += self.plan.costs[index]
 
     def calculate(self, workers: Workers) -> None:
-        """Do what is left to do, and pack shards."""
+        """Calculate the structures that are left, and pack shards."""
         todo = [
             Task(index, member, self.plan.settings, self.results)
             for index, member in enumerate(self.plan.members)

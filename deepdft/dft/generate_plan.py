@@ -1,4 +1,4 @@
-"""What a generation will do, fixed before it begins: structures, their names, and the shards they go into."""
+"""The plan of a generation, fixed before it starts: structures, their names, and the shards they go into."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Member:
     name: str
     """Unique in the store."""
     source: str
-    """The file, SMILES or recipe it came from."""
+    """The file, SMILES or recipe that it came from."""
     atoms: ase.Atoms
 
 
@@ -74,7 +74,7 @@ class Plan:
     settings: Settings
     members: Sequence[Member]
     origin: str
-    """What decides the structures: their `digest`, or a recipe's settings."""
+    """Identity of the structures: their `digest`, or a recipe's settings."""
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -96,12 +96,12 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """sha256 of all of it."""
+        """sha256 of everything that decides the content of the store."""
         return self.settings.identity(self.origin)
 
     @cached_property
     def points(self) -> list[int]:
-        """Grid points of each structure; 0 where the engine will refuse it."""
+        """Grid points of each structure; 0 if the engine will refuse it."""
         return [self._points(member.atoms) for member in self.members]
 
     def _points(self, atoms: ase.Atoms) -> int:
@@ -113,7 +113,7 @@ class Plan:
 
     @cached_property
     def costs(self) -> list[float]:
-        """Work of each structure in a common unit, roughly: grid points × electrons."""
+        """Cost of each structure in a common unit, roughly grid points × electrons."""
         return [
             1.0 + points * float(member.atoms.numbers.sum())
             for points, member in zip(self.points, self.members, strict=True)
@@ -123,7 +123,7 @@ class Plan:
     def shards(self) -> list[range]:
         """Indices of the structures in each shard."""
         n_values = len(self.settings.functionals) * len(self.settings.engine.channels)
-        limit = self.settings.shard_size / (4 * n_values)  # grid points, a float32 for each label and channel
+        limit = self.settings.shard_size / (4 * n_values)  # grid points × bytes of a float32 for each label and channel
         starts, filled = [0], 0
         for index, points in enumerate(self.points):
             if filled + points > limit and index > starts[-1]:

@@ -13,26 +13,24 @@ from typing import Any
 
 import ase
 import numpy as np
-from numpy.typing import NDArray
 
 from deepdft.data.kind import DensityKind
 from deepdft.density import DensityGrid
-from deepdft.dft.calculation import Calculation, CalculationError, ignored_charge
+from deepdft.dft.calculation import Calculation, CalculationError
+from deepdft.dft.frames import grid_shape, in_a_box, in_its_cell, kpoint_grid, refuse_charge
 from deepdft.dft.functionals import Functional
 from deepdft.dft.gpaw_density import valence_densities
+from deepdft.dft.magnetism import initial_moments, magnetic_state
 
 __all__ = ["GpawMolecule", "GpawPeriodic"]
 
 SHARPEST = 0.5
 """Smallest smoothing in grid spacings; the sum over the grid is then right to 2e-4 (experiments/electron_counts)."""
 
-SMALLEST_MOMENT = 0.1
-"""μ_B; an atom with less, in its augmentation sphere, does not count in the magnetic state."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Gpaw(ABC):
-    """What calculations of molecules and of periodic structures have in common.
+    """Settings and steps that calculations of molecules and of periodic structures share.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -47,17 +45,17 @@ class _Gpaw(ABC):
     smearing: float
     """eV, width of the Fermi–Dirac occupations."""
     convergence: Mapping[str, float]
-    """Of GPAW: density in electrons per valence electron, energy in eV per valence electron, …"""
+    """GPAW's convergence criteria: density in electrons per valence electron, energy in eV per valence electron, …"""
     max_iterations: int
-    """Self-consistency steps after which a structure is given up."""
+    """Self-consistency steps after which a structure counts as not converged."""
     spin: bool = False
     """Whether the calculation is spin-polarised; its densities then have a channel "difference"."""
     magnetic_moments: Mapping[str, float] = field(default_factory=dict)
-    """μ_B by element, to start with where a structure has no moments of its own; any make it spin-polarised."""
+    """Initial moments in μ_B by element, for structures without moments of their own; giving any switches spin on."""
     hubbard_u: Mapping[str, float] = field(default_factory=dict)
-    """eV by element, for its d electrons."""
+    """Hubbard U in eV by element, for its d electrons."""
     setups: Mapping[str, str] = field(default_factory=dict)
-    """PAW sets by element, where not GPAW's usual ones, e.g. {Ni: "16"}."""
+    """PAW data sets by element, where they differ from GPAW's default, e.g. {Ni: "16"}."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further keywords of GPAW, e.g. {mixer: {beta: 0.02}}."""
 
@@ -73,7 +71,7 @@ class _Gpaw(ABC):
 
     @property
     def charge(self) -> float:
-        """e, of every structure: that of `options` (GPAW spreads the opposite charge evenly over the cell), else 0."""
+        """Charge of every structure in e, from `options`, by default 0; GPAW adds a uniform background."""
         return float(self.options.get("charge", 0.0))
 
     @property
@@ -82,7 +80,7 @@ class _Gpaw(ABC):
         return ("total", "difference") if self.spin or self.magnetic_moments else ("total",)
 
     def check(self) -> None:
-        """See that GPAW is there.
+        """Check that GPAW is installed.
 
         Raises:
             ModuleNotFoundError: if it is not.
@@ -102,7 +100,7 @@ class _Gpaw(ABC):
         """For index.json: the density's definition and all parameters."""
         parameters = {"kind": type(self).__name__} | asdict(self)
         if not self.spin:
-            del parameters["spin"]  # which older versions did not have: their generations are resumed
+            del parameters["spin"]  # as in older versions, whose generations can be resumed
         return {
             "method": f"GPAW, plane waves PW({self.cutoff:g} eV), PAW",
             "definition": self.definition,
@@ -128,13 +126,13 @@ class _Gpaw(ABC):
         for functional in dict.fromkeys(functional.setups for functional in functionals):
             try:
                 data = SetupData(element, functional, special)
-            except (FileNotFoundError, RuntimeError):  # the structures with this element fail, and say why
+            except (FileNotFoundError, RuntimeError):  # calculations with this element fail and report the reason
                 continue
             found.append(f"{element}.{prefix}{functional} {data.fingerprint}")
         return ", ".join(found)
 
     def versions(self) -> dict[str, str]:
-        """Of GPAW, its PAW sets and libxc."""
+        """Versions of GPAW, its PAW data sets and libxc."""
         import _gpaw
 
         packages = ("gpaw", "gpaw-data", "ase", "numpy", "scipy")
@@ -144,18 +142,9 @@ class _Gpaw(ABC):
     def frame(self, atoms: ase.Atoms) -> ase.Atoms:
         """The structure in the cell of its calculation."""
 
-    def _refuse_charge(self, atoms: ase.Atoms) -> None:
-        if charge := ignored_charge(atoms, self.charge):
-            raise CalculationError(
-                f"{atoms.get_chemical_formula()} has the charge {charge:+d}, which would be ignored; expected a "
-                "neutral structure, such as one with its counterions"
-            )
-
     def shape(self, framed: ase.Atoms) -> tuple[int, int, int]:
-        """Points of the stored grid."""
-        # along the edges, not between faces: in a skew cell other planes of grid points lie further apart than those
-        nx, ny, nz = (even_smooth(length / self.spacing) for length in framed.cell.lengths())
-        return nx, ny, nz
+        """Shape of the stored grid."""
+        return grid_shape(framed, self.spacing)
 
     @abstractmethod
     def brillouin_zone(self, framed: ase.Atoms) -> dict[str, Any]:
@@ -171,7 +160,7 @@ class _Gpaw(ABC):
         Raises:
             CalculationError: if it does not converge.
         """
-        begun = time.perf_counter()
+        started = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")  # e.g. of cells with sharp angles
             calculator = self.converge(atoms, functional)
@@ -182,12 +171,12 @@ class _Gpaw(ABC):
             n_valence=float(calculator.get_number_of_electrons()),
             energy=float(calculator.get_potential_energy()),
             iterations=int(calculator.get_number_of_iterations()),
-            seconds=time.perf_counter() - begun,
+            seconds=time.perf_counter() - started,
             details=self._details(atoms, calculator, sorted({" ".join(str(w.message).split()) for w in caught})),
         )
 
     def converge(self, atoms: ase.Atoms, functional: Functional) -> Any:
-        """A GPAW calculator in its self-consistent state; arguments and errors as for `calculate`."""
+        """Run GPAW to self-consistency and return its calculator; arguments and errors as for `calculate`."""
         from gpaw import GPAW, KohnShamConvergenceError
 
         atoms = atoms.copy()
@@ -216,27 +205,22 @@ class _Gpaw(ABC):
         return calculator
 
     def initial_moments(self, atoms: ase.Atoms) -> list[float]:
-        """μ_B of each atom to start with: the structure's own, or those of the elements.
-
-        They decide the state that is found: without any it is the one without moments, and H₂ from 1 μ_B of each atom
-        stays a triplet.
+        """Moments of the atoms in μ_B to start from; zero without spin polarisation.
 
         Raises:
-            CalculationError: if there are none.
+            CalculationError: if a spin-polarised calculation has neither moments of the structure nor of elements.
         """
         if len(self.channels) == 1:
             return [0.0] * len(atoms)
-        if atoms.get_initial_magnetic_moments().any():
-            return [float(moment) for moment in atoms.get_initial_magnetic_moments()]
-        if not self.magnetic_moments:
+        if not (self.magnetic_moments or atoms.get_initial_magnetic_moments().any()):
             raise CalculationError(
-                f"{atoms.get_chemical_formula()} has no magnetic moments to start with, which dft.spin=true needs: "
+                f"{atoms.get_chemical_formula()} has no magnetic moments to start from, which dft.spin=true needs: "
                 "give dft.magnetic_moments={element: μ_B}, or structures with initial moments"
             )
-        return [float(self.magnetic_moments.get(symbol, 0.0)) for symbol in atoms.symbols]
+        return initial_moments(atoms, self.magnetic_moments)
 
     def paw_sets(self) -> dict[str, str]:
-        """GPAW's names of the PAW sets, with U."""
+        """PAW data sets in GPAW's notation, with their Hubbard U."""
         names: dict[str, str] = {"default": "paw"} | dict(self.setups)
         for element, u in self.hubbard_u.items():
             names[element] = f"{names.get(element, 'paw')}:d,{u}"
@@ -263,7 +247,7 @@ class GpawMolecule(_Gpaw):
     """Molecules in a box, Γ point."""
 
     vacuum: float
-    """Å between the outermost atoms and the faces of the box, at least."""
+    """Smallest distance between the outermost atoms and the faces of the box, Å."""
 
     def frame(self, atoms: ase.Atoms) -> ase.Atoms:
         """The molecule in the middle of a box whose edges are multiples of the grid spacing.
@@ -273,13 +257,8 @@ class GpawMolecule(_Gpaw):
         Raises:
             CalculationError: if it has a charge.
         """
-        self._refuse_charge(atoms)
-        extent = np.ptp(atoms.positions, axis=0) + 2 * self.vacuum
-        lengths = np.array([even_smooth(length / self.spacing) for length in extent]) * self.spacing
-        framed = ase.Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=lengths, pbc=True)
-        framed.positions += lengths / 2 - (atoms.positions.max(axis=0) + atoms.positions.min(axis=0)) / 2
-        framed.set_initial_magnetic_moments(atoms.get_initial_magnetic_moments())
-        return framed
+        refuse_charge(atoms, self.charge)
+        return in_a_box(atoms, self.vacuum, self.spacing)
 
     def brillouin_zone(self, framed: ase.Atoms) -> dict[str, Any]:
         """Γ point, no symmetry."""
@@ -299,52 +278,19 @@ class GpawPeriodic(_Gpaw):
         Raises:
             CalculationError: if it has a charge, or does not repeat in three directions.
         """
-        self._refuse_charge(atoms)
-        if not atoms.pbc.all() or atoms.cell.rank < 3:
-            raise CalculationError(
-                f"periodic in {int(atoms.pbc.sum())} directions, cell of rank {atoms.cell.rank}; dft=gpaw_periodic "
-                "needs three: use dft=gpaw_molecule, or a structure with a cell"
-            )
-        framed = ase.Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-        framed.wrap()
-        framed.set_initial_magnetic_moments(atoms.get_initial_magnetic_moments())
-        return framed
+        refuse_charge(atoms, self.charge)
+        return in_its_cell(atoms, "use dft=gpaw_molecule, or a structure with a cell")
 
     def brillouin_zone(self, framed: ase.Atoms) -> dict[str, Any]:
-        """A Γ-centred grid; of symmetries only that under time reversal."""
-        lengths = 2 * np.pi * np.linalg.norm(framed.cell.reciprocal(), axis=1)
-        size = [max(1, int(np.ceil(self.kpoint_density * length - 1e-9))) for length in lengths]
-        return {"kpts": {"size": size, "gamma": True}, "symmetry": {"point_group": False}}
-
-
-def magnetic_state(moments: NDArray[np.floating]) -> str:
-    """The state that moments (n_atoms,) in μ_B belong to: none, ferromagnetic, antiferromagnetic or ferrimagnetic."""
-    moments = np.asarray(moments)
-    large = moments[np.abs(moments) > SMALLEST_MOMENT]
-    if large.size == 0:
-        return "none"
-    if (large > 0).all() or (large < 0).all():
-        return "ferromagnetic"
-    return "antiferromagnetic" if abs(large.sum()) < 0.05 * np.abs(large).sum() else "ferrimagnetic"
-
-
-def even_smooth(least: float) -> int:
-    """The smallest even number of at least `least` without prime factors above 7: good for Fourier transforms."""
-    count = max(2, int(np.ceil(least - 1e-9)))
-    while count % 2 or _without_factors(count) > 1:
-        count += 1
-    return count
-
-
-def _without_factors(count: int) -> int:
-    for factor in (2, 3, 5, 7):
-        while count % factor == 0:
-            count //= factor
-    return count
+        """A Γ-centred grid, reduced by time-reversal symmetry only."""
+        return {
+            "kpts": {"size": kpoint_grid(framed, self.kpoint_density), "gamma": True},
+            "symmetry": {"point_group": False},
+        }
 
 
 def _exchange_correlation(functional: Functional) -> Any:
-    """GPAW's parameter object; with the wanted PAW sets where their name is not the functional's."""
+    """GPAW's parameter object of a functional, which also selects the PAW data sets made for it."""
     from gpaw.dft import XC
 
     class _XC(XC):

@@ -1,4 +1,4 @@
-"""The `.save` folder of Quantum ESPRESSO's pw.x: its structure, and the density, which is read and written.
+"""The `.save` folder of Quantum ESPRESSO's pw.x: reads its structure, and reads and writes its density.
 
 `charge-density.dat` holds Fortran records: (gamma_only, n, n_spin), the reciprocal vectors, Miller indices, and
 coefficients ρ(G) in e/bohr³ of the total and, with spin, of the difference. Real densities at the Γ point have half of
@@ -27,18 +27,18 @@ DENSITY_FILE = "charge-density.dat"
 
 @dataclass(frozen=True, eq=False)
 class PlaneWaves:
-    """A density as a Fourier series, as pw.x keeps it.
+    """A density as a Fourier series, the form in which pw.x stores it.
 
     Raises:
         ValueError: if shapes do not fit together.
     """
 
     reciprocal: NDArray[np.float64]
-    """(3, 3) 1/bohr, reciprocal vectors with 2π, as rows."""
+    """(3, 3) 1/bohr, reciprocal vectors as rows, including the factor 2π."""
     miller: NDArray[np.int32]
     """(n, 3) Miller indices."""
     coefficients: NDArray[np.complex128]
-    """(n_channels, n) e/bohr³: total, and spin up minus spin down where there is spin."""
+    """(n_channels, n) e/bohr³: total and, with spin, spin up minus spin down."""
     half: bool
     """Whether only one of G and -G is listed."""
 
@@ -88,7 +88,7 @@ class PlaneWaves:
 
     @property
     def smallest_shape(self) -> tuple[int, int, int]:
-        """Points along the edges of the coarsest grid that holds the density without aliasing."""
+        """Shape of the coarsest grid that holds the density without aliasing."""
         nx, ny, nz = 2 * np.abs(self.miller).max(axis=0) + 1
         return int(nx), int(ny), int(nz)
 
@@ -110,7 +110,7 @@ class PlaneWaves:
         return np.stack(grids)
 
     def like(self, values: NDArray[np.floating]) -> NDArray[np.complex128]:
-        """Coefficients (n_channels, n) at the same G of values (n_channels, nx, ny, nz) in e/Å³.
+        """Fourier coefficients (n_channels, n), at the same G, of values (n_channels, nx, ny, nz) in e/Å³.
 
         Raises:
             ValueError: if the grid is too coarse to have them all.
@@ -122,7 +122,7 @@ class PlaneWaves:
         return np.asarray(spectrum[(slice(None), *(self.miller % shape).T)])
 
     def with_coefficients(self, coefficients: NDArray[np.complex128]) -> PlaneWaves:
-        """The same plane waves with other coefficients."""
+        """A density with the same plane waves and other coefficients."""
         return replace(self, coefficients=coefficients)
 
 
@@ -172,13 +172,13 @@ class Save:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Points of pw.x's own grid for densities."""
+        """Shape of pw.x's own grid for densities."""
         attributes = self._find("basis_set/fft_grid").attrib
         return int(attributes["nr1"]), int(attributes["nr2"]), int(attributes["nr3"])
 
     @property
     def n_electrons(self) -> float:
-        """Valence electrons."""
+        """Number of valence electrons."""
         return float(self._find("band_structure/nelec").text)
 
     @property
@@ -199,7 +199,7 @@ class Save:
 
     @property
     def is_converged(self) -> bool:
-        """Whether the calculation came to self-consistency."""
+        """Whether the calculation reached self-consistency."""
         return str(self._find("convergence_info/scf_conv/convergence_achieved").text).strip() == "true"
 
     @property
@@ -208,11 +208,11 @@ class Save:
         return float(self._find("magnetization/total").text)
 
     def density(self) -> PlaneWaves:
-        """The density in it."""
+        """The density in the folder."""
         return PlaneWaves.read(self.folder / DENSITY_FILE)
 
     def write_density(self, density: PlaneWaves) -> None:
-        """Put another density into it, and remove the wave functions, which do not belong to it."""
+        """Replace the density, and remove the wave functions, which no longer belong to it."""
         density.write(self.folder / DENSITY_FILE)
         for path in self.folder.glob("wfc*"):
             path.unlink()

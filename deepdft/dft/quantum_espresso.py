@@ -1,4 +1,4 @@
-"""Calculations with Quantum ESPRESSO's pw.x: pseudo-densities of the pseudopotentials that are given."""
+"""Calculations with Quantum ESPRESSO's pw.x, which give pseudo-densities of the chosen pseudopotentials."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from ase.units import Hartree
 
 from deepdft.data.kind import DensityKind
 from deepdft.density import DensityGrid
-from deepdft.dft.calculation import Calculation, CalculationError, ignored_charge
+from deepdft.dft.calculation import Calculation, CalculationError
+from deepdft.dft.frames import grid_shape, in_a_box, in_its_cell, kpoint_grid, refuse_charge
 from deepdft.dft.functionals import Functional
-from deepdft.dft.gpaw import even_smooth
+from deepdft.dft.magnetism import initial_moments
 from deepdft.dft.qe_save import Save, identify
 
 __all__ = ["CODE", "QuantumEspresso", "fortran", "run_pw"]
 
 NAMES = {"PBE": "PBE", "revPBE": "REVPBE", "PW91": "PW91", "PBEsol": "PBESOL", "PZ": "PZ", "RPBE": "RPBE"}
-"""pw.x's names of our functionals."""
+"""Functional → its name in pw.x."""
 DEFINITION = (
     "valence pseudo-density of plane waves and pseudopotentials, with augmentation charges where they are ultrasoft or "
     "PAW, as pw.x keeps it; not convolved; integral = valence electrons"
@@ -48,29 +49,29 @@ class QuantumEspresso:
     pseudo_dir: str
     """Folder of the pseudopotentials."""
     cutoff: float
-    """Ry, of the wave functions."""
+    """Plane-wave cutoff of the wave functions, Ry."""
     density_cutoff: float
-    """Ry, of the density: 4 × `cutoff` for norm-conserving pseudopotentials, 8 to 12 × for others."""
+    """Plane-wave cutoff of the density, Ry: 4 × `cutoff` for norm-conserving pseudopotentials, 8 to 12 × for others."""
     spacing: float
     """Å, largest distance of the stored grid's points along the edges of the cell."""
     vacuum: float | None
-    """Å around molecules; None calculates structures in their own cell."""
+    """Smallest distance between a molecule and the faces of its box, Å; None keeps structures in their own cell."""
     kpoint_density: float
-    """Å; an edge of a Å gets 2π · density / a points around Γ; 0 is the Γ point."""
+    """Density of k-points, Å: an edge of a Å gets 2π · density / a points around Γ; 0 is the Γ point alone."""
     smearing: float
-    """eV, of Gaussian occupations; 0 is none."""
+    """Width of Gaussian occupations, eV; 0 for fixed occupations."""
     convergence: float
-    """Ry, estimated error of the energy at which a calculation ends."""
+    """Estimated error of the energy below which a calculation has converged, Ry."""
     max_iterations: int
-    """Self-consistency steps after which a structure is given up."""
+    """Self-consistency steps after which a structure counts as not converged."""
     spin: bool = False
     """Whether the calculation is spin-polarised; its densities then have a channel "difference"."""
     magnetic_moments: Mapping[str, float] = field(default_factory=dict)
-    """μ_B by element, to start with where a structure has no moments of its own."""
+    """Initial moments in μ_B by element, for structures without moments of their own."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Further settings by namelist, e.g. {electrons: {mixing_beta: 0.4}}."""
     command: str = "pw.x"
-    """The program."""
+    """The pw.x program: a name on PATH, or a path."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.command, str):
@@ -83,7 +84,7 @@ class QuantumEspresso:
 
     @property
     def charge(self) -> float:
-        """e, of every structure: tot_charge of `options`, else 0."""
+        """Charge of every structure in e: `tot_charge` in `options`, by default 0."""
         return float(self.options.get("system", {}).get("tot_charge", 0.0))
 
     @property
@@ -120,7 +121,7 @@ class QuantumEspresso:
         return DensityKind(DEFINITION, CODE, {element: identify(folder / name) for element, name in files.items()})
 
     def versions(self) -> dict[str, str]:
-        """Of pw.x."""
+        """Versions of pw.x and numpy."""
         with tempfile.TemporaryDirectory() as folder:
             text = subprocess.run(
                 [self.command], input="", capture_output=True, text=True, cwd=folder, env=_environment(), check=False
@@ -137,30 +138,14 @@ class QuantumEspresso:
         missing = sorted(set(atoms.symbols) - set(self.pseudopotentials))
         if missing:
             raise CalculationError(f"no pseudopotential of {', '.join(missing)}: give dft.pseudopotentials")
-        if charge := ignored_charge(atoms, self.charge):
-            raise CalculationError(
-                f"{atoms.get_chemical_formula()} has the charge {charge:+d}, which would be ignored; expected a "
-                "neutral structure, such as one with its counterions"
-            )
-        framed = ase.Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-        if self.vacuum is not None:
-            extent = np.ptp(atoms.positions, axis=0) + 2 * self.vacuum
-            lengths = np.array([even_smooth(length / self.spacing) for length in extent]) * self.spacing
-            framed.set_cell(lengths)
-            framed.positions += lengths / 2 - (atoms.positions.max(axis=0) + atoms.positions.min(axis=0)) / 2
-        elif not atoms.pbc.all() or atoms.cell.rank < 3:
-            raise CalculationError(
-                "it does not repeat in three directions, which dft.vacuum=null needs: give dft.vacuum"
-            )
-        else:
-            framed.wrap()
-        framed.set_initial_magnetic_moments(atoms.get_initial_magnetic_moments())
-        return framed
+        refuse_charge(atoms, self.charge)
+        if self.vacuum is None:
+            return in_its_cell(atoms, "give dft.vacuum, or a structure with a cell")
+        return in_a_box(atoms, self.vacuum, self.spacing)
 
     def shape(self, framed: ase.Atoms) -> tuple[int, int, int]:
-        """Points of the stored grid."""
-        nx, ny, nz = (even_smooth(length / self.spacing) for length in framed.cell.lengths())
-        return nx, ny, nz
+        """Shape of the stored grid."""
+        return grid_shape(framed, self.spacing)
 
     def calculate(self, atoms: ase.Atoms, functional: Functional) -> Calculation:
         """Density of one structure, calculated in a temporary folder.
@@ -194,10 +179,8 @@ class QuantumEspresso:
             )
 
     def initial_moments(self, atoms: ase.Atoms) -> list[float]:
-        """μ_B of each atom to start with: the structure's own, or those of the elements."""
-        if atoms.get_initial_magnetic_moments().any():
-            return [float(moment) for moment in atoms.get_initial_magnetic_moments()]
-        return [float(self.magnetic_moments.get(symbol, 0.0)) for symbol in atoms.symbols]
+        """Moments of the atoms in μ_B to start from: the structure's own, or those of the elements."""
+        return initial_moments(atoms, self.magnetic_moments)
 
     def input(self, atoms: ase.Atoms, functional: Functional) -> str:
         """The input of pw.x.
@@ -248,8 +231,7 @@ class QuantumEspresso:
         return text + self._kpoints(atoms)
 
     def _kpoints(self, atoms: ase.Atoms) -> str:
-        lengths = 2 * np.pi * np.linalg.norm(atoms.cell.reciprocal(), axis=1)
-        size = [max(1, int(np.ceil(self.kpoint_density * length - 1e-9))) for length in lengths]
+        size = kpoint_grid(atoms, self.kpoint_density)
         if size == [1, 1, 1]:
             return "K_POINTS gamma\n"
         return f"K_POINTS automatic\n{size[0]} {size[1]} {size[2]} 0 0 0\n"

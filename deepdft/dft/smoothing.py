@@ -1,4 +1,4 @@
-"""Convolution of densities with a Gaussian, so that a regular grid can hold what is too sharp for it.
+"""Convolution of densities with a Gaussian, so that a regular grid can represent sharp features.
 
 An all-electron valence density has a peak at each nucleus and sharp d shells. Sampled on a grid of 0.2 Å its sum is
 wrong by up to several per cent. Convolved with an isotropic Gaussian of about half the grid spacing the density keeps
@@ -18,11 +18,11 @@ from scipy.special import spherical_jn
 __all__ = ["RadialSmoother", "add_around", "smooth_periodic"]
 
 REACH = 6.0
-"""Standard deviations after which a Gaussian has ended (1e-8 of its peak)."""
+"""Radius in standard deviations beyond which a Gaussian counts as zero (1e-8 of its peak)."""
 
 
 def smooth_periodic(values: NDArray[np.float64], cell: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """Convolve a periodic density with a Gaussian, by Fourier series; the integral stays.
+    """Convolve a periodic density with a Gaussian by Fourier series; the integral is kept.
 
     Args:
         values: (nx, ny, nz) e/Å³.
@@ -56,7 +56,7 @@ class RadialSmoother:
         self.radii = radii
         self.weights = weights
         self.cutoff = float(radii[-1]) + REACH * sigma
-        """Å; beyond it the convolved functions are zero."""
+        """Å, beyond which the convolved functions are zero."""
         highest = np.sqrt(2) * REACH / sigma  # exp(-½ k² σ²) = exp(-36)
         n_waves = 64 + int(highest * self.cutoff)
         nodes, node_weights = np.polynomial.legendre.leggauss(n_waves)
@@ -66,7 +66,7 @@ class RadialSmoother:
         self._matrices: dict[int, NDArray[np.float64]] = {}
 
     def _matrix(self, order: int) -> NDArray[np.float64]:
-        """(knots, n) from values at the radii to the convolution at the knots."""
+        """Matrix (knots, n) that takes values at the radii to the convolution at the knots."""
         if order not in self._matrices:
             there = spherical_jn(order, np.outer(self._waves, self.radii)) * self.weights
             back = spherical_jn(order, np.outer(self._knots, self._waves)) * self._filter
@@ -86,7 +86,7 @@ class RadialSmoother:
 
 @dataclass(frozen=True)
 class _Patch:
-    """Grid points around a position, with periodic images."""
+    """Grid points around a position, including periodic images."""
 
     indices: tuple[NDArray[np.intp], ...]
     """Three arrays (p,), wrapped into the grid."""
@@ -95,7 +95,7 @@ class _Patch:
 
 
 def _patch(shape: tuple[int, ...], cell: NDArray[np.float64], centre: NDArray[np.float64], radius: float) -> _Patch:
-    """All points of the periodic grid, images counted apart, within a radius of the centre."""
+    """All points of the periodic grid within a radius of the centre; images count separately."""
     scaled = np.linalg.solve(cell.T, centre)
     reach = radius * np.linalg.norm(np.linalg.inv(cell), axis=0)  # in units of the cell vectors
     ranges = [

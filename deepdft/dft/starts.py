@@ -31,22 +31,22 @@ NAMELISTS = {
 
 @dataclass(frozen=True)
 class Start:
-    """A calculation that is ready to run from a predicted density."""
+    """A calculation that is ready to start from a predicted density."""
 
     input: Path
     """The input of pw.x to run."""
     changed: list[str]
-    """Its lines that differ from the input that was given."""
+    """Lines of the input that were changed."""
     how: str
     """How the density was made from the prediction."""
     n_electrons: float
-    """Electrons in it."""
+    """Electrons in the density."""
     scaled_by: float
-    """Factor that gave the prediction these electrons; 1 where a difference was added."""
+    """Factor that scaled the prediction to these electrons; 1 where a difference was added."""
 
 
 def start_quantum_espresso(path: Path, predictor: Predictor, output: Path, *, command: str = "pw.x") -> Start:
-    """Write a predicted density where pw.x reads it.
+    """Write a predicted density to where pw.x reads it.
 
     pw.x runs once without a step of self-consistency, for its grid, its atoms' density and their PAW occupations. A
     prediction of the same kind (the same pseudopotentials) is written as it is; of another kind it changes the density
@@ -80,7 +80,7 @@ def start_quantum_espresso(path: Path, predictor: Predictor, output: Path, *, co
     write_text(prepare, set_values(text, settings | no_steps | {"startingpot": "atomic"}))
     run_pw(prepare, command)
     save = Save(output / f"{prefix}.save")
-    usual = os.environ.get("ESPRESSO_PSEUDO", str(Path.home() / "espresso" / "pseudo"))  # as pw.x has it
+    usual = os.environ.get("ESPRESSO_PSEUDO", str(Path.home() / "espresso" / "pseudo"))  # as pw.x names it
     folder = Path(str(settings.get("pseudo_dir", usual)))
     how, scaled_by, n_electrons = _write_prediction(save, predictor, _same_kind(save, predictor, folder))
     final = set_values(text, settings | {"startingpot": "file"})
@@ -90,7 +90,7 @@ def start_quantum_espresso(path: Path, predictor: Predictor, output: Path, *, co
 
 
 def _write_prediction(save: Save, predictor: Predictor, same_kind: bool) -> tuple[str, float, float]:
-    """Replace the density in a `.save`; how it was made, the factor to the right electrons, and the electrons."""
+    """Replace the density in a `.save`; returns how it was made, the scale factor, and the number of electrons."""
     atoms, shape = save.atoms(), save.shape
     atoms_density = save.density()
     predicted = predictor.predict(atoms, shape=shape)
@@ -123,7 +123,7 @@ def _write_prediction(save: Save, predictor: Predictor, same_kind: bool) -> tupl
 
 
 def _same_kind(save: Save, predictor: Predictor, pseudo_dir: Path) -> bool:
-    """Whether the model predicts pseudo-densities of the pseudopotentials of a calculation."""
+    """Whether the model predicts pseudo-densities for the pseudopotentials of a calculation."""
     kind = predictor.info.get("kind") or {}
     if not isinstance(kind, dict) or kind.get("code") != CODE:
         return False

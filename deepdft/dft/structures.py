@@ -25,7 +25,7 @@ SMILES_SUFFIXES = (".smi", ".smiles")
 STRUCTURES_FILE = "structures.jsonl"
 
 Found = tuple[Iterator[str], str, ase.Atoms]
-"""A structure: names it may get, the best first, where it comes from, and its atoms."""
+"""A structure: candidates for its name, the best first, its source, and its atoms."""
 
 
 def read_members(sources: str | Sequence[str], *, frames: str | int = ":") -> list[Member]:
@@ -61,7 +61,7 @@ def read_members(sources: str | Sequence[str], *, frames: str | int = ":") -> li
 
 
 def _files(folder: Path) -> list[Path]:
-    """Files of a folder and the folders in it that ASE or we know by their name."""
+    """Files of a folder and its subfolders whose names ASE or deepdft recognises."""
     files = [path for path in sorted(files_below(folder)) if not path.name.startswith(".")]
     known = [path for path in files if _is_smiles_list(path) or _is_known(path)]
     if not known:
@@ -121,10 +121,10 @@ class Recipe(Protocol):
     """Makes structures; each depends only on the settings and its number."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of structures."""
 
     def make(self, number: int) -> tuple[str, ase.Atoms]:
-        """Name and atoms of one of them."""
+        """Name and atoms of structure `number`."""
 
 
 def members_of_recipe(recipe: Recipe, folder: Path, *, progress: Callable[[int], None] | None = None) -> list[Member]:
@@ -132,7 +132,7 @@ def members_of_recipe(recipe: Recipe, folder: Path, *, progress: Callable[[int],
 
     Args:
         recipe: makes them.
-        folder: of the file; an interrupted recipe goes on with what is in it.
+        folder: of the file; an interrupted recipe continues after the structures in it.
         progress: called with the number of structures made.
     """
     path = folder / STRUCTURES_FILE

@@ -16,7 +16,7 @@ LATTICE = {"Ni": (2.878, 14.19, 0.2585), "Co": (2.816, 14.05, 0.2605), "Mn": (2.
 
 
 MOMENTS = {"Ni": 1.0, "Co": 0.6, "Mn": 4.0}
-"""μ_B to start from; the calculation finds those of the oxidation states that come about."""
+"""μ_B to start from; the calculation finds the moments of the oxidation states that result."""
 MAGNETIC_ORDERS = ("ferromagnetic", "stripes", "random")
 
 
@@ -79,7 +79,7 @@ class LayeredOxides:
         return self.count
 
     def make(self, number: int) -> tuple[str, ase.Atoms]:
-        """Name and atoms of one of them; its number is counted from `first`."""
+        """Name and atoms of structure `number`, counted from `first`."""
         number += self.first
         rng = np.random.default_rng([self.seed, number])
         n_sites = int(np.prod(self.repeat))
@@ -96,7 +96,7 @@ class LayeredOxides:
         return f"nmc-{number:05d}-{composition}", atoms
 
     def _moments(self, atoms: ase.Atoms, number: int) -> NDArray[np.float64]:
-        """(n_atoms,) μ_B to start from, before atoms are displaced; the draw of signs disturbs no other draw."""
+        """Initial moments (n_atoms,) in μ_B, before atoms are displaced; drawing signs does not affect other draws."""
         sizes = np.array([self.moments.get(symbol, 0.0) for symbol in atoms.symbols])
         if self.magnetic_order == "ferromagnetic":
             return sizes

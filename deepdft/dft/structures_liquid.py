@@ -1,4 +1,4 @@
-"""Boxes of a molecular liquid: molecules packed at a density, then shaken by molecular dynamics."""
+"""Boxes of a molecular liquid: molecules are packed at a density, then equilibrated by molecular dynamics."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from deepdft.io.smiles import atoms_from_smiles
 __all__ = ["LiquidBoxes", "bonds", "equilibrate", "is_whole", "pack"]
 
 CONTACT = 0.8
-"""Atoms of different molecules are packed no closer than this share of the sum of their van der Waals radii."""
+"""Smallest distance between atoms of different molecules when packing, in sums of van der Waals radii."""
 PACKINGS = 10
-"""Attempts to pack a box, each from another random start."""
+"""Attempts to pack a box, each from a different random start."""
 STRETCH = 1.35
-"""A bond is broken, and another formed, at this multiple of the sum of covalent radii."""
+"""A bond counts as broken, or as formed, at this multiple of the sum of covalent radii."""
 GRAMS = 1.66053907
-"""g/cm³ of one atomic mass unit in a cubic Å (CODATA 2018)."""
+"""Mass of one atomic mass unit per cubic Å in g/cm³ (CODATA 2018)."""
 
 
 class LiquidBoxes:
     """Snapshots of a liquid, each from a packing and a trajectory of its own.
 
-    A snapshot in which a molecule has broken, or two have reacted, is not used: the trajectory is begun anew.
+    A snapshot in which a molecule has broken, or two have reacted, is not used: the trajectory is restarted.
 
     Args:
         count: of boxes.
@@ -81,7 +81,7 @@ class LiquidBoxes:
         return self.count
 
     def make(self, number: int) -> tuple[str, ase.Atoms]:
-        """Name and atoms of one of them; its number is counted from `first`.
+        """Name and atoms of box `number`, counted from `first`.
 
         Raises:
             ValueError: if the molecules did not stay whole in any attempt.
@@ -104,7 +104,7 @@ class LiquidBoxes:
 
 
 def gfn1() -> Any:
-    """The semi-empirical method GFN1-xTB, for periodic boxes too.
+    """The semi-empirical method GFN1-xTB, which also handles periodic boxes.
 
     Raises:
         ModuleNotFoundError: if tblite is not installed.
@@ -147,7 +147,7 @@ def pack(molecule: ase.Atoms, count: int, density: float, rng: np.random.Generat
 
 
 def _place(motions: NDArray[np.float64], body: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(molecules, atoms, 3) from centres and rotation vectors (molecules, 6)."""
+    """Atom positions (molecules, atoms, 3) from centres and rotation vectors (molecules, 6)."""
     rotated = np.einsum("mij,aj->mai", Rotation.from_rotvec(motions[:, 3:]).as_matrix(), body)
     return rotated + motions[:, None, :3]
 
@@ -155,7 +155,7 @@ def _place(motions: NDArray[np.float64], body: NDArray[np.float64]) -> NDArray[n
 def _overlap(
     flat: NDArray[np.float64], body: NDArray[np.float64], contacts: NDArray[np.float64], edge: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """Overlaps Σ (contact² - d²)² in Å⁴ of atoms of different molecules, and the gradient by all rigid motions.
+    """Overlap Σ (contact² - d²)² in Å⁴ of atoms of different molecules, and its gradient for rigid motions.
 
     Args:
         flat: (molecules · 6,) centres and rotation vectors.
@@ -175,7 +175,7 @@ def _overlap(
     np.add.at(by_atom, second, -pull.sum(axis=1))
     gradient = np.empty_like(motions)
     gradient[:, :3] = by_atom.sum(axis=1)
-    for axis in range(3, 6):  # how the rotated molecule changes with its rotation vector: central differences
+    for axis in range(3, 6):  # change of the rotated molecule with its rotation vector: central differences
         step = np.zeros(6)
         step[axis] = 1e-5
         change = (_place(motions + step, body) - _place(motions - step, body)) / 2e-5

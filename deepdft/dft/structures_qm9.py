@@ -71,12 +71,12 @@ class Qm9Molecules:
         return len(self.chosen)
 
     def make(self, number: int) -> tuple[str, ase.Atoms]:
-        """Name and atoms of one of them."""
+        """Name and atoms of molecule `number`."""
         return self.molecules[self.chosen[number]]
 
 
 def _read_package() -> Iterator[tuple[str, ase.Atoms]]:
-    """From the tables inside qm9pack, in their order; the package itself, which needs pandas, is not imported."""
+    """Read the tables inside qm9pack, in their order; the package itself, which needs pandas, is not imported."""
     package = importlib.util.find_spec("qm9pack")
     if package is None or package.submodule_search_locations is None:
         raise ModuleNotFoundError(
@@ -93,7 +93,7 @@ def _read_package() -> Iterator[tuple[str, ase.Atoms]]:
 
 
 def _read_folder(folder: Path) -> Iterator[tuple[str, ase.Atoms]]:
-    """From the files of the data set, by number."""
+    """Read the files of the data set, ordered by number."""
     files = sorted((match[1], path) for path in files_below(folder) if (match := FILE.search(path.name)))
     if not files:
         raise ValueError(f"recipe.folder={folder}: no files dsgdb9nsd_000001.xyz, … in it")
@@ -102,7 +102,7 @@ def _read_folder(folder: Path) -> Iterator[tuple[str, ase.Atoms]]:
 
 
 def _read_file(path: Path) -> ase.Atoms:
-    """Atoms of a file of QM9: an XYZ file with charges in a fifth column, and 1*^-6 for 1e-6."""
+    """Atoms from a file of QM9: an XYZ file with charges in a fifth column, and 1*^-6 for 1e-6."""
     lines = path.read_text(encoding="utf-8").splitlines()
     try:
         rows = [line.replace("*^", "e").split() for line in lines[2 : 2 + int(lines[0])]]

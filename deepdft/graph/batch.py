@@ -1,6 +1,6 @@
 """The graphs a model works on, as disjoint unions: concatenated arrays and a structure index, no padding.
 
-Conventions, said once:
+Conventions:
     * `edge_index` has row 0 = sender, row 1 = receiver; edges are sorted by receiver.
     * `edge_shift` is added to the sender's position, so the vector of an edge from sender to receiver is
       positions[receiver] - (positions[sender] + edge_shift).
@@ -26,7 +26,7 @@ __all__ = ["AtomGraph", "Batch", "ProbeGraph", "Structures"]
 
 @dataclass(frozen=True, eq=False)
 class _Tensors:
-    """Moves all tensors of a dataclass together; floating-point ones can change their dtype."""
+    """Base of dataclasses of tensors: moves all of them together; floating-point ones can change their dtype."""
 
     def _map(self, function: Any) -> Self:
         changed = {
@@ -39,7 +39,7 @@ class _Tensors:
         return self._map(lambda value: value.to(device, non_blocking=non_blocking))
 
     def to_dtype(self, dtype: torch.dtype) -> Self:
-        """The same in another precision; structures stay in float64, and their graphs will be in this one."""
+        """A copy in another precision; structures stay in float64, and graphs made of them have the new one."""
 
         def convert(value: Any) -> Any:
             if isinstance(value, _Tensors):
@@ -53,11 +53,11 @@ class _Tensors:
         return self._map(lambda value: value.pin_memory())
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes from process to process: arrays, as torch would open a shared file for each tensor (0.3 ms)."""
+        """State for pickling: numpy arrays, because torch would open a shared file for each tensor (0.3 ms)."""
         return {name: _as_array(value) for name, value in vars(self).items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Tensors again."""
+        """Restore the tensors."""
         tensors = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in state.items()}
         vars(self).update(tensors)
 
@@ -76,7 +76,7 @@ class Structures(_Tensors):
     positions: Tensor
     """(n_atoms, 3) Å, float64; atoms may lie outside their cell."""
     structure: Tensor
-    """(n_atoms,) int64, ascending: which structure an atom belongs to."""
+    """(n_atoms,) int64, ascending: the structure of each atom."""
     cells: Tensor
     """(n_structures, 3, 3) Å, float64, rows are lattice vectors; zero where there is no cell."""
     pbc: Tensor
@@ -85,7 +85,7 @@ class Structures(_Tensors):
     """The precision of graphs of these structures, which is that of the model."""
 
     def to_dtype(self, dtype: torch.dtype) -> Self:
-        """The same, for graphs in another precision."""
+        """The structures, with another precision for graphs made of them."""
         return replace(self, dtype=dtype)
 
     @property
@@ -96,7 +96,7 @@ class Structures(_Tensors):
 
 @dataclass(frozen=True, eq=False)
 class AtomGraph(_Tensors):
-    """Atoms with the edges between them: what `encode` works on."""
+    """Atoms with the edges between them: the input of `encode`."""
 
     structures: Structures
     """The atoms in float64."""
@@ -125,12 +125,12 @@ class AtomGraph(_Tensors):
 
 @dataclass(frozen=True, eq=False)
 class ProbeGraph(_Tensors):
-    """Query points with the edges that reach them from atoms: what `decode` works on."""
+    """Query points with the edges from atoms to them: the input of `decode`."""
 
     positions: Tensor
     """(n_probes, 3) Å, wrapped into the cell, in the model's precision."""
     structure: Tensor
-    """(n_probes,) int64, which structure a probe belongs to."""
+    """(n_probes,) int64, the structure of each probe."""
     edge_index: Tensor
     """(2, n_edges) int64, sender atom and receiver probe of each edge, sorted by receiver."""
     edge_shift: Tensor
@@ -179,11 +179,11 @@ class Batch(_Tensors):
     probe_positions: Tensor
     """(n_probes, 3) Å, float64."""
     probe_structure: Tensor
-    """(n_probes,) int64, ascending: which structure a probe belongs to."""
+    """(n_probes,) int64, ascending: the structure of each probe."""
     targets: Tensor
     """(n_probes, n_channels) e/Å³, the reference density."""
     weights: Tensor | None = None
-    """(n_probes,) in the loss, 1 on average; None for uniform points, which weigh the same."""
+    """(n_probes,) weights in the loss, 1 on average; None for uniform points, which have equal weights."""
 
     @property
     def n_probes(self) -> int:

@@ -24,11 +24,11 @@ from deepdft.graph.pairs import pairs_in_blocks
 __all__ = ["Block", "Blocks", "compact_blocks", "cut_into_cubes"]
 
 LARGEST_WIDTH = 1.5
-"""Å; in wider blocks more atoms reach only some points, and sums about the middle lose digits (with 2.5 one more)."""
+"""Å, largest width; in wider blocks more atoms reach only some points, and sums about the middle lose digits."""
 SPARSE_WIDTH = 3.0
-"""Å, of blocks whose points are joined to atoms one by one (measured: 1.5 is a third slower for few points)."""
+"""Å, width of blocks whose points are joined to atoms one by one (measured: 1.5 is a third slower for few points)."""
 SMALLEST_EXTENT = 0.5
-"""Å, of a list of points along an axis, to tell how densely they lie."""
+"""Å, smallest extent of points along an axis when their density in space is estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +171,7 @@ def cut_into_cubes(
     # column by column, which numpy does 20 times as fast as along axis 0
     low, high = (np.array([bound(column) for column in points.T]) for bound in (np.min, np.max))
     volume = (high - low).clip(SMALLEST_EXTENT, 1e100).prod()
-    width = min(width, np.cbrt(0.8 * largest * volume / len(points)))  # most cubes are not too full
+    width = min(width, np.cbrt(0.8 * largest * volume / len(points)))  # so that most cubes are not too full
 
     def cube(offsets: Array) -> NDArray[np.int64]:
         return (offsets / width).clip(max=2**60).astype(np.int64)

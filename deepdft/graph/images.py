@@ -1,4 +1,4 @@
-"""Periodic images of atoms near a cell, explicitly: the common ground of all probe neighbour searches."""
+"""Periodic images of atoms near a cell, as explicit atoms: the basis of all neighbour searches for probes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Atoms and those of their periodic images that can lie within the cutoff of a point in the cell."""
+    """Atoms, and those of their periodic images that can lie within the cutoff of a point in the cell."""
 
     positions: Array
     """(n_images, 3) Å."""
     atom: NDArray[np.int64]
-    """(n_images,) the atom that an image repeats."""
+    """(n_images,) the atom of which each is an image."""
     shift: Array
     """(n_images, 3) Å, lattice vector from the atom to its image."""
 
 
 def complete_cell(cell: Array, pbc: NDArray[np.bool_]) -> Array:
-    """The cell with unit vectors, normal to the periodic ones, in place of those that do not repeat.
+    """The cell with unit vectors, normal to the periodic ones, in place of non-periodic vectors.
 
     Args:
         cell: (3, 3) Å, rows are lattice vectors.
@@ -74,6 +74,6 @@ def periodic_images(positions: Array, complete: Array, pbc: NDArray[np.bool_], c
     atom = np.repeat(np.arange(len(positions)), len(cells))
     images = positions[atom] + shift
     fractional = matmul_single_threaded(images, inverse)
-    # the rounding of a wrapped coordinate must not lose an image at the very border
+    # rounding of a wrapped coordinate must not lose an image exactly at the border
     near = ((fractional > -reach - 1e-9) & (fractional < 1 + reach + 1e-9) | ~pbc).all(axis=1)
     return Images(images[near], atom[near], shift[near])

@@ -34,13 +34,13 @@ __all__ = [
 ]
 
 MAX_CELLS = 10**8
-"""Cubes as wide as the cutoff around all atoms, above which vesin is not used: its counts overflow (SIGFPE) at 2³¹."""
+"""Cubes as wide as the cutoff around all atoms above which vesin is not used: its counts overflow (SIGFPE) at 2³¹."""
 MAX_CELLS_OF_VESIN = 10**5
 """Cubes above which vesin takes fewer along each axis, by the same factor; none along a short one ends the process."""
 
 Indices = NDArray[np.int64]
 Edges = tuple[Indices, Array]
-"""edge_index (2, n_edges) and edge_shift (n_edges, 3) in Å of one structure."""
+"""edge_index (2, n_edges), and edge_shift (n_edges, 3) in Å, of one structure."""
 
 
 def structures_from_atoms(
@@ -70,7 +70,7 @@ def atom_graph(structures: Structures, cutoff: float) -> AtomGraph:
     atoms, which = structures.positions, structures.structure
     if atoms.device.type != "cpu":
         edge_index, edge_shift = dense_edges(structures, atoms, which, cutoff)
-        other = (edge_index[0] != edge_index[1]) | (edge_shift.abs() > 1e-6).any(dim=1)  # not an atom to itself
+        other = (edge_index[0] != edge_index[1]) | (edge_shift.abs() > 1e-6).any(dim=1)  # no atom has an edge to itself
         edge_index, edge_shift = edge_index[:, other], edge_shift[other]
     else:
         edge_index, edge_shift = _union(
@@ -105,7 +105,7 @@ def probe_graph(structures: Structures, probe_positions: Tensor, probe_structure
 
 
 def _rounded(structures: Structures, points: Tensor, point_structure: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Points (n, 3) wrapped into their cells and rounded to the model's precision, and what that took from them."""
+    """Points (n, 3) wrapped into their cells and rounded to the model's precision, and the rounding errors."""
     wrapped = points.double()
     if structures.pbc.any():
         wrapped = wrapped + _wraps(structures, wrapped.detach(), point_structure, cutoff)
@@ -125,7 +125,7 @@ def _wraps(structures: Structures, points: Tensor, point_structure: Tensor, cuto
 
 
 def _shifts(edge_index: Tensor, edge_shift: Tensor, of_senders: Tensor, of_receivers: Tensor, like: Tensor) -> Tensor:
-    """Shifts with which differences of rounded positions are the differences before rounding, rounded once.
+    """Shifts that make differences of rounded positions equal to the exact differences, rounded once.
 
     Args:
         edge_index: (2, n_edges).
@@ -164,7 +164,7 @@ def atom_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: fl
     complete = complete_cell(cell, pbc)
     if len(positions) and _is_sparse(positions, complete, pbc, cutoff):
         edge_index, shift = probe_edges(positions, cell, pbc, positions, cutoff)
-        other = (edge_index[0] != edge_index[1]) | (np.abs(shift) > 1e-6).any(axis=1)  # not an atom to itself
+        other = (edge_index[0] != edge_index[1]) | (np.abs(shift) > 1e-6).any(axis=1)  # no atom has an edge to itself
         return edge_index[:, other], shift[other]
     neighbours = NeighborList(cutoff=cutoff, full_list=True)
     receiver, sender, cells = neighbours.compute(points=positions, box=complete, periodic=pbc, quantities="ijS")
@@ -174,7 +174,7 @@ def atom_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], cutoff: fl
 
 
 def _is_sparse(positions: Array, complete: Array, pbc: NDArray[np.bool_], cutoff: float) -> bool:
-    """Whether the atoms are so far apart, or so flat, that vesin cannot list all cubes as wide as the cutoff."""
+    """Whether the atoms are so far apart, or so flat, that vesin cannot enumerate all cubes as wide as the cutoff."""
     inverse = np.linalg.inv(complete)
     heights = 1.0 / np.linalg.norm(inverse, axis=0)
     extents = np.where(
@@ -209,7 +209,7 @@ def probe_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], probes: A
 
 @compiled
 def _edges_from(image: Indices, receiver: Indices, atoms: Indices, shifts: Array, wrap: Array) -> Edges:
-    """Each edge's atom and receiver, and the lattice vector from that atom to where its image meets the receiver."""
+    """The atom and receiver of each edge, and the lattice vector from that atom to the image that is the sender."""
     edge_index, shift = np.empty((2, len(image)), np.int64), np.empty((len(image), 3))
     for edge in range(len(image)):
         edge_index[0, edge], edge_index[1, edge] = atoms[image[edge]], receiver[edge]
@@ -224,7 +224,7 @@ def _union(
     point_structure: Tensor,
     search: Callable[[Array, Array, NDArray[np.bool_], Array], Edges],
 ) -> tuple[Tensor, Tensor]:
-    """Search structure by structure on the CPU, and number atoms and points through; shifts are float64."""
+    """Search structure by structure on the CPU, and number atoms and points consecutively; shifts are float64."""
     edge_indices, edge_shifts = [], []
     for atoms, cell, pbc, own_points, offset in _each(structures, points, point_structure):
         edge_index, edge_shift = search(atoms, cell, pbc, own_points)

@@ -1,4 +1,4 @@
-"""Neighbours on a GPU, where all distances at once are faster than a search: edges, and blocks of points.
+"""Neighbours on a GPU, where computing all distances is faster than a search: edges, and blocks of points.
 
 Positions are compared in double precision, as on the CPU.
 """
@@ -23,7 +23,7 @@ __all__ = ["dense_edges", "point_blocks", "wrap_on_device"]
 
 @dataclass(frozen=True, eq=False)
 class _Images:
-    """Atom images of all structures that can lie within the cutoff of a point in the cell, one after the other."""
+    """Atom images of all structures that can lie within the cutoff of a point in the cell, concatenated."""
 
     positions: Tensor
     """(n_images, 3) Å, float64."""
@@ -32,13 +32,13 @@ class _Images:
     shift: Tensor
     """(n_images, 3) Å, lattice vector from the atom to its image."""
     counts: Tensor
-    """(n_structures,) int64."""
+    """(n_structures,) int64, number of images of each structure."""
     cells: Tensor
-    """(n_structures, 3, 3) Å, complete."""
+    """(n_structures, 3, 3) Å, cells completed by unit vectors."""
     inverses: Tensor
-    """(n_structures, 3, 3) 1/Å."""
+    """(n_structures, 3, 3) 1/Å, their inverses."""
     pbc: Tensor
-    """(n_structures, 3) float64, 1 along axes that repeat."""
+    """(n_structures, 3) float64, 1 along periodic axes, else 0."""
     most: int
     """The largest number of images of one structure."""
     repeats: bool
@@ -56,7 +56,7 @@ _KNOWN: WeakKeyDictionary[Structures, dict[tuple[float, ...], _Images]] = WeakKe
 
 
 def _images(structures: Structures, cutoff: float) -> _Images:
-    """Images of the atoms, kept until the structures change, because a grid comes in many chunks."""
+    """Images of the atoms, cached until the structures change, because a grid comes in many chunks."""
     known = _KNOWN.setdefault(structures, {})
     tensors = structures.positions, structures.cells, structures.pbc
     key = (cutoff, *(-1 if one.is_inference() else one._version for one in tensors))
@@ -159,7 +159,7 @@ def _edges_of(
 
 
 def _near(positions: Tensor, points: Tensor, cutoff: float) -> Tensor:
-    """Indices of positions that are closer than the cutoff to the box around points."""
+    """Indices of positions that are closer than the cutoff to the box around the points."""
     if len(points) == 0:
         return torch.empty(0, dtype=torch.int64, device=points.device)
     low, high = points.aminmax(dim=0)
@@ -219,7 +219,7 @@ def _by_cube(points: Tensor, size: int) -> Tensor:
     low, high = points.aminmax(dim=0)
     volume = (high - low).clamp(min=SMALLEST_EXTENT).prod()
     width = (volume * (size / len(points))) ** (1 / 3)
-    width = width.clamp(max=LARGEST_WIDTH)  # a few far points must not make all blocks wide
+    width = width.clamp(max=LARGEST_WIDTH)  # a few distant points must not make all blocks wide
     cubes = ((points - low) / width).long()
     x, y, z = cubes.unbind(dim=1)
     shape = ((high - low) / width).long() + 1

@@ -1,4 +1,4 @@
-"""Pairs of points within a cutoff, on the CPU: all distances where they are few, k-d trees where they are not."""
+"""Pairs of points within a cutoff on the CPU: all distances if they are few, k-d trees otherwise."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pairs_within(points: Array, others: Array, cutoff: float) -> Pairs:
 
 
 def pairs_in_blocks(points: Array, others: Array, cutoff: float, first_point: Indices, first_other: Indices) -> Pairs:
-    """The same for points of which each block has others of its own, from all distances in a block.
+    """Pairs of points and others of the same block within the cutoff, from all distances in a block.
 
     Args:
         points: (n, 3) Å, block after block.
@@ -53,7 +53,7 @@ def _by_distances(points: Array, others: Array, cutoff: float) -> Pairs:
 
 @compiled
 def _count(points: Array, others: Array, squared_cutoff: float, first_point: Indices, first_other: Indices) -> int:
-    """Pairs of points (n, 3) and others (3, n_others) of the same block within the cutoff."""
+    """Number of pairs of points (n, 3) and others (3, n_others) of the same block within the cutoff."""
     count = 0
     for block in range(len(first_point) - 1):
         x, y, z = others[:, first_other[block] : first_other[block + 1]]
@@ -74,7 +74,7 @@ def _collect(
     first_other: Indices,
     found: Indices,
 ) -> None:
-    """Fill them in; there is room for one more, as a pair is written down before it is known whether it is one."""
+    """Fill in the pairs; needs room for one more, as a pair is written before its distance is tested."""
     within, count = np.empty(others.shape[1], np.bool_), 0
     for block in range(len(first_point) - 1):
         first = first_other[block]

@@ -25,7 +25,7 @@ TRUST = "trust"
 MAX_NAMED = 5
 """Atoms that are named in words; the others are counted."""
 SPREAD_SPACING, SPREAD_POINTS = 0.25, 4000
-"""Å between the points of a grid, and how many of them at most, from which the spread of an ensemble is estimated."""
+"""Largest spacing (Å) and largest number of points of the grid on which the spread of an ensemble is estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Trust:
     spread: float | None = None
     """Integrated spread of an ensemble's members in %, the measure of ε_mad; None for a single model."""
     missing: str = ""
-    """Why there is no estimate, though nothing is known to be outside."""
+    """Why there is no expected error although no atom is known to be outside."""
 
     @property
     def outside(self) -> bool:
@@ -51,7 +51,7 @@ class Trust:
 
     @property
     def words(self) -> str:
-        """One line for people."""
+        """One line of text."""
         if self.outside:
             return f"no error can be expected, outside what the model was trained on: {'; '.join(self.reasons)}"
         spread = "" if self.spread is None else f" (spread of the ensemble {self.spread:.2g} %)"
@@ -60,7 +60,7 @@ class Trust:
         return f"expected ε_mae {self.expected_eps_mae:.2g} %{spread}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON has it: "novelty" is a list of numbers, null for infinite ones, or null altogether."""
+        """Plain values for JSON: "novelty" is a list of numbers, with null for infinite ones, or null altogether."""
         atoms = None if self.novelty is None else [float(x) if np.isfinite(x) else None for x in self.novelty.round(3)]
         return {
             "expected_eps_mae": self.expected_eps_mae,
@@ -78,7 +78,7 @@ class Trust:
 
 
 def repeats(atoms: ase.Atoms, pbc: bool | None) -> bool:
-    """Whether atoms have neighbours across the faces of their cell, as a model sees them.
+    """Whether the model sees atoms across the faces of their cell.
 
     Args:
         atoms: the structure.

@@ -1,4 +1,4 @@
-"""Where a density is predicted: in the cell of a crystal, or in a box with vacuum round a molecule."""
+"""The grid of a prediction: in the cell of a crystal, or in a box with vacuum around a molecule."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ["DEFAULT_SPACING", "DEFAULT_VACUUM", "MARGIN", "Box", "fft_size", "ma
 DEFAULT_SPACING = 0.1
 """Å between grid points."""
 DEFAULT_VACUUM = 4.0
-"""Å on each side of a molecule; at 1 Å, as others have it, the tail of the density is cut."""
+"""Å on each side of a molecule; a vacuum of 1 Å would cut off the tail of the density."""
 MARGIN = 2.0
-"""Å: a molecule's own cell is used where all atoms are at least this far from its faces."""
+"""Å: a molecule keeps its own cell if all atoms are at least this far from its faces."""
 
 
 @dataclass(frozen=True, eq=False)
 class Box(Grid):
-    """A grid in the cell of a structure, or in a box round it; the atoms keep their own positions."""
+    """A grid in the cell of a structure or in a box around it; the atoms keep their own positions."""
 
     repeats: bool = True
-    """Whether the box is the structure's own cell, and may repeat; a box made for a molecule does not."""
+    """Whether the box is the structure's own cell, which may be periodic; a box made for a molecule is not."""
 
     def structure(self) -> ase.Atoms:
-        """What a model is to see: the atoms, without a cell where the box was only made for the grid."""
+        """The structure as the model sees it: without a cell if the box was made only for the grid."""
         atoms = self.atoms.copy()
         if not self.repeats:
             atoms.cell = np.zeros((3, 3))
@@ -46,7 +46,7 @@ def make_box(
     shape: Sequence[int] | None = None,
     vacuum: float | None = None,
 ) -> Box:
-    """The box and grid for a structure.
+    """Make the grid for a structure.
 
     A structure that repeats along any axis keeps its cell. Where a slab or wire is not at least 2 Å from the faces
     along an axis that does not repeat, the grid begins where the atoms are in its middle along that axis.
@@ -97,7 +97,7 @@ def _check_vacuum(atoms: ase.Atoms, vacuum: float | None) -> None:
 
 
 def _origin(atoms: ase.Atoms) -> NDArray[np.float64]:
-    """Where the grid begins: at zero, but for axes that do not repeat and whose faces are near atoms or cut them."""
+    """The origin of the grid: zero, except along non-periodic axes whose faces atoms cross or come close to."""
     fractional = atoms.positions @ np.linalg.inv(atoms.cell.array)
     low, high = fractional.min(axis=0), fractional.max(axis=0)
     shift = np.where(~atoms.pbc & (room(atoms) < MARGIN), (low + high) / 2 - 0.5, 0.0)
@@ -110,7 +110,7 @@ def _origin(atoms: ase.Atoms) -> NDArray[np.float64]:
 
 
 def _fits(atoms: ase.Atoms) -> bool:
-    """Whether all atoms are in the cell, far enough from its faces."""
+    """Whether all atoms lie in the cell, far enough from its faces."""
     return atoms.cell.rank == 3 and bool((room(atoms) >= MARGIN).all())
 
 

@@ -1,4 +1,4 @@
-"""The device that a name stands for."""
+"""Devices by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["choose_device"]
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" is a GPU where there is one.
+    """The device of that name; "auto" is a GPU if there is one, else the CPU.
 
     Raises:
         ValueError: if there is no such device.

@@ -22,7 +22,7 @@ __all__ = ["EncodedStructure", "check_points", "periodicity"]
 
 
 def periodicity(atoms: ase.Atoms, pbc: bool | None) -> bool | None:
-    """The periodicity to force on a structure: a structure without a cell cannot be made to repeat.
+    """The periodicity to impose on a structure; one without a cell cannot be made periodic.
 
     Args:
         atoms: the structure.
@@ -41,7 +41,7 @@ def periodicity(atoms: ase.Atoms, pbc: bool | None) -> bool | None:
 
 
 def check_points(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The points as an array that torch takes: real numbers of this machine's byte order, one after the other.
+    """The points as a contiguous array of real numbers in native byte order, which torch accepts.
 
     Raises:
         ValueError: if they are not (n, 3), or not finite real numbers.
@@ -87,18 +87,18 @@ class EncodedStructure:
         device = parameter.device
         sizes, per_point = chunks.on(device.type), self._edges_per_point()
         self.points_per_graph = _points(sizes, sizes.edges_differentiated, per_point)
-        """Points whose edges may go through the model at once, so that memory stays bounded."""
+        """Largest number of points whose edges go through the model at once, which bounds the memory."""
         in_blocks = model.chunk_size(device)
         self.points_per_thread = in_blocks or _points(sizes, sizes.edges_searched, per_point)
-        """Points that the model is asked for at a time, on one thread where there are several chunks."""
+        """Points per call of the model on one thread, where there are several chunks."""
         on_threads = device.type == "cpu" and not in_blocks and torch.get_num_threads() > 1
         n_chunks = sizes.chunks_per_thread * torch.get_num_threads() if on_threads else 1
         points = min(n_chunks * self.points_per_thread, sizes.max_points_of_threads)
         self.chunk_size = max(self.points_per_thread, points)
-        """Points to ask for at a time; memory goes with threads, some 10 to 40 MB each."""
+        """Best number of points to request at once; memory grows with the number of threads, 10 to 40 MB each."""
 
     def _edges_per_point(self) -> float:
-        """In the atoms' own surroundings, where a point has the most."""
+        """Edges of a point near the atoms, where there are most."""
         positions = self.structures.positions
         chosen = positions[torch.linspace(0, len(positions) - 1, min(len(positions), 64)).long()]
         structure = torch.zeros(len(chosen), dtype=torch.int64, device=positions.device)
@@ -116,7 +116,7 @@ class EncodedStructure:
 
     @torch.no_grad()
     def invariants(self) -> NDArray[np.floating] | None:
-        """`DensityModel.invariants` of the atoms (n_atoms, n), None where the model has none."""
+        """`DensityModel.invariants` of the atoms, (n_atoms, n); None if the model has none."""
         found = self.model.invariants(self.states)
         return None if found is None else found.detach().cpu().numpy()
 
@@ -126,7 +126,7 @@ class EncodedStructure:
 
     @torch.no_grad()
     def density_on_grid(self, grid: Grid, flat: slice, *, order: Order = "C") -> NDArray[np.floating]:
-        """Density (n, n_channels) in e/Å³ at points of a grid; a GPU finds the points itself, which is faster.
+        """Density (n, n_channels) in e/Å³ at points of a grid; a GPU computes the points itself, which is faster.
 
         Args:
             grid: the points.
@@ -144,12 +144,12 @@ class EncodedStructure:
         return np.concatenate(parts)
 
     def chunks(self, n_points: int) -> Iterator[slice]:
-        """Chunks of `chunk_size` of a list of points."""
+        """Split a number of points into chunks of `chunk_size`."""
         for start in range(0, n_points, self.chunk_size):
             yield slice(start, min(start + self.chunk_size, n_points))
 
     def probes(self, points: NDArray[np.floating]) -> ProbeGraph:
-        """Points (n, 3) in Å with the edges that reach them, in the model's precision on its device."""
+        """Points (n, 3) in Å with the edges from the atoms, in the model's precision and on its device."""
         positions = torch.as_tensor(points).to(self.structures.positions.device)
         structure = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
         return probe_graph(self.structures, positions, structure, self.model.probe_cutoff)
@@ -161,7 +161,7 @@ class EncodedStructure:
 
 
 def _points_of_grid(grid: Grid, flat: slice, order: Order, device: torch.device) -> Tensor:
-    """What `grid_points` gives, made on a device: (n, 3) Å, float64."""
+    """`grid_points` on a device: (n, 3) Å, float64."""
     index = torch.arange(*flat.indices(grid.n_points), device=device)
     ijk = torch.unravel_index(index, grid.shape) if order == "C" else torch.unravel_index(index, grid.shape[::-1])[::-1]
     steps, origin = (torch.from_numpy(one).to(device) for one in (grid.steps, grid.origin))
@@ -169,5 +169,5 @@ def _points_of_grid(grid: Grid, flat: slice, order: Order, device: torch.device)
 
 
 def _points(sizes: Chunks, n_edges: int, edges_per_point: float) -> int:
-    """Points that have about so many edges together."""
+    """Number of points that have about so many edges together."""
     return int(np.clip(n_edges / edges_per_point, sizes.min_points, sizes.max_points))

@@ -15,16 +15,16 @@ from deepdft.io.formats import Field, output_format, write_field
 __all__ = ["COMPONENTS", "UNITS", "check_names", "component_path", "write_fields"]
 
 Evaluate = Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.floating]]]
-"""Fields by name, (n,) or (n, components), at points (n, 3) in Å."""
+"""Computes fields at points (n, 3) in Å: name → (n,) or (n, components)."""
 
 UNITS = {"gradient": "e/Å⁴", "laplacian": "e/Å⁵", "hessian": "e/Å⁵", "iri": "Å^-0.7 e^-0.1", "dori": "1"}
-"""By name; IRI is |∇ρ|/ρ^1.1, DORI has no unit."""
+"""Unit of each field; IRI is |∇ρ|/ρ^1.1, DORI has no unit."""
 COMPONENTS = {"gradient": ("x", "y", "z"), "hessian": ("1", "2", "3")}
-"""Suffixes of fields with several components: Cartesian axes; eigenvalues of the Hessian, ascending."""
+"""Suffixes of the components of a field: Cartesian axes, or eigenvalues of the Hessian in ascending order."""
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Refuse fields that are not in `UNITS`.
+    """Refuse unknown fields.
 
     Raises:
         ValueError: if a name is unknown.
@@ -35,7 +35,7 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def component_path(output: Path, name: str, component: str = "") -> Path:
-    """x.cube → x_iri.cube, x_gradient_x.cube; CHGCAR → CHGCAR_iri."""
+    """Name of the file of a field: x.cube → x_iri.cube, x_gradient_x.cube; CHGCAR → CHGCAR_iri."""
     ending = f"_{name}_{component}" if component else f"_{name}"
     return output.with_name(f"{output.stem}{ending}{output.suffix}")
 

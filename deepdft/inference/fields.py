@@ -47,17 +47,17 @@ from deepdft.units import BOHR, BOHR3
 __all__ = ["DENSITY_FLOOR", "IRI_OF_EMPTY_SPACE", "Derivatives", "EncodedFields"]
 
 DENSITY_FLOOR = 5e-5 / BOHR3
-"""e/Å³, 5·10⁻⁵ in atomic units: there is no density below it (Multiwfn's choice)."""
+"""e/Å³, 5·10⁻⁵ in atomic units; below it the density counts as zero (Multiwfn's choice)."""
 IRI_OF_EMPTY_SPACE = 5.0 / BOHR**0.7
 """Å^-0.7 e^-0.1, 5 in atomic units (Multiwfn's choice); a tail exp(-2r/bohr) has 5.4 at the floor."""
 DERIVATIVES_MEMORY = 32
-"""Memory of an edge with its derivatives in float64, over that for a density in float32: PaiNN 30, SchNet 35 to 50."""
+"""Memory of an edge for second derivatives in float64, relative to a density in float32: PaiNN 30, SchNet 35 to 50."""
 DENSE = 30
-"""Points in a cube from which on blocks are faster than edges (measured: four times with 300, a third with 5)."""
+"""Points in a cube above which blocks are faster than edges (measured: four times with 300, a third with 5)."""
 
 
 class Derivatives:
-    """The density at some points and its derivatives there, computed when they are first asked for.
+    """The density at some points and its derivatives there, computed on first use.
 
     Args:
         encoded: the structure.
@@ -75,12 +75,12 @@ class Derivatives:
                 self._positions = probes.positions.clone().requires_grad_()
                 moved = replace(probes, positions=self._positions)
                 densities = encoded.model.checked(encoded.model.decode(encoded.states, moved), len(points))
-            # for models one of whose derivatives does not depend on the positions
+            # for models whose gradient does not depend on the positions
             self._density = densities[:, 0] + 0.0 * self._positions.square().sum(dim=-1)
         self.density = self._density.detach()
-        """(n,) e/Å³, the total."""
+        """Total density (n,) in e/Å³."""
         self.empty = self.density < DENSITY_FLOOR
-        """(n,) bool: where there is no density."""
+        """(n,) bool: whether the density is below the floor."""
 
     @cached_property
     def _gradient(self) -> Tensor:
@@ -88,40 +88,40 @@ class Derivatives:
 
     @property
     def gradient(self) -> Tensor:
-        """(n, 3) e/Å⁴."""
+        """Gradient (n, 3) in e/Å⁴."""
         return self._gradient.detach()
 
     @cached_property
     def hessian(self) -> Tensor:
-        """(n, 3, 3) e/Å⁵, symmetric."""
+        """Hessian (n, 3, 3) in e/Å⁵, symmetric."""
         rows = [self._derivative(self._gradient[:, axis]) for axis in range(3)]
         hessian = torch.stack(rows, dim=1)
         return 0.5 * (hessian + hessian.mT)
 
     def _derivative(self, values: Tensor, *, create_graph: bool = False) -> Tensor:
-        """(n, 3): of values (n,), each of which depends on the position of its own point only."""
+        """Gradient (n, 3) of values (n,), each of which depends on the position of its own point only."""
         (derivative,) = torch.autograd.grad(values.sum(), self._positions, create_graph=create_graph, retain_graph=True)
         return derivative
 
 
 def _eigenvalues(at: Derivatives) -> Tensor:
-    """(n, 3) e/Å⁵, ascending."""
+    """Eigenvalues (n, 3) of the Hessian in e/Å⁵, ascending."""
     return torch.linalg.eigvalsh(at.hessian)
 
 
 def _laplacian(at: Derivatives) -> Tensor:
-    """(n,) e/Å⁵."""
+    """Laplacian (n,) in e/Å⁵."""
     return at.hessian.diagonal(dim1=1, dim2=2).sum(dim=1)
 
 
 def _iri(at: Derivatives) -> Tensor:
-    """(n,) Å^-0.7 e^-0.1."""
+    """IRI (n,) in Å^-0.7 e^-0.1."""
     iri = at.gradient.norm(dim=1) / at.density.clamp(min=DENSITY_FLOOR) ** 1.1
     return torch.where(at.empty, IRI_OF_EMPTY_SPACE, iri)
 
 
 def _dori(at: Derivatives) -> Tensor:
-    """(n,) from 0 to 1."""
+    """DORI (n,), from 0 to 1."""
     slope = at.gradient.norm(dim=1, keepdim=True)  # (n, 1)
     u = torch.where(slope > 0, at.gradient / slope, 0.0)  # (n, 3)
     bent = at.density[:, None] * torch.einsum("nij,nj->ni", at.hessian, u)  # ρ H u
@@ -136,9 +136,9 @@ def _dori(at: Derivatives) -> Tensor:
 class _Field:
     compute: Callable[[Derivatives], Tensor]
     shape: tuple[int, ...] = ()
-    """Of the field at one point."""
+    """Shape of the field at one point."""
     empty: float = 0.0
-    """What it is where no atom is within the cutoff."""
+    """Value where no atom is within the cutoff."""
 
 
 _FIELDS: Mapping[str, _Field] = {
@@ -151,7 +151,7 @@ _FIELDS: Mapping[str, _Field] = {
 
 
 class EncodedFields:
-    """A structure encoded in float64, ready to be asked for fields at any number of points.
+    """A structure encoded in float64, from which fields can be computed at any number of points.
 
     Args:
         model: of any precision; a copy of it is used.
@@ -167,7 +167,7 @@ class EncodedFields:
         self._device = self.encoded.structures.positions.device
         self._has_blocks = self.encoded.model.chunk_size(self._device) is not None
         self.chunk_size = chunks.CPU.points_of_fields if self._has_blocks else self.encoded.points_per_graph
-        """Points to ask for at a time, so that memory stays bounded; it grows with the number of threads."""
+        """Best number of points to request at once; bounds the memory, which grows with the number of threads."""
 
     def at(
         self,
@@ -176,7 +176,7 @@ class EncodedFields:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, NDArray[np.float64]]:
-        """Fields at points; memory is bounded however many they are, but for the result.
+        """Fields at points; memory is bounded, apart from the result.
 
         Args:
             points: (n, 3) Å.
@@ -199,7 +199,7 @@ class EncodedFields:
         return fields
 
     def _chunks(self, points: NDArray[np.floating]) -> Iterator[tuple[slice, NDArray[np.int64] | None]]:
-        """Which points to take at a time, and if they are dense, an order in which neighbours follow one another."""
+        """Chunks of points and, if they are dense, an order in which neighbours follow one another."""
         for start in range(0, len(points), self.chunk_size):
             stop = min(start + self.chunk_size, len(points))
             if self._has_blocks:
@@ -218,11 +218,11 @@ class EncodedFields:
         points: NDArray[np.floating],
         close_together: NDArray[np.int64] | None,
     ) -> None:
-        """Set fields at points, of which only those with an atom within the cutoff have derivatives."""
+        """Set the fields at points; only points with an atom within the cutoff have derivatives."""
         for name, values in fields.items():
             values[:] = _FIELDS[name].empty
         dense = close_together is not None
-        if close_together is not None:  # a model with blocks has no density where nothing reaches
+        if close_together is not None:  # a model with blocks gives no density where no atom reaches
             size, wanted = chunks.CPU.points_differentiated, close_together
         else:
             size = max(1, self.encoded.points_per_graph // DERIVATIVES_MEMORY)

@@ -1,4 +1,4 @@
-"""What a prediction would be written over, and whether there is room for it."""
+"""Checks before a prediction is written: what it would overwrite, and whether the disk has room."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from deepdft.io.formats import output_format
 __all__ = ["PREDICTED", "refuse_foreign", "refuse_too_large"]
 
 PREDICTED = "predicted by"
-"""Words in the comment of a file by which it is known as a prediction."""
+"""Words in the comment of a file that mark it as a prediction."""
 
 
 def refuse_foreign(output: Path) -> None:
-    """Densities that are no predictions, such as those that DFT took hours for, are not written over.
+    """Refuse to overwrite files that are not predictions, such as densities that took DFT hours.
 
     Raises:
         ValueError: if there is such a file.
     """
     if output.exists() and PREDICTED not in output_format(output).comment_of(output):
-        raise ValueError(f"output={output}: there is a file that is no prediction; give another name, or move it away")
+        raise ValueError(
+            f"output={output}: the file exists and is not a prediction; give another name, or move it away"
+        )
 
 
 def refuse_too_large(output: Path, boxes: Sequence[Box]) -> None:

@@ -32,7 +32,7 @@ from deepdft.models.base import DensityModel
 __all__ = ["Predictor", "Progress", "choose_device"]
 
 Progress = Callable[[int, int], None]
-"""Called with the number of points that are done and of all points."""
+"""Called with the number of points done and of all points."""
 
 
 class Predictor:
@@ -94,7 +94,7 @@ class Predictor:
         return cls(checkpoint.model, pbc=checkpoint.pbc, info=checkpoint.info, **options)
 
     def encode(self, atoms: ase.Atoms) -> EncodedStructure:
-        """The structure with its atoms encoded, to ask for many sets of points.
+        """The structure with its atoms encoded, to query at many sets of points.
 
         Raises:
             ValueError: if there are no atoms, or the structure repeats without lattice vectors.
@@ -162,7 +162,7 @@ class Predictor:
         return replace(density, info={name: text for name, text in info.items() if text})
 
     def trust(self, atoms: ase.Atoms) -> Trust:
-        """How far the prediction of a structure can be trusted, per atom and in all, without predicting it.
+        """How far the prediction of a structure can be trusted, per atom and overall, without predicting it.
 
         Elements that the model was not trained on are reported, not refused.
 
@@ -173,7 +173,7 @@ class Predictor:
         return assess(self.model, atoms, self.info, pbc=self.pbc)
 
     def tally(self, box: Box) -> Tally:
-        """To count the electrons of a density on the grid of a box, against what its atoms should have."""
+        """Tally of the electrons on the grid of a box, compared with the number that its atoms should have."""
         return Tally(box.voxel_volume, expected_electrons(box.atoms.numbers, self.info))
 
     def unknown(self, atoms: ase.Atoms) -> list[int]:
@@ -224,7 +224,7 @@ class Predictor:
         return density[:, 0] if len(self.model.channels) == 1 else density
 
     def encode_fields(self, atoms: ase.Atoms) -> EncodedFields:
-        """The structure with its atoms encoded, to ask for fields derived from the density at many sets of points.
+        """The structure with its atoms encoded, to compute fields derived from the density at many sets of points.
 
         Raises:
             ValueError: if there are no atoms, or the structure repeats without lattice vectors.
@@ -262,7 +262,7 @@ class Predictor:
         vacuum: float | None = None,
         progress: Progress | None = None,
     ) -> tuple[dict[str, NDArray[np.float64]], Box]:
-        """The same fields on the grid that `predict` has with the same arguments.
+        """Fields on the grid that `predict` makes with the same arguments.
 
         Returns:
             Per name an array (nx, ny, nz), or (nx, ny, nz, 3) for "gradient" and "hessian", and the box they are
@@ -296,14 +296,13 @@ class Predictor:
             warnings.warn(f"{text}: densities there are guesses; {hint}", InputWarning, stacklevel=3)
         if charge := total_charge(atoms):
             warnings.warn(
-                f"{formula} has the charge {charge:+d}, which models do not know of: they have learned neutral "
-                "structures",
+                f"{formula} has the charge {charge:+d}, which models ignore: they have learned neutral structures",
                 InputWarning,
                 stacklevel=3,
             )
         if self.pbc is False and atoms.pbc.any() and atoms.cell.rank == 3 and room(atoms)[atoms.pbc].min() < MARGIN:
             warnings.warn(
-                f"the model was trained with periodic boundaries ignored: {formula} is taken for a molecule, and its "
+                f"the model was trained with periodic boundaries ignored: {formula} is treated as a molecule, and its "
                 "density is wrong near the faces of the cell, for lack of the atoms beyond",
                 InputWarning,
                 stacklevel=3,

@@ -1,5 +1,4 @@
-"""What speaks against a prediction: elements that the model does not know, electrons that are missing, densities
-below zero."""
+"""Signs that a prediction is wrong: unknown elements, missing electrons, negative densities."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from deepdft import bundled
 __all__ = ["COARSE", "Tally", "expected_electrons", "symbols", "unknown_elements"]
 
 COUNT_TOLERANCE = 0.01
-"""Relative error of the number of electrons from which on it is reported as wrong."""
+"""Relative error in the number of electrons above which it is reported."""
 NEGATIVE = -0.05
 """e/Å³; a learned density may dip a little below zero (the bundled model: to -0.001 in 13 molecules)."""
 COARSE = 0.2
@@ -29,7 +28,7 @@ models of sharper densities such as those of VASP.
 
 
 def unknown_elements(numbers: Iterable[int], info: Mapping[str, Any]) -> list[int]:
-    """Atomic numbers in a structure that a model has not been trained on; none where it does not say on which it was.
+    """Atomic numbers in a structure that a model has not been trained on; empty if its training set is not recorded.
 
     Args:
         numbers: of the structure's atoms.
@@ -40,12 +39,12 @@ def unknown_elements(numbers: Iterable[int], info: Mapping[str, Any]) -> list[in
 
 
 def symbols(numbers: Iterable[int]) -> str:
-    """Atomic numbers as symbols in words: "Na, Cl"."""
+    """Atomic numbers as a list of symbols: "Na, Cl"."""
     return ", ".join(chemical_symbols[number] for number in numbers)
 
 
 def expected_electrons(numbers: Sequence[int] | NDArray[np.integer], info: Mapping[str, Any]) -> float | None:
-    """Electrons that densities of the model's data have for these atoms; None where that is not known.
+    """Electrons that densities like the model's data have for these atoms; None if that is not known.
 
     Args:
         numbers: (n_atoms,) atomic numbers.
@@ -84,26 +83,26 @@ class Tally:
     voxel_volume: float
     """Å³ per grid point."""
     expected: float | None
-    """Electrons that the structure should have, where that is known."""
+    """Electrons that the structure should have, if known."""
     electrons: float = 0.0
-    """Integral of what was added, e."""
+    """Integral of what has been added, e."""
     lowest: float = np.inf
-    """e/Å³."""
+    """Lowest density so far, e/Å³."""
 
     def add(self, values: NDArray[np.floating]) -> None:
-        """Take in the total density (n,) of some grid points in e/Å³."""
+        """Add the total density (n,) of some grid points in e/Å³."""
         self.electrons += float(values.sum(dtype=np.float64)) * self.voxel_volume
         self.lowest = min(self.lowest, float(values.min(initial=np.inf)))
 
     @property
     def is_off(self) -> bool:
-        """Whether electrons are known to be missing or too many."""
+        """Whether the number of electrons is known to be wrong."""
         return self.expected is not None and not (
             abs(self.electrons - self.expected) <= COUNT_TOLERANCE * self.expected
         )
 
     def count(self) -> str:
-        """The number of electrons in words, with that of the atoms where it is known: "13.8 of 56 expected"."""
+        """The number of electrons in words, with the expected number if it is known: "13.8 of 56 expected"."""
         count = f"{self.electrons:.4f} electrons"
         if self.expected is None:
             return count
@@ -111,7 +110,7 @@ class Tally:
         return f"{count} ({share} expected)"
 
     def doubts(self, spacing: float) -> list[str]:
-        """What is wrong with the density, if anything; a grid wider than `COARSE` miscounts electrons by itself.
+        """Problems of the density, one clause each; grids wider than `COARSE` miscount electrons by themselves.
 
         Args:
             spacing: Å, largest distance between grid points.
@@ -120,5 +119,5 @@ class Tally:
         if self.is_off and spacing <= COARSE + 1e-6:
             found.append(f"{self.electrons:.1f} of {self.expected:g} expected electrons")
         if self.lowest < NEGATIVE:
-            found.append(f"the density goes down to {self.lowest:.3g} e/Å³, and none is below zero")
+            found.append(f"the density goes down to {self.lowest:.3g} e/Å³, but a density cannot be negative")
         return found

@@ -1,4 +1,4 @@
-"""The densities in a tar, a list of tars, a folder or a file, in stable order and without unpacking anything.
+"""Densities in a tar, a list of tars, a folder or a file, in stable order and without unpacking anything.
 
 Listing reads only the headers. A `Member` knows where its bytes are, so that any process reads it directly.
 A run of VASP leaves several files in the form of a CHGCAR, of which only the CHGCAR is the density of the electrons.
@@ -22,27 +22,27 @@ from deepdft.io.vasp_names import is_derived, is_run_density, is_structure
 
 __all__ = ["Contents", "Member", "contents", "files_below", "members"]
 
-_BLOCK = 512  # bytes; tars consist of such blocks
+_BLOCK = 512  # bytes; the unit of which tars consist
 MAX_HEADER_BYTES = 2**21
-"""Atoms of a structure file that are looked at, some 20 000, to tell it from a density."""
+"""Bytes of a structure file that are read to tell it from a density, some 20 000 atoms."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One density file, on its own or within a tar; cheap to pickle."""
+    """One density file, on its own or in a tar; cheap to pickle."""
 
     name: str
     """Name in the tar, or relative to the folder, or of the file."""
     source: Path
     """The tar, or the file itself."""
     offset: int
-    """Where its bytes begin in the source."""
+    """Offset of its bytes in the source."""
     size: int
-    """How many bytes it has."""
+    """Number of its bytes."""
 
     @property
     def label(self) -> str:
-        """Names the file, and the member of a tar, in messages."""
+        """Name of the file, and of the member of a tar, for messages."""
         return str(self.source) if self.source.name == PurePosixPath(self.name).name else f"{self.source}: {self.name}"
 
     def read_bytes(self) -> bytes:
@@ -80,16 +80,16 @@ class Contents:
     """Parts, combinations and copies of the density of a calculation: AECCAR0, PARCHG; beside a CHGCAR also CHG,
     CHGCAR_sum, CHGCAR.bak and the like."""
     others: list[Member]
-    """Files that are no densities by their names, or structures (x.vasp) without a density."""
+    """Files that, by name, are not densities, or are structures (x.vasp) without a density."""
 
 
 def members(source: str | os.PathLike[str]) -> list[Member]:
-    """All densities of a source, in stable order: `contents` says which, and what is raised."""
+    """All densities of a source in stable order; see `contents` for arguments and errors."""
     return contents(source).members
 
 
 def contents(source: str | os.PathLike[str]) -> Contents:
-    """What a source holds.
+    """List what a source holds.
 
     Args:
         source: an uncompressed tar (in its own order); a .txt file with one tar a line, relative to its folder; a
@@ -115,13 +115,13 @@ def contents(source: str | os.PathLike[str]) -> Contents:
 
 
 def is_density_name(name: str) -> bool:
-    """Whether a member of an archive or folder is a density, by its name."""
+    """Whether a member of an archive or folder is a density by its name."""
     found = format_of(name)
     return not PurePosixPath(name).name.startswith(".") and found is not None and found.several_in_archives
 
 
 def _sort(files: Iterable[Member], runs: set[PurePosixPath]) -> Contents:
-    """Files told apart by their names, where `runs` are the directories with a CHGCAR."""
+    """Classify files by their names; `runs` are the directories with a CHGCAR."""
     found = Contents([], [], [])
     for file in files:
         path = PurePosixPath(file.name)
@@ -136,7 +136,7 @@ def _sort(files: Iterable[Member], runs: set[PurePosixPath]) -> Contents:
 
 
 def _is_structure(file: Member) -> bool:
-    """Whether an x.vasp is a POSCAR; of large files only the beginning is read."""
+    """Whether an x.vasp is a POSCAR; only the beginning of a large file is read."""
     if PurePosixPath(split_compression(file.name)[0]).suffix.lower() != ".vasp":
         return False
     is_packed = bool(split_compression(file.name)[1])
@@ -144,11 +144,11 @@ def _is_structure(file: Member) -> bool:
     try:
         return is_structure(decompress(beginning.read_bytes(), file.name), file.name)
     except DensityFormatError:
-        return False  # whoever reads it says what is wrong
+        return False  # whoever reads the file reports what is wrong
 
 
 def _runs(files: Iterable[Member]) -> set[PurePosixPath]:
-    """The directories with the CHGCAR of a calculation."""
+    """The directories that hold the CHGCAR of a calculation."""
     return {
         PurePosixPath(file.name).parent for file in files if is_density_name(file.name) and is_run_density(file.name)
     }
@@ -164,7 +164,7 @@ def _join(parts: Iterable[Contents]) -> Contents:
 
 
 def _file(path: Path) -> Contents:
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # reading a pipe would wait for ever
         raise DensityFormatError(f"{path}: is a device or a pipe; expected a file or a folder")
     if path.suffix.lower() == ".tar":
         return _tar(path)
@@ -200,7 +200,7 @@ def files_below(folder: Path) -> list[Path]:
     found: list[Path] = []
     seen: set[Path] = set()
     tops = [folder]
-    for top in tops:  # links are added on the way, so that folders themselves come first
+    for top in tops:  # links are added on the way, so that the folders themselves come first
         real = top.resolve()
         for directory, subfolders, names in os.walk(top):
             here = Path(directory)
@@ -221,12 +221,12 @@ def _folder(folder: Path) -> Contents:
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sorts numbers within names by value: 2.cube before 10.cube."""
+    """Sort key that orders numbers within names by value: 2.cube before 10.cube."""
     return [(1, 0, part) if not part.isdigit() else (0, int(part), part) for part in re.split(r"(\d+)", name)]
 
 
 def _tar(path: Path) -> Contents:
-    """What an uncompressed tar holds.
+    """List what an uncompressed tar holds.
 
     Raises:
         DensityFormatError: if it is damaged or truncated, or its densities are not all stored as whole files.
@@ -257,7 +257,7 @@ def _tar(path: Path) -> Contents:
 
 
 def _first_after(path: Path, end: int) -> int | None:
-    """Where the first byte after the end of a tar lies that is not zero; None if there is none."""
+    """Offset of the first non-zero byte after the end of a tar; None if there is none."""
     with path.open("rb") as file:
         file.seek(end)
         while chunk := file.read(1 << 20):
@@ -267,7 +267,7 @@ def _first_after(path: Path, end: int) -> int | None:
 
 
 def _is_whole(info: tarfile.TarInfo, path: Path) -> bool:
-    """Whether an entry of a tar is a file whose bytes lie there as they are; that of a density must be."""
+    """Whether an entry of a tar is a file stored as it is; a density must be."""
     if info.isreg() and not info.issparse():
         return True
     if is_density_name(info.name) and not info.isdir():

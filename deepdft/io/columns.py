@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 __all__ = ["parse_columns"]
 
 _NUMBER = re.compile(rb" *[ +-](\d*)\.(\d+)E([+-])(\d\d)(?!\d)")
-_DIGITS = 7  # so many digits are exact in a float32 sum
-_LARGEST = 120  # powers of ten that are needed: two digits of exponent and those of the mantissa
+_DIGITS = 7  # with so many digits a float32 sum is exact
+_LARGEST = 120  # powers of ten that are needed: two digits of exponent, and those of the mantissa
 _POWERS = np.array([float(f"1e{k}") for k in range(_LARGEST)])
 _CHUNK = 1 << 18  # bytes that stay in a core's cache
 
@@ -36,7 +36,7 @@ class _Layout:
     exponent_signs: NDArray[np.intp]
     """(n_columns,) where the sign of each exponent stands."""
     n_decimals: int
-    """Digits behind the point."""
+    """Digits after the decimal point."""
 
     @property
     def n_columns(self) -> int:
@@ -71,7 +71,7 @@ def parse_columns(block: bytes, n_values: int) -> tuple[NDArray[np.float64], int
 
 
 def _layout(line: bytes) -> _Layout | None:
-    """Where everything stands in a line, or None if its numbers are not all of one form."""
+    """The layout of a line, or None if its numbers are not all of one form."""
     matches = list(_NUMBER.finditer(line))
     if not matches or b"".join(match[0] for match in matches) != line.rstrip():
         return None
@@ -97,8 +97,8 @@ def _layout(line: bytes) -> _Layout | None:
 
 
 def _decode(lines: NDArray[np.uint8], layout: _Layout, values: NDArray[np.float64]) -> bool:
-    """Put the numbers of some lines (n, length) into values (n, n_columns); False if a byte is out of place."""
-    digits = lines - np.uint8(ord("0"))  # what is no digit is 10 or more
+    """Decode some lines (n, length) into values (n, n_columns); False if a byte is out of place."""
+    digits = lines - np.uint8(ord("0"))  # whatever is not a digit is 10 or more
     is_digit = digits <= 9
     signs, exponent_signs = lines[:, layout.signs], lines[:, layout.exponent_signs]
     minus, exponent_minus = signs == ord("-"), exponent_signs == ord("-")
@@ -112,7 +112,7 @@ def _decode(lines: NDArray[np.uint8], layout: _Layout, values: NDArray[np.float6
     parts = (digits.astype(np.float32) @ layout.weights).reshape(len(lines), -1, 3)  # (n, n_columns, 3)
     mantissa = parts[..., 0].astype(np.float64) * 10.0**_DIGITS + parts[..., 1]
     exponent = np.where(exponent_minus, -parts[..., 2], parts[..., 2]).astype(np.intp) - layout.n_decimals
-    # products with, and quotients by, exact powers of ten are rounded once, as a reader of text does it
+    # products with, and quotients by, exact powers of ten are rounded once, as by any reader of text
     power = _POWERS[np.abs(exponent)]
     np.copyto(values, np.where(exponent < 0, mantissa / power, mantissa * power))
     np.negative(values, out=values, where=minus)

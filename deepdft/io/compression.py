@@ -17,9 +17,9 @@ __all__ = ["MAX_EXPANSION", "SUFFIXES", "compress", "decompress", "split_compres
 SUFFIXES = (".zz", ".lz4", ".gz", ".bz2", ".xz", ".zst")
 """The suffixes of compressed files."""
 MAX_EXPANSION = 500
-"""Text may be so many times as large as its compressed form; that of a density is 2 to 5 times as large."""
+"""Largest ratio of text to its compressed form; for a density it is 2 to 5."""
 _FREE_EXPANSION = 1 << 26
-"""Bytes below which any expansion is allowed."""
+"""Size in bytes below which any ratio is allowed."""
 
 _KINDS = {
     ".zz": "zlib",
@@ -70,7 +70,7 @@ def compress(data: bytes, suffix: str) -> bytes:
 
 
 def decompress(data: bytes, name: str) -> bytes:
-    """Decompress a file as its name says, or its first bytes where the name says nothing.
+    """Decompress a file according to its name, or to its first bytes if the name does not tell.
 
     Args:
         data: content of the file.
@@ -109,7 +109,7 @@ def _decompressor(suffix: str) -> Any:
 
 
 def _decompress(data: bytes, suffix: str, limit: int) -> bytes:
-    """All streams of a file, one after another; zeros may follow, with which tapes and archives are padded."""
+    """All streams of a file, one after another; zeros, with which tapes and archives are padded, may follow."""
     if not data:
         raise EOFError("it is empty")
     parts: list[bytes] = []
@@ -125,7 +125,7 @@ def _decompress(data: bytes, suffix: str, limit: int) -> bytes:
 
 
 def _stream(data: bytes, suffix: str, limit: int) -> tuple[bytes, bytes]:
-    """The first stream of some data, and what follows it."""
+    """The first stream of some data, and the bytes that follow it."""
     if suffix == ".zst":
         return _zstandard_frame(data, limit)
     decompressor = _decompressor(suffix)

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 __all__ = ["format_values"]
 
-_SMALLEST, _LARGEST = 1e-99, np.float64(1e99)  # a plain 1e99 would be cast to the float32 of the values
-_ONE = 120  # where 1 stands in …
+_SMALLEST, _LARGEST = 1e-99, np.float64(1e99)  # as a float32, a plain 1e99 would overflow
+_ONE = 120  # index of the character 1 in …
 _POWERS = np.array([float(f"1e{k}") for k in range(-_ONE, _ONE)])  # exponents have two digits, mantissas up to 15
 _CHUNK = 1 << 15  # numbers that stay in a core's cache
 

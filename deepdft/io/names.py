@@ -46,7 +46,7 @@ COMMON = {
     "hydrogen peroxide": "H2O2",
     "fullerene": "C60",
 }
-"""Names in ASE's g2 set and its few further molecules."""
+"""Names in ASE's g2 set and its supplement."""
 
 COMPOUNDS = {
     "NaCl": ("rocksalt", 5.64, None),
@@ -92,13 +92,13 @@ CRYSTALS = {
 """Names of crystals."""
 
 CUBIC = {"rocksalt", "zincblende", "fluorite", "fcc", "bcc", "diamond"}
-"""Structures of which the conventional cubic cell is taken."""
+"""Structures for which the conventional cubic cell is used."""
 OF_SMILES = {"B", "C", "N", "O", "F", "P", "S", "I"}
 """Elements whose symbol alone is a SMILES, such as C for methane."""
 
 
 def structure_by_name(name: str) -> ase.Atoms | None:
-    """The structure that a name or formula stands for; None if it is none of those that are known.
+    """The structure that a name or formula stands for; None if it is not known.
 
     `atoms.info["description"]` says in words what it is. A formula that is also a SMILES is left to be one.
     """
@@ -107,12 +107,12 @@ def structure_by_name(name: str) -> ase.Atoms | None:
 
 
 def known_names() -> list[str]:
-    """The names that stand for a structure, in alphabetical order; formulas of ASE's g2 set and crystals are more."""
+    """Known names of structures in alphabetical order, not counting formulas of ASE's g2 set and crystals."""
     return sorted(_known())
 
 
 def similar_names(name: str) -> str:
-    """What to say of a name that is not known: the closest of those that are, or some of them."""
+    """Advice about an unknown name: the closest known ones, or some examples."""
     names = sorted(_known())
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.7)
     if close:
@@ -122,7 +122,7 @@ def similar_names(name: str) -> str:
 
 @cache
 def _known() -> dict[str, Callable[[], ase.Atoms]]:
-    """By name in lower case, what makes the structure."""
+    """Name in lower case → function that makes the structure."""
     known: dict[str, Callable[[], ase.Atoms]] = {}
     for atoms in ase.io.read(bundled.MOLECULES, index=":"):
         name = str(atoms.info["name"])
@@ -141,14 +141,14 @@ def _by_formula(formula: str) -> Callable[[], ase.Atoms] | None:
 
 
 def _elementary(symbol: str) -> str:
-    """ASE's name of the crystal structure of an element; nothing where it has none."""
+    """ASE's name of the crystal structure of an element; empty if it has none."""
     number = atomic_numbers.get(symbol, len(reference_states))
     state = reference_states[number] if number < len(reference_states) else None
     return str(state["symmetry"]) if state is not None else ""
 
 
 def _may_be_smiles(formula: str) -> bool:
-    """Whether a formula consists of letters that a SMILES has, such as CO, which is methanol there."""
+    """Whether a formula consists of letters that occur in SMILES, such as CO, which is methanol as a SMILES."""
     rest = formula.replace("Cl", "").replace("Br", "")
     return set(rest) <= OF_SMILES
 
@@ -171,7 +171,7 @@ def _crystal(formula: str) -> ase.Atoms:
 
 
 def _described(atoms: ase.Atoms, description: str) -> ase.Atoms:
-    """A copy that says what it is."""
+    """A copy with a description in `info`."""
     atoms = atoms.copy()
     atoms.info = {"description": description}
     return atoms

@@ -18,7 +18,7 @@ from deepdft.io.text import quoted
 
 __all__ = ["parse_values", "repair"]
 
-_LARGEST = 1e30  # a larger "density" is a damaged exponent
+_LARGEST = 1e30  # a larger "density" must be a damaged exponent
 _FORTRAN_D = re.compile(rb"(?<=[\d.])[Dd](?=[+-]?\d)")
 _NO_LETTER = re.compile(rb"(\.\d+)([+-][1-9]\d\d)(?=[\s-]|\Z)")
 _GLUED_MINUS = re.compile(rb"(?<=\d)([Ee][+-]\d{2,3})-(?=\d?\.\d)")
@@ -26,7 +26,7 @@ _TOKEN = re.compile(rb"[+-]?(\d*)\.(\d*)(?:[EeDd][+-](?:\d\d|[1-9]\d\d))?")
 
 
 def parse_values(block: bytes, n_values: int, n_runs: int = 0) -> NDArray[np.float64]:
-    """The numbers of a block of text.
+    """Read the numbers of a block of text.
 
     Args:
         block: text with numbers and nothing else.
@@ -42,7 +42,7 @@ def parse_values(block: bytes, n_values: int, n_runs: int = 0) -> NDArray[np.flo
             in form from all others (a digit was lost or added).
     """
     if n_runs == 0:
-        # without its blank, a minus sign that made a line longer stands where the blank of other numbers stands
+        # a minus sign without its blank, which made a line longer, stands where other numbers have a blank
         for text in (block, block.replace(b" -", b"-")):
             values = _parse_in_columns(text, n_values)
             if values is not None:
@@ -51,7 +51,7 @@ def parse_values(block: bytes, n_values: int, n_runs: int = 0) -> NDArray[np.flo
 
 
 def _parse_in_columns(block: bytes, n_values: int) -> NDArray[np.float64] | None:
-    """The numbers of a block that stands in columns; None if it does not, or if anything is wrong with it."""
+    """Read a block that stands in columns; None if it does not, or if anything is wrong with it."""
     columns = parse_columns(block, n_values)
     if columns is None or np.abs(columns[0]).max() > _LARGEST:
         return None
@@ -62,7 +62,7 @@ def _parse_in_columns(block: bytes, n_values: int) -> NDArray[np.float64] | None
         return None
     if values.size == n_values and not block[end:].strip():
         return values
-    # the last, shorter line; the first one before it shows what form its numbers must have
+    # the last, shorter line; the line before it shows the form that its numbers must have
     try:
         last = _parse_free(first + block[end:], n_first + n_values - values.size, 0)
     except ValueError:
@@ -71,7 +71,7 @@ def _parse_in_columns(block: bytes, n_values: int) -> NDArray[np.float64] | None
 
 
 def _parse_free(block: bytes, n_values: int, n_runs: int) -> NDArray[np.float64]:
-    """As `parse_values`, for numbers separated by blanks."""
+    """Like `parse_values`, for numbers separated by blanks."""
     values = _tokens(block)
     if values is None:
         block = repair(block)
@@ -89,7 +89,7 @@ def _parse_free(block: bytes, n_values: int, n_runs: int) -> NDArray[np.float64]
 
 
 def _tokens(block: bytes) -> NDArray[np.float64] | None:
-    """All numbers of the text; None if something in it is none."""
+    """All numbers of the text; None if some token is not a number."""
     if not block.strip():  # numpy returns [-1.] for blanks
         return np.empty(0)
     with warnings.catch_warnings():  # numpy before 2.4 warns and stops where later ones raise
@@ -101,7 +101,7 @@ def _tokens(block: bytes) -> NDArray[np.float64] | None:
 
 
 def repair(block: bytes) -> bytes:
-    """The text with `D` exponents, missing exponent letters and columns glued at a minus sign written properly."""
+    """Text with `D` exponents, missing exponent letters and columns joined at a minus sign rewritten properly."""
     block = _FORTRAN_D.sub(b"E", block)
     block = _NO_LETTER.sub(rb"\1E\2", block)
     return _GLUED_MINUS.sub(rb"\1 -", block)
@@ -117,7 +117,7 @@ def _first_bad_token(block: bytes) -> bytes:
 
 
 def _check_form(block: bytes, n_values: int, n_runs: int) -> None:
-    """Raise if nearly all numbers have the same form and one has not: it lost or gained a character.
+    """Raise if nearly all numbers have the same form and one does not: it lost or gained a character.
 
     Programs write all numbers with the same count of significant digits, so a line of another length than its like
     (which costs little to find) is looked at number by number. Where many numbers differ, the file is free-format,
@@ -140,7 +140,7 @@ def _check_form(block: bytes, n_values: int, n_runs: int) -> None:
 
 
 def _odd_lines(block: bytes, n_runs: int) -> list[bytes]:
-    """A usual line, then all lines whose length differs from most lines at their place in a run, and the last."""
+    """A typical line, then all lines whose length differs from most lines at their place in a run, and the last."""
     ends = _line_ends(block)
     starts = np.concatenate([[0], ends[:-1] + 1])
     per_run = len(ends) // n_runs if n_runs and len(ends) % n_runs == 0 else 1
@@ -154,19 +154,19 @@ def _odd_lines(block: bytes, n_runs: int) -> list[bytes]:
 
 
 def _line_ends(block: bytes) -> NDArray[np.intp]:
-    """Positions of the line ends, the end of the text being one."""
+    """Positions of line ends; the end of the text counts as one."""
     return np.append(np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")), len(block))
 
 
 def _different(ends: NDArray[np.intp], per_run: int) -> NDArray[np.bool_]:
-    """Which lines have not the length that most lines at their place in a run of `per_run` lines have."""
+    """Which lines differ in length from most lines at their place in a run of `per_run` lines."""
     lengths = np.diff(ends, prepend=-1).reshape(-1, per_run)  # (runs, lines of a run)
     common = np.array([np.bincount(column).argmax() for column in lengths.T])
     return np.asarray(lengths != common).ravel()
 
 
 def _digits(line: bytes) -> int | None:
-    """How many significant digits all numbers of a line have; None if they differ."""
+    """Number of significant digits that all numbers of a line have; None if they differ."""
     counts = set()
     for token in line.split():
         match = _TOKEN.fullmatch(token)

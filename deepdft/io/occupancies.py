@@ -17,11 +17,11 @@ _SET = re.compile(
     rb"augmentation occupancies(?P<imaginary> *\(imaginary part\))?"
     rb"(?: *(?P<atom>\d+) +(?P<count>\d+)|(?P<atom4>[ \d]{4})(?P<count4>\d{4}))[ \t\r]*\n"
 )
-"""The atom's index and the count of its numbers, in four columns each: they touch where the count has four digits."""
+"""The atom's index and the number of its values, four columns each: they touch if the latter has four digits."""
 
 
 def split_occupancies(text: bytes) -> int:
-    """Where the sets of occupancies at the beginning of a text end.
+    """Position where the sets of occupancies at the beginning of a text end.
 
     Raises:
         ValueError: if a set has fewer or more numbers than it says.
@@ -42,7 +42,7 @@ def split_occupancies(text: bytes) -> int:
 
 
 def parse_occupancies(text: bytes, n_atoms: int) -> NDArray[np.float64] | None:
-    """The numbers (n_atoms, n_max) of all sets, rows with fewer padded with NaN; None of a noncollinear calculation.
+    """Numbers (n_atoms, n_max) of all sets, shorter rows padded with NaN; None for a noncollinear calculation.
 
     An atom without a set (one of a pseudopotential without partial waves) has a row of NaN; a warning says so.
 
@@ -81,7 +81,7 @@ def _numbers(text: bytes) -> list[float]:
 
 
 def format_occupancies(rows: NDArray[np.floating]) -> str:
-    """The text of all sets as VASP writes it: five numbers in a line, seven significant digits, 0.1234567E+00."""
+    """Text of all sets as VASP writes it: five numbers per line, seven significant digits, 0.1234567E+00."""
     lines = []
     for index, row in enumerate(rows, start=1):
         words = [_fortran(value) for value in row[~np.isnan(row)]]

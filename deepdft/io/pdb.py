@@ -26,13 +26,13 @@ AMINO_ACIDS = (
 )
 NUCLEOTIDES_AND_WATERS = "DA DC DG DT DU A C G T U HOH WAT SOL TIP TIP3 TP3 H2O"
 RESIDUES = frozenset(f"{AMINO_ACIDS} {NUCLEOTIDES_AND_WATERS}".split())
-"""Residues made of H, C, N, O, S and P only, so that the first letter of an atom's name is its element."""
+"""Residues that contain only H, C, N, O, S and P, so that the first letter of an atom's name is its element."""
 HYDROGENS = {"HE", "HF", "HG", "HO", "HS"}
-"""Names of elements that, with a letter or digit behind them, are names of hydrogens: HE21, HG2, HO5."""
+"""Names of elements that, followed by a letter or digit, are names of hydrogens: HE21, HG2, HO5."""
 
 
 def read_pdb(text: str) -> list[ase.Atoms]:
-    """The models of a PDB file.
+    """Read the models of a PDB file.
 
     Elements are those of columns 77 and 78; where these are empty they follow from the atom's name and its place in
     columns 13 to 16. Of alternate locations the first is read. A cell of 1 Å, which programs write for molecules that
@@ -43,17 +43,17 @@ def read_pdb(text: str) -> list[ase.Atoms]:
     """
     lines, placeholder = _lines(text.splitlines())
     models = read_proteindatabank(io.StringIO("\n".join([*lines, "END", ""])), index=slice(None))
-    whole = [atoms for atoms in models if len(atoms)]  # ASE takes END after ENDMDL for a model without atoms
+    whole = [atoms for atoms in models if len(atoms)]  # ASE would read an END after ENDMDL as a model without atoms
     if placeholder:
         warnings.warn(f"the cell of {placeholder} is a placeholder: it is left out", InputWarning, stacklevel=2)
     for atoms in whole:
-        if atoms.cell.rank < 3 and whole[0].cell.rank == 3:  # CRYST1 is for all models, and ASE takes it for the first
+        if atoms.cell.rank < 3 and whole[0].cell.rank == 3:  # CRYST1 applies to all models, but ASE only to the first
             atoms.cell, atoms.pbc = whole[0].cell, whole[0].pbc
     return whole
 
 
 def _lines(lines: Iterable[str]) -> tuple[list[str], str]:
-    """The lines for ASE, and the size of a placeholder cell that was left out."""
+    """Lines for ASE, and the size of a placeholder cell that was left out."""
     records = [line for line in lines if line.strip()]
     is_left_justified = any(_has_left_justified_name(line) for line in records if _is_atom(line))
     kept: list[str] = []
@@ -100,7 +100,7 @@ def _is_element(text: str) -> bool:
 
 
 def _placeholder(line: str) -> str:
-    """The lengths of a cell that no crystal has, as text; nothing for a real cell."""
+    """Lengths of a cell that no crystal has, as text; empty for a real cell."""
     try:
         lengths = [float(line[start:stop]) for start, stop in ((6, 15), (15, 24), (24, 33))]
     except ValueError:
@@ -109,7 +109,7 @@ def _placeholder(line: str) -> str:
 
 
 def _has_left_justified_name(line: str) -> bool:
-    """Whether a name of one letter and perhaps digits begins in column 13, which is for elements of two letters."""
+    """Whether a name of one letter and perhaps digits starts in column 13, which is for elements of two letters."""
     name = line[12:16]
     return name[:1].isalpha() and not name[1:2].isalpha() and name[3:4] == " "
 
@@ -122,7 +122,7 @@ def _element(line: str, is_left_justified: bool, guessed: set[str]) -> str:
     alone = letters.rstrip("0123456789+-")
     if residue in RESIDUES and one in "HCNOSP" and one:
         return one
-    if alone == residue.rstrip("0123456789+-") and _is_element(alone):  # an ion: its residue has its name
+    if alone == residue.rstrip("0123456789+-") and _is_element(alone):  # an ion: its residue has the same name
         return alone
     if two in HYDROGENS and len(letters) > 2:
         return "H"

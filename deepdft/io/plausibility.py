@@ -1,4 +1,4 @@
-"""Whether a structure can exist: what is impossible is refused, what is doubtful is warned of, by atom and number."""
+"""Whether a structure can exist: the impossible is refused, the doubtful is warned about, naming atoms."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from deepdft.graph.images import complete_cell, periodic_images, wrap_shifts
 __all__ = ["StructureError", "check_structure", "formula_of"]
 
 MAX_COORDINATE = 1e9
-"""Å; further out double precision no longer resolves the distances between atoms to 10⁻⁶ Å."""
+"""Å, largest coordinate; further out double precision no longer resolves distances between atoms to 10⁻⁶ Å."""
 MIN_HEIGHT = 0.1
-"""Å between opposite faces of a cell, below which it has more images within a cutoff than can be listed."""
+"""Å, smallest distance between opposite faces of a cell; a thinner one has too many images within a cutoff."""
 MIN_VOLUME_PER_ATOM = 1.2
-"""Å³ in a crystal; metallic hydrogen (r_s = 1.3 bohr) has 1.4, diamond 5.7."""
+"""Å³, smallest volume per atom in a crystal; metallic hydrogen (r_s = 1.3 bohr) has 1.4, diamond 5.7."""
 IMPOSSIBLE_CONTACT, DOUBTFUL_CONTACT = 0.5, 0.6
-"""Distance over the sum of covalent radii (Cordero 2008); of bonds, N₂ has 0.77 and Cr₂, the shortest, 0.60."""
+"""Smallest distance over the sum of covalent radii (Cordero 2008); N₂ has 0.77, Cr₂, the shortest bond, 0.60."""
 MAX_RADIUS = covalent_radii[1:97].max()
-"""Å, of caesium; ASE puts a small number where a radius is not known."""
+"""Å, largest radius, that of caesium; ASE gives a small number for unknown radii."""
 
 
 class StructureError(ValueError):
@@ -33,7 +33,7 @@ class StructureError(ValueError):
 
 
 def check_structure(atoms: ase.Atoms) -> None:
-    """Refuse a structure that cannot exist, and warn of one that is unlikely to.
+    """Refuse a structure that cannot exist, and warn about one that is unlikely to.
 
     Raises:
         ValueError: without atoms; with numbers that are no elements, coordinates or lattice vectors that are not
@@ -52,7 +52,7 @@ def check_structure(atoms: ase.Atoms) -> None:
 
 
 def formula_of(atoms: ase.Atoms) -> str:
-    """The chemical formula in Hill order, shortened where it would fill the line."""
+    """Chemical formula in Hill order, shortened if it would fill the line."""
     formula = str(Formula.from_list([chemical_symbols[number] for number in atoms.numbers]).format("hill"))
     return formula if len(formula) <= 40 else f"{formula[:37]}…"
 
@@ -117,7 +117,7 @@ def _check_contacts(atoms: ase.Atoms, name: str) -> None:
 def _contacts(
     atoms: ase.Atoms,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Pairs of atoms (both ways round) that are doubtfully close: indices, distance in Å, and over their radii."""
+    """Pairs of atoms (in both directions) that are doubtfully close: indices, distance in Å, and over radii."""
     radii = np.minimum(covalent_radii[atoms.numbers], MAX_RADIUS)
     reach = DOUBTFUL_CONTACT * 2 * radii.max()
     pbc = np.asarray(atoms.pbc)

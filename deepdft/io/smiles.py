@@ -7,7 +7,7 @@ import ase
 __all__ = ["atoms_from_smiles"]
 
 SEED = 0x5EED
-"""Of the conformer: the same SMILES gives the same structure."""
+"""Seed of the conformer: the same SMILES gives the same structure."""
 
 
 def atoms_from_smiles(smiles: str) -> ase.Atoms:

@@ -1,4 +1,4 @@
-"""Structure files through ASE, and what its readers pass over: disorder, further molecules, charges, ghosts."""
+"""Structure files through ASE, and what its readers ignore: disorder, further molecules, charges, ghost atoms."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from deepdft.io.plausibility import StructureError
 __all__ = ["read_frames", "without_ghosts"]
 
 FULL = 0.99
-"""Occupancy from which a site of a crystal counts as full."""
+"""Occupancy above which a site of a crystal counts as full."""
 _OLD_CHARGES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
 """Charge in e by the code in the atom block of an SDF (CTfile format, "Atom block")."""
 
 
 def read_frames(path: Path, frames: str | int, *, form: str | None = None) -> list[ase.Atoms]:
-    """Frames of a structure file, as `ase.io.read` gives them but for what it passes over.
+    """Read frames of a structure file as `ase.io.read` does, handling what it ignores.
 
     Args:
         path: the file.
@@ -65,7 +65,7 @@ def without_ghosts(atoms: ase.Atoms) -> ase.Atoms:
 
 
 def _kind(path: Path) -> str:
-    """The format by ASE's name for it; nothing where ASE cannot tell."""
+    """ASE's name of the format; empty if ASE cannot tell."""
     suffix = Path(re.sub(r"\.(gz|bz2|xz)$", "", path.name.lower())).suffix
     known = {".pdb": "proteindatabank", ".ent": "proteindatabank", ".sdf": "sdf", ".mol": "sdf", ".gro": "gromacs"}
     if suffix in known:
@@ -109,7 +109,7 @@ def _sdf_charge(block: str, n_atoms: int) -> int:
 
 
 def _refuse_disorder(atoms: ase.Atoms) -> None:
-    """Sites that are partly occupied, or by several elements (CIF), which ASE fills with one of them."""
+    """Refuse sites that are partly occupied, or by several elements (CIF), which ASE fills with one of them."""
     sites = atoms.info.get("occupancy")
     if not isinstance(sites, dict):
         return
@@ -124,7 +124,7 @@ def _refuse_disorder(atoms: ase.Atoms) -> None:
 
 
 def _name_ions(atoms: ase.Atoms) -> None:
-    """Elements of two letters in a .gro file, whose names are in capitals: ASE reads CL as C and NA as N."""
+    """Correct two-letter elements of a .gro file, whose names are in capitals: ASE reads CL as C and NA as N."""
     if not (atoms.has("atomtypes") and atoms.has("residuenames")):
         return
     numbers = atoms.numbers.copy()

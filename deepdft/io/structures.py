@@ -1,4 +1,4 @@
-"""Structures to predict: frames of any file that ASE reads, of a density, or of a name, a formula or a SMILES."""
+"""Structures to predict: from structure files, density files, names, formulas or SMILES."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from deepdft.io.structure_files import read_frames, without_ghosts
 __all__ = ["is_density", "read_structures", "total_charge"]
 
 _FILE_NAME = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,6}$")
-"""The end of a file name rather than of a SMILES."""
+"""The suffix of a file name rather than the end of a SMILES."""
 _CHARGE_KEYS = ("charge", "total_charge", "net_charge", "tot_charge")
-"""Where files say what charge a structure has."""
+"""Keys under which files store the charge of a structure."""
 _SMILES = (".smi", ".smiles")
 _SUFFIXES = {".cube", ".cub", ".h5", ".hdf5", ".chgcar"}
 
@@ -82,7 +82,7 @@ def _structures(source: str, frames: str | int) -> list[ase.Atoms]:
 
 
 def _is(test: Callable[[], bool]) -> bool:
-    """Whether a path is something; a text too long to be a path is nothing."""
+    """The result of a test of a path; False for text too long to be a path."""
     try:
         return test()
     except (OSError, ValueError):
@@ -90,7 +90,7 @@ def _is(test: Callable[[], bool]) -> bool:
 
 
 def _of_smiles_file(path: Path) -> list[ase.Atoms]:
-    """The molecules of a file with a SMILES and perhaps a name on each line; # begins a comment."""
+    """Molecules of a file with a SMILES and perhaps a name on each line; # starts a comment."""
     molecules = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         smiles, *name = line.split(maxsplit=1) or [""]
@@ -107,7 +107,7 @@ def _of_smiles_file(path: Path) -> list[ase.Atoms]:
 
 
 def _chosen(structures: list[ase.Atoms], frames: str | int, path: Path) -> list[ase.Atoms]:
-    """The frames that are wanted, by an index or a slice."""
+    """Select frames by an index or a slice."""
     try:
         index = string2index(str(frames))
         chosen = structures[index] if isinstance(index, slice) else [structures[int(index)]]
@@ -119,7 +119,7 @@ def _chosen(structures: list[ase.Atoms], frames: str | int, path: Path) -> list[
 
 
 def total_charge(atoms: ase.Atoms) -> int:
-    """The charge of a structure in whole e: as its file says, else the sum of its atoms' charges."""
+    """Charge of a structure in whole e: from its file, else the sum of its atoms' charges."""
     stated = (atoms.info[key] for key in _CHARGE_KEYS if key in atoms.info)
     charge = next(stated, atoms.get_initial_charges().sum())
     return round(float(charge)) if isinstance(charge, int | float | np.number) and np.isfinite(charge) else 0
@@ -134,7 +134,7 @@ def _read(path: Path, frames: str | int) -> list[ase.Atoms]:
         raise ValueError(f"structure={path}: {error}") from error
     except (IndexError, StopIteration) as error:  # the latter from formats that are read frame by frame
         raise ValueError(f"structure={path}: no frame {frames}") from error
-    except Exception as error:  # ASE's readers raise what they like at a damaged file
+    except Exception as error:  # ASE's readers raise all kinds of errors for damaged files
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"structure={path}: it cannot be read: {first}") from error
     if not structures:
@@ -143,7 +143,7 @@ def _read(path: Path, frames: str | int) -> list[ase.Atoms]:
 
 
 def is_density(path: Path) -> bool:
-    """Whether the file holds a density by its name; ASE reads some, but not what deepdft notes of what repeats."""
+    """Whether a file holds a density by its name; ASE reads some, but not the periodicity that deepdft records."""
     name, compression = split_compression(path.name)
     suffix = PurePath(name).suffix.lower()
     # CHG_water.xyz is not one, and x.vasp may be a structure alone
@@ -151,6 +151,6 @@ def is_density(path: Path) -> bool:
 
 
 def _of_density(path: Path, frames: str | int) -> list[ase.Atoms]:
-    """The structure of a density as its only frame, chosen by an index or a slice."""
+    """The structure of a density, as its only frame, selected by an index or a slice."""
     only, index = [read_density(path).atoms], string2index(str(frames))
     return only[index] if isinstance(index, slice) else [only[int(index)]]

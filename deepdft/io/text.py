@@ -1,4 +1,4 @@
-"""What the text formats share: a cursor over the lines of a header, and the mark that keeps what a format cannot hold.
+"""Tools of the text formats: a cursor over the lines of a header, and the mark that keeps what a format cannot hold.
 
 A CHGCAR has no origin and is always periodic, a cube has no periodicity and no names for its fields. The writers append
 a mark such as `[deepdft origin=1,2,3 pbc=FFF]` to the comment line, and the readers undo it.
@@ -57,7 +57,7 @@ class Lines:
 
 
 def quoted(text: str | bytes, length: int = 60) -> str:
-    """The beginning of a text in quotation marks, for messages; of bytes that are no text, that they are none."""
+    """The beginning of a text in quotation marks, for messages; bytes that are not text are described as such."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     beginning = text.strip()[:length]
@@ -65,7 +65,7 @@ def quoted(text: str | bytes, length: int = 60) -> str:
 
 
 def is_text(decoded: str) -> bool:
-    """Whether all bytes could be decoded, to something that can be printed."""
+    """Whether all bytes could be decoded to printable text."""
     return "\ufffd" not in decoded and all(letter.isprintable() or letter in "\t\r\n" for letter in decoded)
 
 
@@ -78,7 +78,7 @@ def _float(text: str) -> float:
 
 
 def join_mark(comment: str, mark: dict[str, str]) -> str:
-    """A comment line with a mark behind it, in one line; what looks like a mark of ours in the comment is left out."""
+    """A comment line followed by a mark; anything in the comment that looks like a mark of ours is removed."""
     comment = " ".join(_MARK.sub("", comment).split())
     if not mark:
         return comment

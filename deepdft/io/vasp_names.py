@@ -1,4 +1,4 @@
-"""What the files of a VASP calculation are, by their names: its density, parts and copies of it, or a structure."""
+"""Kinds of files of a VASP calculation by their names: its density, parts and copies of it, or a structure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DERIVED_NAME = re.compile(
 
 
 def is_structure(data: bytes, name: str) -> bool:
-    """Whether a file that may be a CHGCAR by its name, x.vasp, is a POSCAR by its content."""
+    """Whether x.vasp, which may be a CHGCAR by its name, is a POSCAR by its content."""
     return PurePosixPath(split_compression(name)[0]).suffix.lower() == ".vasp" and is_poscar(data)
 
 

@@ -1,4 +1,4 @@
-"""Errors of many structures, and learning curves."""
+"""Errors of many structures: histograms, and distributions of several kinds side by side."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from deepdft.plotting.axes import readable_log_axis
 from deepdft.plotting.figure import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure, plain
 
-__all__ = ["calibration", "error_distributions", "error_histogram", "learning_curves", "outlier_indices"]
+__all__ = ["error_distributions", "error_histogram", "outlier_indices"]
 
 FEW_STRUCTURES = 10
 """Fewer structures than this are drawn as points; bars would suggest a distribution."""
@@ -54,7 +54,7 @@ def error_histogram(
     axes = figure.subplots()
     low, high = values.min() / 1.15, values.max() * 1.15
     axes.set_xscale("log")
-    _readable_log_axis(axes, low, high)
+    readable_log_axis(axes, low, high)
     axes.axvline(values.mean(), color=ORANGE, linewidth=1.6, label=f"mean {values.mean():.3g}")
     median = np.median(values)
     axes.axvline(median, color="black", linewidth=1.6, linestyle="--", label=f"median {median:.3g}")
@@ -149,7 +149,7 @@ def error_distributions(
             height = 0.02 + 0.05 * place if shares else 0.04 + 0.6 * place / len(values)
             heights = np.full(len(errors), 1.3 * top * height)
             axes.plot(errors, heights, "o", color=colour, markersize=7, alpha=0.75, zorder=5, label=label)
-    _readable_log_axis(axes, low, high)
+    readable_log_axis(axes, low, high)
     what, errors = next(iter(values.items()))
     chosen = outlier_indices(errors)[:named] if what in shares else []
     if chosen:
@@ -185,49 +185,6 @@ def _share_bars(
     axes.plot(errors[outliers], zeros, "v", color=colour, markersize=8, clip_on=False, zorder=5)
 
 
-def calibration(
-    expected: ArrayLike, errors: ArrayLike, names: Sequence[str], *, title: str | None = None, named: int = 3
-) -> Figure:
-    """Expected against true errors of structures on logarithmic axes, with the diagonal and a factor of two around it.
-
-    Args:
-        expected: (n,) expected ε_mae in %, above zero.
-        errors: (n,) ε_mae in %, above zero.
-        names: n names.
-        title: of the picture.
-        named: the structures with the largest ratio of true to expected error are named, at most this many.
-
-    Raises:
-        ValueError: if there are no errors, or they are not as many as their expectations and names.
-    """
-    x, y = np.asarray(expected, dtype=np.float64), np.asarray(errors, dtype=np.float64)
-    if x.size == 0 or x.shape != y.shape or x.shape != (len(names),):
-        raise ValueError(f"expected as many errors as expectations and names, got {y.shape}, {x.shape}, {len(names)}")
-    x, y = x.clip(1e-12), y.clip(1e-12)
-    low, high = min(x.min(), y.min()) / 2, max(x.max(), y.max()) * 2
-    figure = new_figure(4.8, 4.6)
-    axes = figure.subplots()
-    axes.set(xscale="log", yscale="log", ylim=(low, high), aspect="equal")
-    ends = np.array([low, high])
-    axes.fill_between(ends, ends / 2, ends * 2, color=GREY, alpha=0.15, linewidth=0, label="within a factor of two")
-    axes.plot(ends, ends, color="black", linewidth=1.0, label="expected = true")
-    inside = (x <= 2 * y) & (y <= 2 * x)
-    axes.plot(x[inside], y[inside], "o", color=BLUE, markersize=5, alpha=0.7)
-    axes.plot(x[~inside], y[~inside], "o", color=ORANGE, markersize=5, alpha=0.8)
-    for index in np.argsort(x / y)[:named]:
-        if y[index] > 2 * x[index]:
-            axes.annotate(
-                plain(names[index]), (x[index], y[index]), xytext=(4, 4), textcoords="offset points", fontsize=8
-            )
-    _readable_log_axis(axes, low, high)
-    _plain_ticks(axes.yaxis, low, high)
-    axes.set(xlabel="expected $\\varepsilon_\\mathrm{mae}$ (%)", ylabel="$\\varepsilon_\\mathrm{mae}$ (%)")
-    axes.set_title(plain(title or f"{len(x)} structures"), fontsize=11)
-    axes.legend(frameon=False, loc="upper left", fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
 def outlier_indices(errors: NDArray[np.floating]) -> list[int]:
     """Indices of the errors above Tukey's upper fence of log(error), the largest first."""
     logs = np.log(errors)
@@ -260,86 +217,3 @@ def _name(axes: Axes, values: NDArray[np.floating], names: Sequence[str], *, bas
             arrowprops={"arrowstyle": "-", "color": PURPLE, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
         )
         right -= 0.035
-
-
-def _readable_log_axis(axes: Axes, low: float, high: float) -> None:
-    """The horizontal axis with ticks as plain numbers."""
-    axes.set_xlim(low, high)
-    _plain_ticks(axes.xaxis, low, high)
-
-
-def _plain_ticks(axis: Axis, low: float, high: float) -> None:
-    """Ticks of a logarithmic axis as plain numbers; within a decade or so 1, 2, 5 … are all labelled."""
-    coarse = ((300, (1.0,)), (6, (1.0, 2.0, 5.0)), (2.5, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
-    subs = next((subs for ratio, subs in coarse if high / low > ratio), tuple(np.arange(1.0, 10.0, 0.5)))
-    axis.set_major_locator(LogLocator(subs=subs))
-    formatter = ScalarFormatter()
-    formatter.set_scientific(False)
-    axis.set_major_formatter(formatter)
-    axis.set_minor_formatter(NullFormatter())
-
-
-def learning_curves(
-    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
-    *,
-    quantity: str = "$\\varepsilon_\\mathrm{mae}$ (%)",
-    x_label: str = "training steps",
-    title: str | None = None,
-    levels: Mapping[str, float] | None = None,
-) -> Figure:
-    """Errors against steps (or time) on logarithmic axes, each curve named at its end.
-
-    Args:
-        curves: name → (x, errors), each (n,); points without a finite error are left out.
-        quantity: label of the vertical axis with its unit.
-        x_label: label of the horizontal axis.
-        title: of the picture.
-        levels: name → error of a yardstick, drawn as a dotted line.
-
-    Raises:
-        ValueError: if there is no curve with a point.
-    """
-    figure = new_figure(6.4, 4.2)
-    axes = figure.subplots()
-    styles = zip((BLUE, ORANGE, GREEN, PURPLE, GREY, "black") * 3, "os^Dv*" * 3, strict=True)
-    drawn = 0
-    for (name, (x, y)), (colour, marker) in zip(curves.items(), styles, strict=False):
-        steps, errors = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        usable = np.isfinite(errors) & np.isfinite(steps) & (steps > 0)
-        if usable.any():
-            drawn += 1
-            label = f"{name}: {errors[usable][-1]:.3g}"
-            every = max(1, int(usable.sum()) // 12)
-            axes.plot(
-                steps[usable],
-                errors[usable],
-                color=colour,
-                marker=marker,
-                markevery=every,
-                markersize=4,
-                label=label,
-            )
-    if drawn == 0:
-        raise ValueError("no learning curve has a point to draw")
-    for name, level in (levels or {}).items():
-        axes.axhline(level, color=GREY, linestyle=":", linewidth=1.2)
-        axes.annotate(
-            f"{name} {level:.3g}",
-            (0.01, level),
-            xycoords=("axes fraction", "data"),
-            color=GREY,
-            fontsize=8,
-            va="bottom",
-        )
-    axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel=quantity, title=title or "")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    first, last = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if last / first > 1000 else (1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(ScalarFormatter() if first < 1 else EngFormatter(sep=""))  # 0.5; 500, 2k, 1M
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure

@@ -1,1 +1,1 @@
-"""Training and evaluation as a library: what `deepdft.train` and `deepdft.evaluate` are, and their run directories."""
+"""Training and evaluation as a library (`deepdft.train`, `deepdft.evaluate`), and their run directories."""

@@ -1,4 +1,4 @@
-"""The configs of the commands as a library: where they lie, and how one is composed from defaults and overrides."""
+"""The configs of the commands as a library: their folder, and their composition from defaults and overrides."""
 
 from __future__ import annotations
 
@@ -62,8 +62,10 @@ def compose(command: str = "train", overrides: Sequence[str] = ()) -> DictConfig
         arguments = with_open_mappings(arguments)
     with hydra.initialize_config_dir(str(folder), version_base="1.3"):
         config = hydra.compose(command, overrides=arguments)
-    if "run_dir" in config and OmegaConf.is_interpolation(config, "run_dir"):  # of Hydra's, which is not running
-        config.run_dir = config.get("resume") or config.get("output")  # null is a new folder
+    if "run_dir" in config and OmegaConf.is_interpolation(
+        config, "run_dir"
+    ):  # an interpolation of Hydra's own settings, which exist only on the command line
+        config.run_dir = config.get("resume") or config.get("output")  # null: a new folder
     return with_values_of_run(config, arguments) if is_training else config
 
 
@@ -97,7 +99,7 @@ def from_settings(settings: Mapping[str, Any], command: str = "train") -> DictCo
 
 
 def with_own_model(overrides: Sequence[str]) -> list[str]:
-    """Overrides that name a model class, without the keys that another model has.
+    """Overrides for a model class of one's own, without the keys of other models.
 
     `model._target_=my_package.MyModel` without a model group chooses the group `own`, and other `model.key=value` are
     arguments of that class.
@@ -123,7 +125,7 @@ def with_open_mappings(overrides: Sequence[str]) -> list[str]:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys with their values; lists and empty dictionaries are values."""
+    """Dotted keys with their values; lists and empty dictionaries count as values."""
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""Data that do not suit the model: said once, before anything is computed."""
+"""Warnings about data that do not suit the model, given once before anything is computed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def warn_of_new_elements(store: DensityStore, split: Split) -> None:
         new = [number for number in store.elements(getattr(split, part)) if number not in known]
         if new:
             symbols = ", ".join(chemical_symbols[number] for number in new)
-            _warn(f"{part} structures contain {symbols}, which no training structure does: errors there are of guesses")
+            _warn(f"{part} structures contain {symbols}, which no training structure contains: the model guesses there")
 
 
 def warn_of_free_atom_valences(
@@ -67,7 +67,7 @@ def warn_of_free_atom_valences(
 def _explained(
     numbers: Sequence[int], valence: dict[int, int], counts: NDArray[np.float64], found: NDArray[np.float64]
 ) -> str:
-    """The elements whose valences differ, where the electron counts of the structures determine them."""
+    """Elements whose valences differ, if the electron counts of the structures determine them; else empty."""
     fitted, _, rank, _ = np.linalg.lstsq(counts, found, rcond=None)
     if rank < len(numbers):
         return ""
@@ -80,7 +80,7 @@ def _explained(
 
 
 def _composition(formula: str, numbers: Sequence[int]) -> list[int]:
-    """How many atoms of each element a formula has."""
+    """Number of atoms of each element in a formula."""
     count = {atomic_numbers[symbol]: n for symbol, n in Formula(formula).count().items()}
     return [count.get(number, 0) for number in numbers]
 

@@ -1,4 +1,4 @@
-"""The folder a run or an evaluation goes to, looked at before Hydra writes into it."""
+"""The folder of a run or an evaluation, checked before Hydra writes into it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ OF_A_TRAINING = ("config.yaml", "metrics.csv", "checkpoints")
 
 
 def with_run_dir(arguments: Sequence[str]) -> list[str]:
-    """Arguments with `run_dir=DIR`, as the configs name it, as Hydra takes it: it writes there too."""
+    """Replace `run_dir=DIR`, the key of the configs, by the key with which Hydra writes into the same folder."""
     return [f"hydra.run.dir={a.partition('=')[2]}" if a.startswith("run_dir=") else a for a in arguments]
 
 
 def named_folder(arguments: Sequence[str], *keys: str) -> Path | None:
-    """The folder that the last of some overrides names; None if there is none."""
+    """The folder named by the last override of some keys; None if there is none."""
     given = [a.partition("=")[2].strip("'\"") for a in arguments if a.partition("=")[0].lstrip("+") in keys]
     return Path(given[-1]) if given and given[-1] not in ("", "null") else None
 
 
 def refuse_training_run(folder: Path | None, advice: str) -> None:
-    """Nothing else is written into a folder that holds a training run.
+    """Refuse a folder that holds a training run.
 
     Args:
         folder: None is a new one.
@@ -58,7 +58,7 @@ def run_directory_of(checkpoint: Path) -> Path | None:
 
 
 def new_directory(base: str | os.PathLike[str]) -> Path:
-    """Make a folder below `base`, named by the time; runs that start in the same second have one each."""
+    """Make a folder below `base`, named by the time; runs that start in the same second get different ones."""
     stem = Path(base) / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     stem.parent.mkdir(parents=True, exist_ok=True)
     directory, count = stem, 0
@@ -73,7 +73,7 @@ def new_directory(base: str | os.PathLike[str]) -> Path:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process among all of a run, however they were started, that writes files."""
+    """Whether this process is the one among all of a run, however they were started, that writes files."""
     return all(os.environ.get(rank, "0") == "0" for rank in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
 
 
@@ -82,7 +82,7 @@ _locked: set[Path] = set()
 
 @contextmanager
 def only_writer(folder: Path | None, purpose: str) -> Iterator[None]:
-    """Keep other processes from writing into a folder, which is made; the other processes of a run are let in.
+    """Make a folder and keep other processes from writing into it; the other processes of the same run are let in.
 
     Args:
         folder: None is one that is not made yet. One that this process has locked already is left to it.

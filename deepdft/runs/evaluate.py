@@ -29,32 +29,32 @@ __all__ = ["EVALUATIONS", "Evaluation", "EvaluationKind", "evaluate", "run_evalu
 
 
 class EvaluationKind(Protocol):
-    """One kind of evaluation; it is made from the settings and this process among all."""
+    """A kind of evaluation, made from the settings and the rank of this process."""
 
     def __init__(self, settings: EvaluationSettings, process_group: Ranks) -> None:
-        """Open model and data."""
+        """Open the model and the data."""
 
     @property
     def title(self) -> str:
-        """What is evaluated, in words."""
+        """Title of the figures."""
 
     def run(self, process_group: Ranks, output: Path) -> int:
-        """Do the work; returns the number of grid points dealt with."""
+        """Do the work; returns the number of grid points processed."""
 
     def rows(self) -> tuple[list[StructureErrors], list[StructureSpread]]:
-        """The errors and the spread of each structure; a list is empty where that is not evaluated."""
+        """Errors and spread of each structure; a list is empty if that is not evaluated."""
 
     def summary(self) -> dict[str, Any]:
-        """The figures with where they come from."""
+        """The content of summary.json: the figures and their provenance."""
 
     def write(self, output: Path) -> list[str]:
-        """Write table and pictures; returns the names of the files."""
+        """Write the table and the pictures; returns the names of the files."""
 
     def table(self, summary: dict[str, Any]) -> Table:
-        """The figures for the terminal."""
+        """The table that the terminal shows."""
 
     def log(self, logger: Any, summary: dict[str, Any], output: Path) -> None:
-        """Figures and pictures for W&B."""
+        """Log figures and pictures."""
 
 
 EVALUATIONS: dict[str, type[EvaluationKind]] = {"errors": ErrorEvaluation, "xc_ensemble": EnsembleEvaluation}
@@ -67,7 +67,7 @@ class Evaluation:
     directory: Path
     """Folder of errors.csv, summary.json and the pictures."""
     summary: dict[str, Any]
-    """The content of summary.json: figures over all structures (errors in %) and where they come from."""
+    """The content of summary.json: figures over all structures (errors in %) and their provenance."""
     errors: list[StructureErrors]
     """The model's errors for each structure; empty without a model."""
     spreads: list[StructureSpread]
@@ -140,12 +140,12 @@ def evaluate(
         trusted=trusted,
     )
     result = run_evaluation(settings, new_directory("runs/evaluate") if output is None else Path(output))
-    assert result is not None  # the first process has it
+    assert result is not None  # the first process has the result
     return result
 
 
 def _text(checkpoint: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> str | None:
-    """A checkpoint, or several, as settings have it."""
+    """A checkpoint, or several, in the form of the settings."""
     if checkpoint is None or isinstance(checkpoint, str | os.PathLike):
         return None if checkpoint is None else os.fspath(checkpoint)
     return f"[{','.join(os.fspath(one) for one in checkpoint)}]"
@@ -195,7 +195,7 @@ def run_evaluation(settings: EvaluationSettings, output: Path, logger: Any = Non
 
 
 def _provenance(settings: EvaluationSettings, process_group: Ranks, n_points: int, seconds: float) -> dict[str, Any]:
-    """How the figures came to be, and how long it took."""
+    """Software, command and time behind the figures."""
     return {
         "evaluation": settings.evaluation,
         "processes": process_group.world_size,

@@ -16,14 +16,14 @@ from deepdft.evaluation.pictures import remove_worst_pictures, spread_histogram,
 from deepdft.evaluation.ranks import Ranks
 from deepdft.evaluation.summary import share_below, summarise, summarise_spread, summary_table
 from deepdft.measures import EPS_MAD, MEASURES, flatten
-from deepdft.runs.evaluate_errors import EvaluatedModel, chosen_indices, warn
+from deepdft.runs.evaluated_model import EvaluatedModel, chosen_indices, warn
 from deepdft.runs.evaluation_settings import EvaluationSettings
 from deepdft.runs.rows import collect
 
 __all__ = ["EnsembleEvaluation"]
 
 SAME_ELECTRONS = 0.005
-"""Densities of one structure whose electron counts differ by a larger fraction are hardly of one kind."""
+"""Largest relative difference between the electron counts of densities of one kind."""
 
 
 class EnsembleEvaluation:
@@ -39,7 +39,7 @@ class EnsembleEvaluation:
         self.subset = settings.subset or "all"
         self.ensemble = _ensemble(settings)
         self.reference = reference_label(self.ensemble.labels, settings.reference)
-        self.positions = _positions(settings, self.ensemble, self.reference, self.subset)[: settings.limit]
+        self.indices = _indices(settings, self.ensemble, self.reference, self.subset)[: settings.limit]
         self.model = EvaluatedModel.load(settings, process_group) if settings.checkpoint is not None else None
         self.spreads: list[StructureSpread] = []
         self.errors: list[StructureErrors] | None = None
@@ -51,52 +51,47 @@ class EnsembleEvaluation:
 
     @property
     def title(self) -> str:
-        """What is evaluated, in words."""
+        """Title of the figures: which structures are evaluated, with how many densities each."""
         subset = "" if self.subset == "all" else f"{self.subset} "
         of = "" if self.settings.densities is not None else f" of {Path(str(self.settings.root)).name}"
         return f"{subset}structures{of}, {len(self.ensemble.labels)} densities each"
 
     def run(self, process_group: Ranks, output: Path) -> int:
-        """Measure the spread, then predict; returns the number of grid points dealt with."""
+        """Measure the spread, then predict; returns the number of grid points processed."""
         identity: dict[str, Any] = {"data": self.ensemble.fingerprint, "reference": self.reference}
         self.spreads, n_points = collect(
             StructureSpread,
             self._spread,
-            self.positions,
+            self.indices,
             measure="eps_mad",
             identity=identity,
             process_group=process_group,
             output=output,
         )
         if self.model is not None:
-            identity |= {"checkpoint": self.model.fingerprint, "pbc": self.model.pbc}
-            identity |= {"matmul_precision": self.settings.matmul_precision, "measures": [m.name for m in MEASURES]}
-            row = self.model.errors_in(self.ensemble, label=self.reference)
-            self.errors, n_predicted = collect(
-                StructureErrors,
-                row,
-                self.positions,
-                measure="eps_mae",
+            self.errors, n_predicted = self.model.errors(
+                self.ensemble,
+                self.indices,
+                label=self.reference,
+                subset=self.subset,
                 identity=identity,
                 process_group=process_group,
                 output=output,
             )
             n_points += n_predicted
-            if process_group.rank == 0:
-                self.model.warn(self.errors, subset=self.subset)
         if process_group.rank == 0:
             _warn_of_electrons(self.spreads)
         return n_points
 
-    def _spread(self, position: int) -> StructureSpread:
-        return structure_spread(self.ensemble.structure(position), self.reference, index=position)
+    def _spread(self, index: int) -> StructureSpread:
+        return structure_spread(self.ensemble.structure(index), self.reference, index=index)
 
     def rows(self) -> tuple[list[StructureErrors], list[StructureSpread]]:
         """The model's errors and the spread of each structure."""
         return self.errors or [], self.spreads
 
     def summary(self) -> dict[str, Any]:
-        """The figures with where they come from."""
+        """The content of summary.json: the figures and their provenance."""
         data: dict[str, Any] = {"fingerprint": self.ensemble.fingerprint}
         if self.settings.densities is None:
             data["root"] = str(Path(str(self.settings.root)).resolve())
@@ -105,11 +100,11 @@ class EnsembleEvaluation:
         summary: dict[str, Any] = {"subset": self.subset, "data": data, "incomplete": self.ensemble.incomplete}
         if self.model is not None and self.errors is not None:
             summary |= {"share_below_spread": share_below(self.errors, self.spreads)}
-            summary |= summarise(self.errors) | self.model.summary(self.settings)
+            summary |= summarise(self.errors) | self.model.summary()
         return summarise_spread(self.spreads, reference=self.reference) | summary
 
     def write(self, output: Path) -> list[str]:
-        """errors.csv and the pictures; returns the names of the files."""
+        """Write errors.csv and the pictures; returns the names of the files."""
         write_csv(output / "errors.csv", self.spreads, self.errors)
         title = f"{len(self.spreads)} {self.title}"
         spread_histogram(self.spreads, self.errors, output / "histogram.png", title=title)
@@ -126,18 +121,18 @@ class EnsembleEvaluation:
         return written
 
     def _draw_widest(self, path: Path) -> None:
-        """The structure with the widest spread: where its densities differ, and the model from the reference."""
+        """Draw where the densities of the structure with the widest spread differ, and the model's error there."""
         widest = max(self.spreads, key=lambda row: row.eps_mad)
         reference = self.ensemble.density(widest.index, label=self.reference)
         predict = None if self.model is None else self.model.encode(reference.atoms).total
         spread_picture(self.ensemble.structure(widest.index), reference, widest, path, predict=predict)
 
     def table(self, summary: dict[str, Any]) -> Table:
-        """The figures for the terminal."""
+        """The table that the terminal shows."""
         return summary_table(summary, title=self.title)
 
     def log(self, logger: Any, summary: dict[str, Any], output: Path) -> None:
-        """The summary and the pictures, to W&B."""
+        """Log the summary and the pictures."""
         logger.log_hyperparams({key: summary[key] for key in ("functionals", "reference", "subset", "data")})
         logger.log_metrics(
             {f"ensemble/{name}": value for name, value in flatten(summary, (EPS_MAD, *MEASURES)).items()}
@@ -148,28 +143,28 @@ class EnsembleEvaluation:
 
 
 def _ensemble(settings: EvaluationSettings) -> Ensemble:
-    """Of `densities`, or of the store with several labels that the data group names."""
+    """Open the ensemble: the files of `densities`, or else the store `root` with its several labels."""
     if settings.densities is None:
         return StoreEnsemble.of_store(DensityStore(str(settings.root)))
     return open_densities(list(settings.densities))
 
 
-def _positions(settings: EvaluationSettings, ensemble: Ensemble, reference: str, subset: str) -> list[int]:
-    """The structures of a subset of an ensemble; the split is that of the reference's store."""
+def _indices(settings: EvaluationSettings, ensemble: Ensemble, reference: str, subset: str) -> list[int]:
+    """Indices of the structures in a subset of an ensemble; the split is that of the reference's store."""
     if subset == "all":
         return list(range(len(ensemble.names)))
     if isinstance(ensemble, FileEnsemble):
         raise ValueError(f"subset={subset}: files have no split; subset=all, or stores made by deepdft-convert split=")
     store, _ = ensemble.sources[reference]
     wanted = {store.names[i] for i in chosen_indices(settings, store, subset)}
-    positions = [i for i, name in enumerate(ensemble.names) if name in wanted]
-    if not positions:
+    indices = [i for i, name in enumerate(ensemble.names) if name in wanted]
+    if not indices:
         raise ValueError(f"subset={subset}: none of its {len(wanted)} structures has all of the densities")
-    return positions
+    return indices
 
 
 def _warn_of_electrons(spreads: list[StructureSpread]) -> None:
-    """Densities of one structure with different electron counts are of different kinds."""
+    """Warn of structures whose densities differ in their electron counts, which are then of different kinds."""
     odd = [row for row in spreads if row.electron_spread > SAME_ELECTRONS * abs(row.n_electrons)]
     if odd:
         worst = max(odd, key=lambda row: row.electron_spread / abs(row.n_electrons))

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for, checked before anything is loaded, and the data that a run brings with it."""
+"""Settings of an evaluation, checked before anything is loaded, and the data that a run brings with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PBC = {None: "as stored", True: "forced on", False: "ignored"}
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is evaluated against which data.
+    """The settings of an evaluation: a model, data, and how they are compared.
 
     Raises:
         ValueError: if a value is none of those that are expected.
@@ -49,7 +49,7 @@ class EvaluationSettings:
     limit: int | None = None
     """Only the first structures of the subset."""
     pictures: int = 3
-    """How many of the structures with the largest errors are drawn."""
+    """Number of structures with the largest errors that are drawn."""
     device: str = "auto"
     """cpu, cuda, cuda:N or auto."""
     matmul_precision: str = "highest"
@@ -73,9 +73,11 @@ class EvaluationSettings:
         self._check_kind()
 
     def _check_kind(self) -> None:
-        """Refuse what belongs to the other kind of evaluation."""
+        """Refuse settings of the other kind of evaluation."""
         if self.evaluation == "xc_ensemble" and self.label is not None:
-            raise ValueError(f"data.label={self.label}: the densities of an ensemble are told apart by reference=")
+            raise ValueError(
+                f"data.label={self.label}: an ensemble takes all labels; reference= chooses the one to compare with"
+            )
         if self.evaluation == "errors" and self.densities is not None:
             raise ValueError(
                 "densities= belongs to evaluation=xc_ensemble; for the errors of a model make a store of the files "
@@ -88,7 +90,7 @@ class EvaluationSettings:
 
 
 def with_data(settings: EvaluationSettings) -> tuple[EvaluationSettings, str | None]:
-    """Settings whose `root` is given, and whose split is the evaluated run's where its own data are evaluated.
+    """Complete the settings with the data, and the split, of the evaluated run if none are given.
 
     Returns:
         The settings, and a sentence about data that the user has not named.
@@ -112,7 +114,7 @@ def with_data(settings: EvaluationSettings) -> tuple[EvaluationSettings, str | N
 
 
 def _own_root(settings: EvaluationSettings, run: Path | None) -> tuple[Path, str]:
-    """The store that a checkpoint brings with it, and whose it is."""
+    """The store that a checkpoint brings with it, and a description of it."""
     if run is not None:
         root = Path(_data_of(run)["root"])
         if not root.exists() and root.name in bundled.names():
@@ -127,7 +129,7 @@ def _own_root(settings: EvaluationSettings, run: Path | None) -> tuple[Path, str
 
 
 def _with_own_split(settings: EvaluationSettings, run: Path, said: str | None) -> tuple[EvaluationSettings, str | None]:
-    """The split and the label that a run was trained with, if it was trained on the data that are evaluated."""
+    """Add the split and the label that a run was trained with, if it was trained on the evaluated data."""
     data, split = _data_of(run), run / "split.json"
     same = data.get("fingerprint") == DensityStore(str(settings.root)).fingerprint
     if not same:

@@ -1,4 +1,4 @@
-"""Structures → densities by DFT → a density store: what deepdft-generate does."""
+"""The work of deepdft-generate: structures → densities by DFT → a density store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def generate_store(cfg: DictConfig) -> None:
         raise ValueError("give either structures=… (files, folders, SMILES) or recipe=…")
     output = Path(str(cfg.output)).expanduser()
     if cfg.split is not None:
-        check_split(_split(cfg))  # a mistake in it shows now, not after hours
+        check_split(_split(cfg))  # so that a mistake in it shows now, not after hours
     settings = Settings(
         functionals(list(cfg.xc) if isinstance(cfg.xc, ListConfig) else str(cfg.xc)),
         instantiate(cfg.dft, _convert_="all"),
@@ -77,7 +77,7 @@ def _split(cfg: DictConfig) -> SplitSpec:
 
 
 def _keep_split(cfg: DictConfig, store: Store) -> None:
-    """Store the split with the data, where there is one."""
+    """Store the split with the data, if there is one."""
     if cfg.split is not None:
         names = store_split(store, _split(cfg))
         print("split: " + ", ".join(f"{len(part)} {name}" for name, part in names.items()))
@@ -93,7 +93,7 @@ def _origin(recipe: Any) -> str:
 
 
 def _make(recipe: Any, output: Path, identity: str) -> list[Member]:
-    """The structures of a recipe; they are kept in the unfinished store."""
+    """Make the structures of a recipe, which are kept in the unfinished store."""
     made = instantiate(recipe, _convert_="all")
     with unfinished(output, identity, what="generation"):
         return members_of_recipe(
@@ -105,7 +105,7 @@ def _make(recipe: Any, output: Path, identity: str) -> list[Member]:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Progress], None]]:
-    """A progress bar on the terminal; lines where there is none."""
+    """A progress bar on a terminal; plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -121,7 +121,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
 
 
 class _Lines:
-    """A line for each structure with the time left, for log files."""
+    """Prints a line for each structure with the time left, for log files."""
 
     def __init__(self) -> None:
         self.begun = time.monotonic()
@@ -147,7 +147,7 @@ def _clock(seconds: float) -> str:
 
 
 def _summarise(store: Store) -> None:
-    """What was made, in a few lines."""
+    """Summarise the store in a few lines."""
     size = sum(shard["bytes"] for shard in store.index["shards"])
     points = store.shapes.prod(axis=1)
     print(f"{store.root}: {len(store)} structures × {', '.join(store.labels)}, {size / 1e6:.1f} MB")

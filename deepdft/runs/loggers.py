@@ -1,4 +1,4 @@
-"""The loggers of a run, whose libraries are extras."""
+"""The loggers of a run; some need libraries that are extras."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 __all__ = ["make_loggers"]
 
 LIBRARIES = ("tensorboard", "mlflow")
-"""Libraries that are extras of the same name, as are the options of the group `logger`."""
+"""Libraries that are extras; the extra, and the option of the group `logger`, have the same name."""
 
 
 def make_loggers(configs: Mapping[str, Any]) -> list[Any]:

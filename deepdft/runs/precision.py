@@ -1,4 +1,4 @@
-"""Precision of matrix products for the time of a command: torch has one setting for the whole process."""
+"""Precision of matrix products during a command; torch has one setting for the whole process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PRECISIONS = ("highest", "high", "medium")
 
 @contextmanager
 def matmul_precision(name: str) -> Iterator[None]:
-    """What float32 matrix products may be rounded to on the way, see `torch.set_float32_matmul_precision`.
+    """Set the precision of float32 matrix products within a context, see `torch.set_float32_matmul_precision`.
 
     Args:
         name: highest, high (TF32 on GPUs) or medium (bf16 where the processor has instructions for it).

@@ -1,4 +1,4 @@
-"""Predictions of structures into files: the density, fields derived from it, and pictures of both."""
+"""Prediction of structures into files: the density, fields derived from it, and pictures of both."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ from deepdft.runs.progress import progress_bar
 __all__ = ["PredictionFiles", "numbered", "predict_to_files"]
 
 PICTURE_PIXELS = 160
-"""Points along the longer side of the picture: few beside a grid's, and smooth enough when interpolated."""
+"""Points along the longer side of the picture: few compared with a grid, and smooth when interpolated."""
 
 
 @dataclass(frozen=True)
 class PredictionFiles:
-    """What is written for each structure, and where."""
+    """The files to write for each structure."""
 
     output: Path
     """x.cube, x.h5, CHGCAR or x.CHGCAR; files of several structures are numbered."""
     source: str
-    """What the structures were read from, for the comment in the files."""
+    """Where the structures were read from, for the comment in the files."""
     model: str
     """Name of the model, for comments and titles."""
     checkpoint: str
-    """Where the model is from, for the comment in the files."""
+    """Where the model comes from, for the comment in the files."""
     n_electrons: float | None = None
     """Electrons that the density in the file is scaled to; None leaves it as predicted."""
     fields: Sequence[str] = field(default_factory=tuple)
-    """Names of fields derived from the density, a file each."""
+    """Names of fields derived from the density, one file each."""
     uncertainty: bool = False
     """Whether to write the standard deviation of an ensemble beside the density, and to report the expected error."""
     picture: bool = True
@@ -68,7 +68,7 @@ class PredictionFiles:
 
 
 def numbered(output: Path, index: int, count: int) -> Path:
-    """The output of one of several frames: x_000.cube, x_001.cube, …; the name itself if it is alone."""
+    """The output of one of several frames: x_000.cube, x_001.cube, …; the name itself if there is one frame."""
     if count == 1:
         return output
     digits = max(3, len(str(count - 1)))
@@ -132,7 +132,7 @@ class _Files:
         self.trust = ""
 
     def write(self) -> None:
-        """Write all, and print what was done."""
+        """Write all files, and print what was done."""
         lengths, steps = self.box.atoms.cell.lengths(), self.box.spacing
         print(
             f"{formula_of(self.box.atoms)}: box {_product(lengths, '.2f')} Å, {_periodic(self.box)}; grid "
@@ -187,7 +187,7 @@ class _Files:
             print(f"{_std_path(self.output)}: {self.trust} (spread of the ensemble {result.spread:.2g} %)")
 
     def _draw(self, electrons: float) -> None:
-        """A picture of the density on the plane that shows the structure best."""
+        """Draw the density on the plane that shows the structure best."""
         plane = self._plane()
         with _quiet():
             values = self.predictor.predict_points(self.box.structure(), plane.points())
@@ -254,7 +254,7 @@ def _field_paths(output: Path, names: Iterable[str]) -> list[Path]:
 
 
 def _counted(chunks: Iterable[NDArray[np.floating]], tally: Tally) -> Iterator[NDArray[np.floating]]:
-    """The same chunks of (n, n_channels); their total is added to the tally."""
+    """Pass chunks of (n, n_channels) on, adding their total density to the tally."""
     for chunk in chunks:
         tally.add(chunk[:, 0])
         yield chunk
@@ -276,6 +276,6 @@ def _speed(began: float, n_points: int) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings about a structure, which were given before anything was begun."""
+    """Ignore warnings about a structure that were already given."""
     with warnings.catch_warnings(action="ignore", category=InputWarning):
         yield

@@ -1,4 +1,4 @@
-"""The one progress bar of all long work: how much is done, how long it has taken and will take."""
+"""The progress bar of all long work: how much is done, how long it has taken and will take."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["Advance", "progress_bar"]
 
 
 class Advance(Protocol):
-    """Moves a progress bar."""
+    """Advances a progress bar."""
 
     def __call__(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Set how much is done of how much (None: as before), with a note behind the bar."""
+        """Set how much is done, out of how much (None: unchanged), with a note after the bar."""
 
 
 @contextmanager
 def progress_bar(doing: str, total: float | None, *, unit: str | None = None, quiet: bool = False) -> Iterator[Advance]:
-    """Show a progress bar on the terminal, on stderr; nothing where that is no terminal.
+    """Show a progress bar on stderr if it is a terminal; otherwise nothing.
 
     Args:
         doing: what is done, as "converting".

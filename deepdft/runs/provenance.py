@@ -1,4 +1,4 @@
-"""What a run directory tells about how it came to be: configuration, versions, git state, data, split."""
+"""Provenance of results: versions, git state, command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout the package runs from, and whether it has changes; None for an installed package."""
+    """Commit of the checkout that the package runs from, and its changed files; None for an installed package."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -51,5 +51,5 @@ def git_state() -> dict[str, Any] | None:
 
 
 def command_line() -> list[str]:
-    """The command as it was given."""
+    """The command line of this process."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]

@@ -18,7 +18,7 @@ def _run_directory(resume: str | None, base: str) -> str:
 
 
 def register() -> None:
-    """Make the resolvers known to OmegaConf; a second call changes nothing."""
+    """Register the resolvers with OmegaConf; a second call changes nothing."""
     if not OmegaConf.has_resolver("run_directory"):
         # cached: the time is read once per config
         OmegaConf.register_new_resolver("run_directory", _run_directory, use_cache=True)

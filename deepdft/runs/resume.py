@@ -1,4 +1,4 @@
-"""`resume=RUN_DIR`: continue in place with the run's own overrides, and refuse changes that would make another run."""
+"""`resume=RUN_DIR`: continue in place with the run's own overrides, and refuse changes that make it another run."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ __all__ = [
 ]
 
 _FIXED = ("data", "model", "optimizer", "loss", "seed", "init")
-"""Sections a resumed run must not change: the split, the draws, the weights or the optimizer's state hang on them."""
+"""Sections that a resumed run must not change: its split, draws, weights and optimizer state depend on them."""
 
 _FREE = ("data.root", "data.split", "data.num_workers", "optimizer.fused")
-"""Keys in those sections that change nothing (but the last digits), or whose contents are compared."""
+"""Keys in those sections that do not change the result (beyond rounding), or whose contents are compared instead."""
 
 OVERRIDES = Path(".hydra", "overrides.yaml")
-"""In a run directory, as Hydra writes it."""
+"""The overrides of a run, in its directory, as Hydra writes them."""
 _ENDING = ("trainer", "callbacks")
-"""Sections that say when a run ends."""
+"""Sections that decide when a run ends."""
 _NEW = ("callbacks.interruptible.minutes", "callbacks.ema.warmup")
-"""Keys in those sections that older runs do not have."""
+"""Keys in those sections that runs of earlier versions do not have."""
 
 
 def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
-    """Command line arguments with the overrides of the run that `resume=` or `from=` names put before the new ones.
+    """Command line arguments, preceded by the overrides of the run that `resume=` or `from=` names.
 
     On resuming, Hydra is told to leave what the run says of itself alone: a change that is refused must not become
     part of it. `resume=auto` resumes the run in `run_dir`, or starts it.
@@ -66,7 +66,7 @@ def with_stored_overrides(arguments: Sequence[str]) -> list[str]:
 
 
 def _without_auto(arguments: Sequence[str]) -> list[str]:
-    """The same arguments with `resume=auto` replaced by what it means here."""
+    """Replace `resume=auto` by `resume=RUN_DIR`, or remove it if there is no run yet."""
     if named_folder(arguments, "resume") != Path("auto"):
         return list(arguments)
     folder = named_folder(arguments, "run_dir", "hydra.run.dir")
@@ -80,7 +80,7 @@ def _without_auto(arguments: Sequence[str]) -> list[str]:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder is a run directory: of the command line, or of `deepdft.train` in Python."""
+    """Whether a folder is a run directory, made by the command line or by `deepdft.train` in Python."""
     return (folder / OVERRIDES).is_file() or (folder / "config.yaml").is_file()
 
 
@@ -92,7 +92,7 @@ def _stored_overrides(resumed: Path | None, source: Path | None) -> list[str]:
     if not _is_run(run_dir):
         raise FileNotFoundError(f"{key}={run_dir}: not a run directory of deepdft-train (no {stored})")
     if not stored.is_file():
-        return []  # started by deepdft.train in Python: all it knows is in config.yaml
+        return []  # started by deepdft.train in Python: its settings are in config.yaml only
     hydra, overrides = _load_yaml(stored.with_name("hydra.yaml")), _load_yaml(stored)
     try:
         of_hydra = [str(override) for override in hydra["hydra"]["overrides"]["hydra"]]
@@ -101,7 +101,7 @@ def _stored_overrides(resumed: Path | None, source: Path | None) -> list[str]:
     if not isinstance(overrides, list):
         raise ValueError(f"{stored}: damaged, expected a list of overrides")
     choices = hydra["hydra"].get("runtime", {}).get("choices", {})
-    chosen = [f"{group}={choices[group]}" for group in GROUPS if choices.get(group)]  # today's defaults may be others
+    chosen = [f"{group}={choices[group]}" for group in GROUPS if choices.get(group)]  # today's defaults may differ
     own = rename_arguments([str(override) for override in overrides], warn=False)
     return [*(o for o in of_hydra if o.startswith("hydra.searchpath")), *chosen, *own]
 
@@ -124,37 +124,37 @@ def with_values_of_run(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     known = set(_stored_overrides(*(None if run is None else Path(run) for run in (resumed, source))))
     new = [override for override in overrides if override not in known]
     if not resumed and (wandb := (stored.get("logger") or {}).get("wandb")):
-        wandb.pop("id", None)  # a new run is another one there
+        wandb.pop("id", None)  # a new run gets a new one there
     return with_stored_values(cfg, stored, new, choices_are_known=(Path(run_dir) / OVERRIDES).is_file())
 
 
 def _load_yaml(file: Path) -> Any:
-    """Plain values of a YAML file of a run, interpolations as they are written.
+    """Plain values of a YAML file of a run; interpolations stay as they are written.
 
     Raises:
         ValueError: if it is damaged, or holds objects of Python.
     """
     try:
         return OmegaConf.to_container(OmegaConf.load(file))
-    except Exception as error:  # whatever the bytes of a foreign file lead the parser to
+    except Exception as error:  # whatever error the bytes of a foreign file cause in the parser
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{file}: damaged, not plain YAML: {reason}") from error
 
 
 def keep_overrides(run_dir: Path, overrides: Sequence[str]) -> None:
-    """Make the overrides of a resumed run those that the next `resume=` starts from; a run of Python has none."""
+    """Store the overrides of a resumed run, from which the next `resume=` starts; a run of Python has none."""
     if not (run_dir / OVERRIDES).is_file():
         return
     write_text(run_dir / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(list(overrides))))
 
 
 def _key(override: str) -> str:
-    """The part of an override that is set: a later one of the same key replaces an earlier one."""
+    """The key of an override: a later one of the same key replaces an earlier one."""
     return override.partition("=")[0].lstrip("+")
 
 
 def stored_config(run_dir: Path) -> dict[str, Any] | None:
-    """The resolved config of a run, as if it had always lain where it does; None if it ended before it wrote one."""
+    """The resolved config of a run, its paths moved to where the run is now; None if it ended too early to have one."""
     file = run_dir / "config.yaml"
     if not file.is_file():
         return None
@@ -167,7 +167,7 @@ def stored_config(run_dir: Path) -> dict[str, Any] | None:
 
 
 def summary_if_finished(run_dir: Path, stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The summary of a run that came to its end, unless the settings of the trainer or of a callback have changed."""
+    """The summary of a finished run, unless the settings of the trainer or of a callback have changed."""
     file = run_dir / "summary.json"
     changed = [key for key, _, _ in changed_keys(stored, now) if not key.endswith("._target_")]
     if not file.is_file() or any(key.split(".")[0] in _ENDING and key not in _NEW for key in changed):
@@ -176,7 +176,7 @@ def summary_if_finished(run_dir: Path, stored: Mapping[str, Any], now: Mapping[s
 
 
 def refuse_changes(stored: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> None:
-    """Compare two resolved configs.
+    """Refuse changes of settings that a resumed run must keep.
 
     Raises:
         ValueError: if a key that a resumed run must keep has another value now. A run that was begun before there was
@@ -197,7 +197,7 @@ def refuse_changes(stored: Mapping[str, Any], now: Mapping[str, Any], run_dir: P
 
 
 def refuse_other_data(run_dir: Path, fingerprint: str, split: Mapping[str, Sequence[str]]) -> None:
-    """Compare the data with those that a run began with.
+    """Refuse a store, or a split, that is not the one the run started with.
 
     Args:
         run_dir: of the run.
@@ -213,7 +213,9 @@ def refuse_other_data(run_dir: Path, fingerprint: str, split: Mapping[str, Seque
     run = read_json(of_run[0], keys={"data": dict})
     before = read_json(of_run[1], keys=dict.fromkeys(split, list))
     if run["data"].get("fingerprint") != fingerprint:
-        raise ValueError(f"resume={run_dir}: data.root holds other data than this run began with; start a new run")
+        raise ValueError(
+            f"resume={run_dir}: data.root does not hold the data that this run started with; start a new run"
+        )
     for part, names in split.items():
         if list(names) != before[part]:
             raise ValueError(
@@ -232,6 +234,6 @@ def changed_keys(stored: Any, now: Any, prefix: str = "") -> Iterator[tuple[str,
 
 
 def checkpoint_to_resume(run_dir: Path) -> Path | None:
-    """The state a run left; None if it ended before its first checkpoint and starts from scratch."""
+    """The state that a run left; None if it ended before its first checkpoint and starts from scratch."""
     last = run_dir / "checkpoints" / "last.ckpt"
     return last if last.is_file() else None

@@ -15,12 +15,12 @@ from deepdft.runs.progress import progress_bar
 __all__ = ["collect", "remove_parts"]
 
 PART = "{}.{}.part"
-"""What each process has done so far of a kind of rows; an interrupted evaluation resumes from these files."""
+"""Part file of a kind of rows and a process; an interrupted evaluation resumes from these files."""
 SYMBOLS = {"eps_mae": "ε_mae", "eps_mad": "ε_mad"}
 
 
 class Row(Protocol):
-    """What is known of a structure, as a dataclass."""
+    """A dataclass with the results of a structure."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -39,38 +39,41 @@ R = TypeVar("R", bound=Row)
 def collect(
     kind: type[R],
     row: Callable[[int], R],
-    positions: Sequence[int],
+    indices: Sequence[int],
     *,
     measure: str,
     identity: Mapping[str, Any],
     process_group: Ranks,
     output: Path,
 ) -> tuple[list[R], int]:
-    """Rows of all structures in the order of `positions`, and the number of grid points dealt with now.
+    """Rows of all structures in the order of `indices`, and the number of grid points processed by this call.
 
     Args:
         kind: dataclass of a row.
         row: computes the row of a structure.
-        positions: which structures.
+        indices: which structures.
         measure: field of a row whose mean the progress bar shows; it also names the part files.
         identity: two evaluations with the same identity have the same rows for the same structure.
         process_group: this process among all.
         output: folder of the part files.
     """
-    identity = {**identity, "fields": [field.name for field in fields(kind)]}  # another version may have had others
+    identity = {
+        **identity,
+        "fields": [field.name for field in fields(kind)],
+    }  # another version may have had other fields
     parts = sorted(output.glob(PART.format(measure, "*")))
     done = {found.index: found for part in parts for found in read_part(part, identity, kind)}
-    done = process_group.from_first({position: done[position] for position in positions if position in done})
-    todo = [position for position in positions if position not in done]
+    done = process_group.from_first({index: done[index] for index in indices if index in done})
+    todo = [index for index in indices if index not in done]
     if done and process_group.rank == 0:
-        print(f"going on: {len(done)} of {len(positions)} structures are done")
+        print(f"resuming: {len(done)} of {len(indices)} structures are done")
     part = output / PART.format(measure, process_group.rank)
     begin_part(part, identity)
     share = process_group.share(todo)
     with _progress(len(share), measure, quiet=process_group.rank > 0) as advance:
         new = process_group.gather(list(compute(share, row, part=part, progress=advance)))
-    by_position = done | {found.index: found for found in new}
-    return [by_position[position] for position in positions], sum(found.n_points for found in new)
+    by_index = done | {found.index: found for found in new}
+    return [by_index[index] for index in indices], sum(found.n_points for found in new)
 
 
 def remove_parts(output: Path) -> None:

@@ -1,4 +1,4 @@
-"""A training run, as `deepdft.train` returns it and as its directory holds it."""
+"""A training run, as `deepdft.train` returns it and as its directory stores it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Run:
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str]) -> Run:
-        """A finished run from its directory.
+        """Open a finished run by its directory.
 
         Raises:
             FileNotFoundError: if there is no finished run.

@@ -1,4 +1,4 @@
-"""Runs under SLURM: who started how many processes, and requeueing."""
+"""Runs under SLURM: detection of its tasks, and requeueing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["cluster_environment", "requeue"]
 
 
 class _SrunTasks(SLURMEnvironment):
-    """Tasks of srun, which may have been asked for in any way (Lightning refuses --ntasks without per node)."""
+    """Tasks of srun, requested in any way (Lightning refuses --ntasks without --ntasks-per-node)."""
 
     @staticmethod
     def _validate_srun_variables() -> None:
@@ -29,12 +29,12 @@ class _SrunTasks(SLURMEnvironment):
         """`cluster_environment` has compared them with the tasks."""
 
     def world_size(self) -> int:
-        """Tasks of the step, of which a job may have several."""
+        """Tasks of the job step; a job may have several steps."""
         return slurm_tasks()
 
 
 def cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment | None:
-    """What joins the processes of a run; None leaves it to Lightning, which takes any SLURM variable for srun.
+    """The environment that connects the processes of a run; None leaves it to Lightning, which takes SLURM for srun.
 
     Args:
         trainer: settings of the trainer.
@@ -59,7 +59,7 @@ def cluster_environment(trainer: Mapping[str, Any]) -> ClusterEnvironment | None
 
 
 def requeue() -> None:
-    """Put the SLURM job of this process back into the queue, and say so; nothing happens outside of SLURM."""
+    """Put the SLURM job of this process back into the queue, and report it; does nothing outside SLURM."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         return

@@ -12,7 +12,7 @@ __all__ = ["GROUPS", "with_stored_values"]
 GROUPS = ("data", "model", "optimizer", "scheduler", "callbacks", "logger", "trainer")
 """Config groups of deepdft-train whose choice a resumed run keeps."""
 _WHOLE = ("model", "data", "optimizer", "scheduler")
-"""Groups that are as they were stored: a key that a run did not have has the default of its class, not of a config."""
+"""Groups that are restored as a whole: a key that a run lacks gets the default of its class, not of a config."""
 _OF_PLACE = ("run_dir", "resume", "from", "init")
 """Keys that belong to the command, not to the run."""
 
@@ -20,7 +20,7 @@ _OF_PLACE = ("run_dir", "resume", "from", "init")
 def with_stored_values(
     cfg: DictConfig, stored: Mapping[str, Any], new: Iterable[str], *, choices_are_known: bool = True
 ) -> DictConfig:
-    """The config of a resumed run: its own values, except where the command changes them now.
+    """The config of a resumed run: its own values, except those that the command changes now.
 
     A value that names another one, such as scheduler.total, follows it as before.
 
@@ -47,7 +47,7 @@ def with_stored_values(
 
 
 def _is_plain(cfg: DictConfig, key: str) -> bool:
-    """Whether a key is there today, and is no interpolation, which follows the value it names."""
+    """Whether a key exists today and is not an interpolation, which follows the value that it names."""
     above, _, last = key.rpartition(".")
     parent = OmegaConf.select(cfg, above) if above else cfg
     return isinstance(parent, DictConfig) and last in parent and not OmegaConf.is_interpolation(parent, last)
@@ -77,7 +77,7 @@ def _whole(
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and their values; lists of plain values are values, lists of objects are left out."""
+    """Dotted keys and their values; lists of plain values count as values, lists of objects are left out."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{prefix}{key}.")
@@ -86,5 +86,5 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _is_changed(key: str, changed: Iterable[str]) -> bool:
-    """Whether a changed key is this one, or a section above it."""
+    """Whether this key, or a section above it, is among the changed ones."""
     return any(key == other or key.startswith(f"{other}.") for other in changed)

@@ -24,33 +24,33 @@ __all__ = ["SweepResults", "sweep_rows"]
 RESULTS = "results.csv"
 ERROR = "val/eps_mae"
 OF_JOB = ("job", "checkpoint")
-"""What differs always: the number of a job is shown, and its checkpoint lies in the folder of that number."""
+"""Keys that always differ; the table shows only the number of the job, which names the folder of its checkpoint."""
 NARROWEST = 8
-"""Characters that a column of the table on the terminal keeps where it is folded."""
+"""Smallest width in characters of a folded column of the table on the terminal."""
 
 
 class SweepResults(Callback):
     """Writes results.csv into the sweep's directory and prints what differs, one row per job, the best first."""
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Hydra calls this after each job, and nothing else if one of them fails."""
+        """Update the table; Hydra calls this after each job, even if it failed."""
         if config.hydra.mode == RunMode.MULTIRUN:
             _write(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Hydra calls this when all jobs have ended."""
+        """Print the table; Hydra calls this when all jobs have ended."""
         directory = Path(config.hydra.sweep.dir)
         rows = _write(directory)
         if not rows:
             return
         console, table = Console(), _table(rows, str(directory / RESULTS))
-        # rich leaves columns out where there is no room for all; a terminal breaks lines that are too long for it
+        # rich drops columns if there is no room for all; a terminal wraps lines that are too long
         console.width = max(console.width, 1 + sum(3 + (column.min_width or 0) for column in table.columns))
         console.print(table)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """The error, the job, and what differs between jobs."""
+    """Table of the error, the job, and the settings that differ between jobs."""
     differ = [key for key in rows[0] if len({str(row[key]) for row in rows}) > 1 and key not in (ERROR, *OF_JOB)]
     columns = {key: [key, *(_shown(row[key]) for row in rows)] for key in (ERROR, "job", *differ)}
     table = Table(title=title)
@@ -68,7 +68,7 @@ def _shown(value: Any) -> str:
 
 
 def _write(directory: Path) -> list[dict[str, Any]]:
-    """Write the table as it is now; returns its rows."""
+    """Write the table of the jobs finished so far; returns its rows."""
     rows = sweep_rows(directory)
     if rows:
         text = io.StringIO(newline="")
@@ -80,7 +80,7 @@ def _write(directory: Path) -> list[dict[str, Any]]:
 
 
 def sweep_rows(directory: Path) -> list[dict[str, Any]]:
-    """One row per finished job: its number, its overrides, and its summary; the lowest error first."""
+    """One row per finished job with its number, overrides and summary; the lowest error first."""
     jobs = []
     for summary in sorted(directory.glob("*/summary.json")):
         overrides = OmegaConf.load(summary.parent / ".hydra" / "overrides.yaml")

@@ -1,18 +1,14 @@
-"""Train a model on a density store, into a run directory that tells everything about it."""
+"""Train a model on a density store, into a run directory with its full record."""
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -30,15 +26,15 @@ from deepdft.checkpoint import (
 )
 from deepdft.data.datamodule import DensityDataModule
 from deepdft.data.electrons import valences
-from deepdft.evaluation.ranks import is_lost_peer
-from deepdft.files import write_json, write_text
+from deepdft.files import write_json
 from deepdft.models.base import DensityModel
 from deepdft.runs.compose import from_settings
 from deepdft.runs.data_checks import warn_of_free_atom_valences, warn_of_new_elements
 from deepdft.runs.directory import is_first_process, new_directory, only_writer, refuse_training_run
+from deepdft.runs.fit import fit
 from deepdft.runs.loggers import make_loggers
 from deepdft.runs.precision import matmul_precision
-from deepdft.runs.provenance import command_line, git_state, versions
+from deepdft.runs.record import write_record
 from deepdft.runs.renamed import rename_keys
 from deepdft.runs.resume import (
     checkpoint_to_resume,
@@ -50,11 +46,10 @@ from deepdft.runs.resume import (
     with_values_of_run,
 )
 from deepdft.runs.run import Run
-from deepdft.runs.slurm import cluster_environment, requeue
-from deepdft.runs.trainer_settings import check_optimizer, check_trainer, without_filling
+from deepdft.runs.slurm import cluster_environment
+from deepdft.runs.trainer_settings import check_optimizer, check_trainer
 from deepdft.runs.trust import add_trust_record
 from deepdft.runs.wandb import one_wandb_run, wandb_errors
-from deepdft.training.interrupt import CheckpointOnInterrupt
 from deepdft.training.loggers import keep_metrics_until
 from deepdft.training.module import DensityModule
 from deepdft.training.resumable import ResumableEarlyStopping
@@ -63,11 +58,11 @@ from deepdft.training.time_limit import TimeLimit
 __all__ = ["train"]
 
 PREPARATION_STEPS = 100
-"""Training steps whose points a model is prepared with: 200 structures of 1000 points, as they are drawn by default."""
+"""Training steps whose points prepare a model: by default 200 structures of 1000 points."""
 
 
 def train(config: Mapping[str, Any] | DictConfig) -> Run:
-    """Train a model, into a run directory that tells everything about it.
+    """Train a model, into a run directory with its full record.
 
     Args:
         config: from `deepdft.compose("train", [...])`, or a dictionary of what differs from the defaults, such as
@@ -95,7 +90,7 @@ def _train(cfg: DictConfig, run_dir: Path) -> Run:
     plain = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     _refuse_sweep_in_one_process(plain)
     check_trainer(plain)
-    cluster_environment(plain["trainer"])  # refuses what does not fit together
+    cluster_environment(plain["trainer"])  # refuses contradictory settings
     if stored is not None:
         refuse_changes(stored, plain, run_dir)
         if summary := summary_if_finished(run_dir, stored, plain):
@@ -107,7 +102,7 @@ def _train(cfg: DictConfig, run_dir: Path) -> Run:
 
 
 def _complete(config: Mapping[str, Any] | DictConfig) -> DictConfig:
-    """The whole config, of which only the run directory may have been left open."""
+    """The whole config, in which only the run directory may be left open."""
     if isinstance(config, DictConfig):
         cfg = config.copy()
     elif isinstance(config.get("trainer"), Mapping) and "_target_" in config["trainer"]:
@@ -125,7 +120,7 @@ def _complete(config: Mapping[str, Any] | DictConfig) -> DictConfig:
 
 
 def _run(cfg: DictConfig, config: dict[str, Any], run_dir: Path) -> Run:
-    """Train with a config that has been checked; `config` is `cfg` as plain values."""
+    """Train with a config that has been checked; `config` holds the plain values of `cfg`."""
     data: DensityDataModule = instantiate(cfg.data)
     data.setup("fit")
     split = data.split.names(data.store)
@@ -148,11 +143,11 @@ def _run(cfg: DictConfig, config: dict[str, Any], run_dir: Path) -> Run:
             "at least one for each, or train on fewer devices"
         )
     if trainer.is_global_zero:
-        _describe(config, run_dir, data, split, module, trainer)
+        write_record(config, run_dir, data, split, module, trainer)
     for logger in loggers:
         logger.log_hyperparams(config)
 
-    _fit(trainer, module, data, resume_from, run_dir)
+    fit(trainer, module, data, resume_from, run_dir)
     run = Run(run_dir, _best(trainer), trainer.global_step, timer.time_elapsed(), _ended_by(config, callbacks))
     if trainer.is_global_zero:
         add_trust_record(run_dir, data, trainer.strategy.root_device, _own_package(config["model"]))
@@ -162,8 +157,8 @@ def _run(cfg: DictConfig, config: dict[str, Any], run_dir: Path) -> Run:
 
 
 def _callbacks(cfg: DictConfig) -> list[pl.Callback]:
-    """The callbacks of the config, without the progress bar where the trainer shows none."""
-    left_out = () if cfg.trainer.enable_progress_bar else ("progress",)  # which Lightning would refuse
+    """The callbacks of the config, without the progress bar if the trainer shows none."""
+    left_out = () if cfg.trainer.enable_progress_bar else ("progress",)  # Lightning would refuse it
     chosen = [callback for name, callback in cfg.callbacks.items() if name not in left_out]
     return [instantiate(callback) for callback in chosen if callback is not None]
 
@@ -174,13 +169,13 @@ def _trainer(
     plugins = [instantiate(plugin) for plugin in cfg.trainer.get("plugins") or []]
     if environment is not None:
         plugins.append(environment)
-    # of max_time, Trainer would make a timer of its own
+    # given max_time, Trainer would add a timer of its own
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, plugins=plugins, max_time=None)
     return trainer
 
 
 def _ended_by(config: Mapping[str, Any], callbacks: Sequence[pl.Callback]) -> str:
-    """The setting that has ended a run."""
+    """The setting that ended a run, as key=value."""
     for callback in callbacks:
         if isinstance(callback, ResumableEarlyStopping) and callback.has_ended_the_run:
             return f"callbacks.early_stopping.patience={callback.patience}"
@@ -190,7 +185,7 @@ def _ended_by(config: Mapping[str, Any], callbacks: Sequence[pl.Callback]) -> st
 
 
 def _say_finished(run_dir: Path, summary: Mapping[str, Any]) -> Run:
-    """Say that there is nothing to do, and how there would be."""
+    """Report that the run is finished, and how to extend it."""
     run = Run.of_summary(run_dir, summary)
     print(
         f"{run_dir} is finished, after {run.steps} steps with a best validation ε_mae of {run.best:.3f} %; to extend "
@@ -200,7 +195,7 @@ def _say_finished(run_dir: Path, summary: Mapping[str, Any]) -> Run:
 
 
 def _refuse_sweep_in_one_process(config: dict[str, Any]) -> None:
-    """A sweep with in-process DDP re-enters the whole sweep in every child rank."""
+    """Refuse a sweep with in-process DDP, which would start the whole sweep again in every child rank."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return
     launcher = str(HydraConfig.get().launcher._target_)
@@ -214,7 +209,7 @@ def _refuse_sweep_in_one_process(config: dict[str, Any]) -> None:
 
 
 def _begin(config: dict[str, Any], run_dir: Path, data: DensityDataModule, model: DensityModel) -> Path | None:
-    """The checkpoint from which a run resumes; without one the model is prepared, or has the weights of `init`."""
+    """The checkpoint from which a run resumes; without one, prepare the model, or load the weights of `init`."""
     resume_from = _prepare_resume(run_dir, model) if config["resume"] else None
     if resume_from is None and config["init"]:
         _load_weights(model, config["model"], config["init"])
@@ -224,7 +219,7 @@ def _begin(config: dict[str, Any], run_dir: Path, data: DensityDataModule, model
 
 
 def _prepare_resume(run_dir: Path, model: DensityModel) -> Path | None:
-    """The checkpoint to begin from, if it fits the model; what was logged after it is dropped."""
+    """The checkpoint to resume from, after checking that it fits the model; what was logged after it is dropped."""
     checkpoint = checkpoint_to_resume(run_dir)
     step = -1
     if checkpoint is not None:
@@ -244,11 +239,11 @@ def _prepare_resume(run_dir: Path, model: DensityModel) -> Path | None:
 def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) -> DensityModule:
     """The model with fresh weights, wrapped for training."""
     model_config = config["model"]
-    # what the user's own command line names is trusted, so models from outside the package can be trained
+    # what the user's own command line names is trusted, so that models from outside the package can be trained
     model = build_model(model_config, trusted=_own_package(model_config))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
-            f"{model_name(model_config)} has nothing to train: evaluate it as it is, deepdft-evaluate "
+            f"{model_name(model_config)} has no trainable parameters: evaluate it as it is, deepdft-evaluate "
             f"checkpoint={FREE_ATOMS}, or train a model on top of it, model=schnet model.baseline=superposition"
         )
     return DensityModule(
@@ -273,7 +268,7 @@ def _own_package(config: Mapping[str, Any]) -> list[str]:
 
 
 def _load_weights(model: DensityModel, config: dict[str, Any], path: str) -> None:
-    """Begin from the weights of another checkpoint of the same architecture."""
+    """Start from the weights of another checkpoint of the same architecture."""
     start = load_checkpoint(path, trusted=_own_package(config))
     try:
         model.load_state_dict(start.model.state_dict())
@@ -281,135 +276,20 @@ def _load_weights(model: DensityModel, config: dict[str, Any], path: str) -> Non
         settings = {key: "null" if value is None else value for key, value in start.config.items()}
         wanted = " ".join(f"model.{key}={value}" for key, value in settings.items() if key != "_target_")
         raise ValueError(
-            f"init={path}: holds a {start.config['_target_']}, which is not the model that is configured; "
+            f"init={path}: holds a {start.config['_target_']}, not the configured model; "
             f"choose its model group and {wanted}"
         ) from error
 
 
-def _describe(
-    config: dict[str, Any],
-    run_dir: Path,
-    data: DensityDataModule,
-    split: Mapping[str, Sequence[str]],
-    module: DensityModule,
-    trainer: pl.Trainer,
-) -> None:
-    """Write config.yaml, split.json and run.json, and say in a few lines what is trained on what."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
-    write_json(run_dir / "split.json", split)
-    per_step = data.structures_per_step * trainer.world_size * trainer.accumulate_grad_batches
-    n_parameters = sum(parameter.numel() for parameter in module.model.parameters())
-    write_json(
-        run_dir / "run.json",
-        {
-            "command": command_line(),
-            "git": git_state(),
-            "versions": versions(),
-            "data": {"root": str(data.root.resolve()), "fingerprint": data.store.fingerprint},
-            "global_batch_size": {"structures": per_step, "probes": per_step * data.probes_per_structure},
-            "n_parameters": n_parameters,
-            "devices": trainer.world_size,
-            "accelerator": type(trainer.accelerator).__name__,
-            "torch_threads": torch.get_num_threads(),
-        },
-    )
-    print(
-        f"{model_name(config['model'])}, {n_parameters} parameters; {len(split['train'])} training and "
-        f"{len(split['validation'])} validation structures; {per_step} structures × {data.probes_per_structure} "
-        f"points a step on {trainer.world_size} × {type(trainer.accelerator).__name__}"
-    )
-
-
-def _fit(
-    trainer: pl.Trainer, module: DensityModule, data: DensityDataModule, resume_from: Path | None, run_dir: Path
-) -> None:
-    """Fit, and leave W&B with an exit code whatever happens."""
-    exit_code = 1
-    observer = logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script")
-    report = _ReportLostPeer(run_dir)
-    observer.addHandler(report)
-    observer.setLevel(logging.INFO)
-    observer.propagate = False  # what Lightning says of it is said by this
-    try:
-        with without_filling():
-            trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
-        exit_code = 0
-    except SystemExit as stop:  # Lightning's answer to an interrupt
-        if not _time_is_over(trainer):
-            _interrupted(trainer, run_dir, stop)
-        exit_code = 0
-    except RuntimeError as error:
-        if trainer.world_size > 1 and is_lost_peer(error):
-            raise ValueError(_lost_peer(run_dir)) from error
-        raise
-    finally:
-        observer.removeHandler(report)
-        for callback in cast(Any, trainer).callbacks:
-            if isinstance(callback, CheckpointOnInterrupt):
-                callback.stop_listening()
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish(exit_code=exit_code)
-
-
-def _lost_peer(run_dir: Path) -> str:
-    """What is to be done when one of several processes has ended."""
-    return (
-        f"another process of this run has ended (killed, or out of memory): deepdft-train "
-        f"resume={os.path.relpath(run_dir)} continues after step {_last_step(run_dir)}"
-    )
-
-
-class _ReportLostPeer(logging.Handler):
-    """Says why the run ends when Lightning kills its first process, since one that it started has ended."""
-
-    def __init__(self, run_dir: Path) -> None:
-        super().__init__()
-        self.run_dir = run_dir
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Report in one line."""
-        if "terminated with code" in record.getMessage():
-            print(f"error: {_lost_peer(self.run_dir)}", file=sys.stderr, flush=True)
-
-
-def _time_is_over(trainer: pl.Trainer) -> bool:
-    """Whether a training was interrupted by nothing but the end of its time, in a validation."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it without declaring it
-    stopped = any(isinstance(callback, CheckpointOnInterrupt) and callback.requested for callback in callbacks)
-    limits = [callback for callback in callbacks if isinstance(callback, TimeLimit)]
-    return not stopped and any(limit.was_reached for limit in limits)
-
-
-def _interrupted(trainer: pl.Trainer, run_dir: Path, stop: SystemExit) -> None:
-    """Say how an interrupted run is resumed, and requeue its SLURM job where SLURM announced the end of its time."""
-    if not is_first_process():
-        sys.exit(130)  # the first process says it
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    if any(getattr(callback, "requested", None) == signal.SIGUSR1 for callback in callbacks):
-        requeue()
-    last, reached = _last_step(run_dir), trainer.global_step
-    where = f"after step {last}"
-    if last < reached:
-        where += f" of {reached}, the last state that was kept"
-    raise KeyboardInterrupt(f"deepdft-train resume={os.path.relpath(run_dir)} ({where})") from stop
-
-
-def _last_step(run_dir: Path) -> int:
-    """The step that a run would be resumed from."""
-    checkpoint = checkpoint_to_resume(run_dir)
-    return 0 if checkpoint is None else int(read_checkpoint_file(checkpoint)["global_step"])
-
-
 def _best(trainer: pl.Trainer) -> float:
-    """The lowest validation error of the run in %; infinite where nothing was validated."""
+    """The lowest validation error of the run in %; infinite if nothing was validated."""
     callback = trainer.checkpoint_callback
     score = callback.best_model_score if isinstance(callback, ModelCheckpoint) else None
     return float("inf") if score is None else score.item()
 
 
 def _quiet() -> None:
-    """What Lightning says of itself: tips, hardware, deprecated names of torch, files of the run that is resumed."""
+    """Silence messages of Lightning: tips, hardware, deprecated names of torch, files of the resumed run."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # its successor is too new
     warnings.filterwarnings("ignore", message="The `srun` command is available")

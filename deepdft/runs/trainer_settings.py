@@ -1,4 +1,4 @@
-"""Settings of Lightning's trainer that do not go together, and one of torch's that comes with them."""
+"""Checks of Lightning's trainer settings that do not go together, and one setting of torch's that comes with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 def check_trainer(config: Mapping[str, Any]) -> None:
-    """Refuse what would fail later, or train something else than it says.
+    """Refuse settings that would fail later, or train something other than they say.
 
     Args:
         config: of a training.
@@ -71,7 +71,7 @@ def check_optimizer(module: DensityModule) -> None:
 
 @contextmanager
 def without_filling() -> Iterator[None]:
-    """Memory that is filled anyway is not filled with NaN first, as `deterministic` would have it (a twentieth)."""
+    """Do not fill uninitialised memory with NaN, as `deterministic` would (it costs a twentieth of the time)."""
     settings: Any = torch.utils.deterministic  # a module whose attribute the type checker does not know
     before = settings.fill_uninitialized_memory
     settings.fill_uninitialized_memory = False

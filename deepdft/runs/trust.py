@@ -1,4 +1,4 @@
-"""The trust record that a training leaves in its checkpoint."""
+"""The trust record that training stores in its checkpoint."""
 
 from __future__ import annotations
 

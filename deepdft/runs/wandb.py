@@ -1,4 +1,4 @@
-"""Weights & Biases: an optional logger whose errors are lines, and that is off where its own variable says so."""
+"""Weights & Biases, an optional logger: its errors become one line; its own environment variables switch it off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["one_wandb_run", "wandb_errors"]
 
 
 def one_wandb_run(cfg: DictConfig, stored: Mapping[str, Any] | None = None) -> None:
-    """Give the W&B run of a config an id: that of the run that is resumed, else a new one.
+    """Give the W&B run of a config an id: that of the resumed run, or a new one.
 
     With WANDB_MODE=disabled, or WANDB_DISABLED=true, in the environment the logger is left out.
 
@@ -38,7 +38,7 @@ def one_wandb_run(cfg: DictConfig, stored: Mapping[str, Any] | None = None) -> N
 
 
 def _name_sweep_job(wandb: DictConfig) -> None:
-    """In a sweep, the runs are a group named after its folder, each with its overrides as its name."""
+    """In a sweep, group the runs under the name of its folder, each named by its overrides."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return
     hydra = HydraConfig.get()
@@ -50,7 +50,7 @@ def _name_sweep_job(wandb: DictConfig) -> None:
 
 @contextmanager
 def wandb_errors() -> Iterator[None]:
-    """Turn errors of W&B (no account, no network, refused settings) into a ValueError of one line."""
+    """Turn errors of W&B (no account, no network, refused settings) into a one-line ValueError."""
     try:
         yield
     except Exception as error:

@@ -13,11 +13,11 @@ __all__ = ["laid_over"]
 Array = NDArray[np.float64]
 
 N_TURNS = 24
-"""Directions about the normal of the molecules' planes from which the search begins."""
+"""Directions around the normal of the molecules' planes from which the search starts."""
 N_STEPS = 12
-"""Steps of the search from each of them."""
+"""Steps of the search from each direction."""
 OTHER_ELEMENT = 1.0
-"""Å² that a pair of atoms of different elements costs."""
+"""Å² that a pair of atoms of different elements adds to the cost."""
 
 
 def laid_over(moved: ase.Atoms, fixed: ase.Atoms) -> ase.Atoms:
@@ -52,7 +52,7 @@ def _cost(found: tuple[float, Array]) -> float:
 
 
 def _settled(own: Array, other: Array, penalty: Array) -> tuple[float, Array]:
-    """Cost and positions after nearest atoms were paired and superposed some times."""
+    """Cost and positions after pairing nearest atoms and superposing them several times."""
     fewer_own = len(own) <= len(other)
     for _ in range(N_STEPS):
         cost = cdist(own, other, "sqeuclidean") + penalty

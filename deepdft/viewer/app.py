@@ -1,4 +1,4 @@
-"""The web application: the JSON interface, the page, and how refusals are told."""
+"""The web application: the JSON interface, the page, and the status of each refusal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STATUS: dict[type[Exception], int] = {
     OSError: 400,
     ModuleNotFoundError: 400,
 }
-"""The HTTP status that tells of an error; its text goes to the visitor."""
+"""Error → HTTP status; the text of the error goes to the visitor."""
 
 
 def create_app(

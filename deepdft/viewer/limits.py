@@ -9,20 +9,20 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one request, and all of them together, may take."""
+    """Limits on one request, and on all of them together."""
 
     max_upload_bytes: int = 64 * 2**20
-    """Size of an uploaded file."""
+    """Largest size of an uploaded file."""
     max_atoms: int = 1000
-    """Atoms of a structure."""
+    """Largest number of atoms of a structure."""
     max_points: int = 6_000_000
-    """Points of a grid."""
+    """Largest number of points of a grid."""
     min_spacing: float = 0.08
-    """Å between grid points."""
+    """Smallest distance between grid points, Å."""
     max_spacing: float = 0.5
-    """Å between grid points."""
+    """Largest distance between grid points, Å."""
     max_waiting: int = 64
-    """Predictions in the queue; one is computed at a time."""
+    """Predictions that may wait in the queue; one is computed at a time."""
     max_kept: int = 24
     """Finished predictions that are kept; the oldest are dropped first."""
     max_kept_bytes: int = 512 * 2**20
@@ -32,12 +32,12 @@ class Limits:
     max_uploads_bytes: int = 256 * 2**20
     """Memory of all kept uploads together."""
     max_receiving: int = 4
-    """Uploads that are received at a time; others wait."""
+    """Uploads that are received at the same time; others wait."""
     max_reading: int = 32
-    """Files and SMILES that wait to be read; one is read at a time."""
+    """Files and SMILES that may wait to be read; one is read at a time."""
     max_reading_seconds: float = 30.0
-    """Reading a file or a SMILES that takes longer is ended."""
+    """Time after which reading a file or a SMILES is ended."""
     max_reading_bytes: int = 2 * 2**30
     """Memory of the process that reads."""
     max_seconds: float = 300.0
-    """A prediction that takes longer is ended."""
+    """Time after which a prediction is ended."""

@@ -35,16 +35,16 @@ FIELDS = {
     "dori": "density overlap regions indicator",
     "sign_lambda2_rho": "density with the sign of the second eigenvalue of its Hessian, negative in bonds",
 }
-"""What can be shown, and what it is."""
+"""Field → its description."""
 FILES = {"cube": "density.cube", "chgcar": "CHGCAR", "h5": "density.h5"}
-"""Kinds of files that can be downloaded, and their names."""
+"""Kind of file that can be downloaded → its name."""
 DERIVED = ("iri", "dori")
 """Fields that are derived from the density by differentiation; `sign_lambda2_rho` comes with them."""
 
 
 @dataclass(eq=False)
 class Prediction:
-    """A density that is shown, and what is derived from it."""
+    """A density on show, and everything derived from it."""
 
     source: Source
     density: DensityGrid
@@ -68,7 +68,7 @@ class Prediction:
         return sum(array.nbytes for array in kept)
 
     def available(self) -> list[str]:
-        """The fields that there are."""
+        """Names of the fields that exist."""
         return ["density", *(name for name in FIELDS if name in self.fields)]
 
     def values(self, name: str) -> NDArray[np.floating]:
@@ -80,19 +80,19 @@ class Prediction:
         return self.density.values if name == "density" else self.fields[name]
 
     def on_grid(self, atoms: ase.Atoms) -> Grid:
-        """The grid of the density, of other atoms."""
+        """The grid of the density, with other atoms."""
         moved: ase.Atoms = atoms.copy()
         moved.cell, moved.pbc = self.density.atoms.cell, self.density.atoms.pbc
         return Grid(moved, self.density.shape, self.density.origin)
 
     @property
     def label(self) -> str:
-        """What it is called."""
+        """Name of the structure."""
         return self.source.label if self.second is None else f"{self.source.label} and {self.second.label}"
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """What the page says of the density, in numbers."""
+        """Numbers that the page shows about the density."""
         density, atoms = self.density, self.density.atoms
         periodic = bool(atoms.pbc.any())
         _, positions = views.atoms_shown(density.grid)

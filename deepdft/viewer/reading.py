@@ -1,4 +1,4 @@
-"""Reads what visitors send in a process of its own, which is ended where a reader takes too long.
+"""Reads what visitors send in a separate process, which is ended if a reader takes too long.
 
 Readers of files and of SMILES are other people's code, and some inputs keep them busy for hours; a thread could not be
 ended. What they may do is also bounded by the memory of that process.
@@ -99,7 +99,7 @@ class Reader:
 
 
 def _work(pipe: Connection, limits: Limits) -> None:
-    """Read until the other end is closed."""
+    """Read until the other end closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(ImportError, ValueError, OSError):  # no such bound on Windows
         import resource

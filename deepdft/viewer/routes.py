@@ -29,7 +29,7 @@ class _Strict(BaseModel):
 
 
 class PredictionRequest(_Strict):
-    """What is to be predicted: a name or SMILES, or an upload."""
+    """The structure to predict: a name or SMILES, or an upload."""
 
     structure: str | None = Field(None, max_length=4000, description="a name of the list, or a SMILES")
     upload: str | None = Field(None, max_length=40, description="the id of an uploaded file")
@@ -53,7 +53,7 @@ class ComparisonRequest(_Strict):
 
 
 class Status(BaseModel):
-    """How far a prediction is."""
+    """The progress of a prediction."""
 
     id: str
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -70,7 +70,7 @@ class Problem(BaseModel):
 
 
 class Cells(_Strict):
-    """How many cells are drawn along axes that repeat."""
+    """Number of cells to draw along periodic axes."""
 
     a: int = Field(1, ge=1, le=3)
     b: int = Field(1, ge=1, le=3)

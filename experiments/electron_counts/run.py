@@ -13,8 +13,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.spacegroup import crystal
 
+from deepdft.dft.frames import grid_shape
 from deepdft.dft.functionals import FUNCTIONALS
-from deepdft.dft.gpaw import GpawMolecule, GpawPeriodic, even_smooth
+from deepdft.dft.gpaw import GpawMolecule, GpawPeriodic
 from deepdft.dft.gpaw_density import valence_densities
 from deepdft.io.smiles import atoms_from_smiles
 
@@ -62,7 +63,7 @@ def measure(name: str) -> dict[str, object]:
         "points of GPAW's grid, %": round(100 * (float(points.mean() * atoms.get_volume()) / exact - 1), 4),
     }
     for spacing, ratio in product(SPACINGS, RATIOS):
-        shape = tuple(2 * even_smooth(length / spacing) for length in atoms.cell.lengths())
+        shape = tuple(2 * n for n in grid_shape(atoms, spacing))
         (values,) = valence_densities(calculator.dft, atoms, ratio * spacing, shape)
         worst = max((count - exact for count in counts(values, atoms.get_volume())), key=abs)
         result[f"spacing {spacing} Å, width {ratio} spacings, worst of 8 grids, %"] = round(100 * worst / exact, 4)

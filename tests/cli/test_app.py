@@ -272,7 +272,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     with pytest.raises(SystemExit) as ended:
         hydra_command("convert", interrupted="resume=DIR")(task)()
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "interrupted; to go on: resume=DIR\n"
+    assert capsys.readouterr().err == "interrupted; to continue: resume=DIR\n"
 
 
 def test_an_entry_point_gives_back_what_it_returns() -> None:

@@ -120,7 +120,7 @@ def test_ctrl_c_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 130
-        assert errors == "interrupted; to go on: the same command; finished shards are kept\n"
+        assert errors == "interrupted; to continue: the same command; finished shards are kept\n"
         wait_for_the_end(workers)
 
 
@@ -131,7 +131,7 @@ def test_ctrl_c_while_workers_are_starting_ends_as_quietly(source: Path, tmp_pat
         _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (
         130,
-        "interrupted; to go on: the same command; finished shards are kept\n",
+        "interrupted; to continue: the same command; finished shards are kept\n",
     )
 
 

@@ -266,7 +266,10 @@ def test_densities_of_different_kinds_are_warned_of(folder, structures, evaluate
         (["densities=[PBE=gone.cube,RPBE=gone]"], "gone.cube"),
         (["densities=store"], "densities=store: expected a list"),
         (["densities=[PBE=a.cube,RPBE=b.cube]", "subset=test"], "subset=test: files have no split"),
-        (["data.label=PBE"], "data.label=PBE: the densities of an ensemble are told apart by reference="),
+        (
+            ["data.label=PBE"],
+            "data.label=PBE: an ensemble takes all labels; reference= chooses the one to compare with",
+        ),
         (["checkpoint=gone.ckpt"], "gone.ckpt: no such checkpoint"),
         (["subset=validation"], "the split has no validation structures"),
         (["densities=[PBE=store,LDA=single]", "subset=test"], "subset=test: none of its 2 structures has all of the"),

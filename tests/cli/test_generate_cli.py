@@ -131,7 +131,7 @@ def test_a_generation_that_was_stopped_loses_only_what_was_running(
         if how == signal.SIGINT:
             assert process.returncode == 130
             last = errors.splitlines()[-1]
-            assert last == "interrupted; to go on: the same command; structures that are done are kept"
+            assert last == "interrupted; to continue: the same command; structures that are done are kept"
             assert "Traceback" not in errors
         wait_for_the_end(workers)
     kept = {path.name for path in results(output)}

@@ -270,7 +270,7 @@ def test_what_is_no_prediction_is_not_written_over(folder, failure, predict, nam
     content = b"not by us\n" * 50
     (folder / name).write_bytes(content)
     said = failure("structure=water.xyz", f"output={name}")
-    assert f"output={name}: there is a file that is no prediction" in said
+    assert f"output={name}: the file exists and is not a prediction" in said
     assert (folder / name).read_bytes() == content
     (folder / name).unlink()
     for _ in range(2):  # the second time over the first
@@ -284,7 +284,7 @@ def test_what_is_no_prediction_is_not_written_over_by_a_field(folder, failure, p
     options = ["checkpoint=gaussian.ckpt", "structure=water.xyz", f"output={name}", "shape=[4,4,4]", "picture=false"]
     fields = "fields=[gradient,iri,hessian]"
     (folder / derived).write_bytes(b"not by us\n" * 50)
-    assert f"{derived}: there is a file that is no prediction" in failure(*options, fields)
+    assert f"{derived}: the file exists and is not a prediction" in failure(*options, fields)
     assert (folder / derived).read_bytes() == b"not by us\n" * 50
     assert not (folder / name).exists(), "refused before anything is predicted"
     predict(*options, "fields=[]")
@@ -314,7 +314,7 @@ def test_a_charge_is_said_to_be_ignored(folder, predict):
     water.info["charge"] = -1
     write("charged.xyz", water, format="extxyz")
     said = predict("structure=charged.xyz", "output=x.cube", "spacing=0.5").err
-    assert "warning: H2O has the charge -1, which models do not know of" in said
+    assert "warning: H2O has the charge -1, which models ignore" in said
     assert "charge" not in predict("structure=water.xyz", "output=y.cube", "spacing=0.5").err
 
 

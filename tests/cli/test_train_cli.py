@@ -279,7 +279,7 @@ def test_a_run_goes_on_with_its_own_data_only(
     (store / "index.json").write_text(json.dumps(index))
     with pytest.raises(SystemExit):
         train("resume=run", "trainer.max_steps=12", settings=[])
-    assert "data.root holds other data than this run began with" in capfd.readouterr().err
+    assert "data.root does not hold the data that this run started with" in capfd.readouterr().err
 
 
 def test_a_new_run_does_not_go_into_the_folder_of_another(train, capfd: pytest.CaptureFixture) -> None:
@@ -293,7 +293,7 @@ def test_a_new_run_does_not_go_into_the_folder_of_another(train, capfd: pytest.C
     for name in ("run_dir=other", "resume=run"):
         with pytest.raises(SystemExit):
             train("-m", name, "seed=0,1", settings=[])
-        assert f"{name}: is of one run, and a sweep (-m) makes new ones" in capfd.readouterr().err
+        assert f"{name}: belongs to a single run; a sweep (-m) makes new ones" in capfd.readouterr().err
 
 
 def test_a_resumed_run_finds_the_configs_it_was_begun_with(train, tmp_path: Path) -> None:
@@ -619,7 +619,7 @@ def test_an_interrupted_run_loses_no_step(train, tiny_store: Path, how: signal.S
         os.killpg(process.pid, how)  # as a terminal or a batch system does: to those that load data too
         _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
-    said = re.search(r"interrupted; to go on: deepdft-train resume=run \(after step (\d+)\)\n", error)
+    said = re.search(r"interrupted; to continue: deepdft-train resume=run \(after step (\d+)\)\n", error)
     assert said, error
     reached = int(said[1])
     assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] == reached
@@ -684,7 +684,7 @@ def test_a_run_stops_where_nothing_is_lost(
     with pytest.raises(SystemExit) as ended:
         train("hydra.run.dir=run", *settings, *interrupt, *(setting for setting in more if "interrupt" in setting))
     assert ended.value.code == 130
-    assert f"to go on: deepdft-train resume=run (after step {stopped})\n" in capfd.readouterr().err
+    assert f"to continue: deepdft-train resume=run (after step {stopped})\n" in capfd.readouterr().err
     assert not Path("run/summary.json").exists()
     train("resume=run", "callbacks.interrupt=null", settings=[])
     train("hydra.run.dir=whole", *settings)
@@ -739,7 +739,7 @@ def test_a_second_ctrl_c_ends_a_validation(tiny_store: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
-    assert "to go on: deepdft-train resume=run (after step 0 of 4, the last state that was kept)" in error
+    assert "to continue: deepdft-train resume=run (after step 0 of 4, the last state that was saved)" in error
 
 
 def test_a_run_has_one_writer(train, capfd: pytest.CaptureFixture) -> None:
@@ -869,7 +869,7 @@ def test_several_processes_keep_the_same_step(train, tiny_store: Path) -> None:
         os.kill(second_process(process.pid), signal.SIGTERM)
         _, error = process.communicate(timeout=300)
     assert process.returncode == 130, error
-    said = re.search(r"interrupted; to go on: deepdft-train resume=run \(after step (\d+)\)\n", error)
+    said = re.search(r"interrupted; to continue: deepdft-train resume=run \(after step (\d+)\)\n", error)
     assert said, error
     last = torch.load("run/checkpoints/last.ckpt", weights_only=True)
     assert last["global_step"] == int(said[1])

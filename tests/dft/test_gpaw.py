@@ -8,9 +8,11 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from deepdft.dft.calculation import CalculationError
+from deepdft.dft.frames import grid_shape
 from deepdft.dft.functionals import FUNCTIONALS
-from deepdft.dft.gpaw import GpawMolecule, GpawPeriodic, even_smooth, magnetic_state
+from deepdft.dft.gpaw import GpawMolecule, GpawPeriodic
 from deepdft.dft.gpaw_density import valence_densities
+from deepdft.dft.magnetism import magnetic_state
 
 PBE = FUNCTIONALS["PBE"]
 COMMON = {"spacing": 0.2, "smoothing": 0.1, "smearing": 0.05, "convergence": {"density": 1e-3}, "max_iterations": 60}
@@ -32,7 +34,7 @@ def needs_gpaw() -> None:
     ("least", "count"), [(1, 2), (2, 2), (13, 14), (22, 24), (29.0000000001, 30), (58, 60), (50, 50)]
 )
 def test_grids_have_even_numbers_of_points_with_small_factors(least: float, count: int) -> None:
-    assert even_smooth(least) == count
+    assert grid_shape(Atoms(cell=[least, 2.0, 2.0]), 1.0) == (count, 2, 2)
 
 
 def test_a_molecule_gets_a_box_with_vacuum_that_the_spacing_divides() -> None:
@@ -214,7 +216,7 @@ def test_a_crystal_with_k_points() -> None:
 def test_initial_moments_are_the_structures_or_the_elements() -> None:
     atoms = Atoms("NiO2")
     assert molecules().initial_moments(atoms) == [0.0, 0.0, 0.0]
-    with pytest.raises(CalculationError, match=r"NiO2 has no magnetic moments to start with.*dft\.magnetic_moments"):
+    with pytest.raises(CalculationError, match=r"NiO2 has no magnetic moments to start from.*dft\.magnetic_moments"):
         molecules(spin=True).initial_moments(atoms)
     by_element = molecules(magnetic_moments={"Ni": 2.0})
     assert by_element.channels == ("total", "difference")

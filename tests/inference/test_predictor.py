@@ -142,7 +142,7 @@ def test_slices_in_x_fastest_order_are_the_transposed_grid(gaussians):
 
 def test_a_model_trained_without_periodicity_ignores_it(gaussians):
     atoms = ase.Atoms("He", positions=[[0.1, 0.1, 0.1]], cell=np.eye(3) * 3.0, pbc=True)
-    with pytest.warns(UserWarning, match="periodic boundaries ignored: He is taken for a molecule"):
+    with pytest.warns(UserWarning, match="periodic boundaries ignored: He is treated as a molecule"):
         density = Predictor(gaussians, pbc=False).predict(atoms, shape=(6, 6, 6))
     expected = brute_force(atoms, density.points(), (False,) * 3)
     np.testing.assert_allclose(density.values.ravel(), expected, rtol=1e-6)
@@ -226,7 +226,7 @@ def test_a_crystal_given_to_a_model_that_ignores_periodicity_is_warned_of(gaussi
     slab = ase.Atoms("He", [[3, 3, 0.5]], cell=[6, 6, 6], pbc=[True, True, False])  # near a face it does not repeat at
     boxed = molecule("H2O", vacuum=2.5, pbc=True)
     ignoring, following = Predictor(gaussians, pbc=False), Predictor(gaussians)
-    with pytest.warns(UserWarning, match="periodic boundaries ignored: ClNa is taken for a molecule"):
+    with pytest.warns(UserWarning, match="periodic boundaries ignored: ClNa is treated as a molecule"):
         ignoring.predict_points(crystal, np.zeros((1, 3)))
     for predictor, atoms in ((following, crystal), (ignoring, slab), (ignoring, boxed)):  # a warning is an error
         predictor.predict_points(atoms, np.zeros((1, 3)))

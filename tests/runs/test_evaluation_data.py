@@ -84,7 +84,7 @@ def test_elements_that_only_validation_has_are_reported(tiny_store: Path) -> Non
     store = DensityStore(tiny_store)
     first = store.elements([0])
     other = next(i for i in range(len(store)) if not set(store.elements([i])) <= set(first))
-    with pytest.warns(InputWarning, match="validation structures contain .*, which no training structure does"):
+    with pytest.warns(InputWarning, match="validation structures contain .*, which no training structure contains"):
         warn_of_new_elements(store, Split(train=[0], validation=[other], test=[]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

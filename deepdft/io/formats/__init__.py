@@ -1,4 +1,4 @@
-"""The file formats of densities, one file each, and how a file is recognised, read and written."""
+"""The file formats of densities, one file each, and how files are recognised, read and written."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 FORMATS: tuple[Format, ...] = (Vaspout(), Hdf5(), Cube(), Chgcar())
-"""All formats; the first that knows a file by its name, or else by its content, reads it."""
+"""All formats; a file is read by the first that recognises its name, or else its content."""
 
 _OTHER_FIELDS = re.compile(r"(ELFCAR|LOCPOT|TAUCAR|POT)(?![A-Za-z])")
 """Names of VASP's files that look like a CHGCAR and hold another field."""
@@ -50,7 +50,7 @@ def base_name(name: str | os.PathLike[str]) -> str:
 
 
 def format_of(name: str | os.PathLike[str]) -> Format | None:
-    """The format of a file by its name, a compression suffix aside; None if it tells none."""
+    """The format of a file by its name, ignoring a compression suffix; None if the name does not tell."""
     base = base_name(name)
     return next((one for one in FORMATS if one.has_name(base)), None)
 
@@ -112,7 +112,7 @@ def parse_density(data: bytes, name: str, *, pbc: bool | None = None) -> Density
 
 
 def serialise(density: DensityGrid, name: str, comment: str) -> bytes:
-    """The bytes of a file, format and compression by its name.
+    """The bytes of a file; its name tells format and compression.
 
     Raises:
         DensityFormatError: if the name is of no known format, or the density does not fit into it.

@@ -17,7 +17,7 @@ __all__ = ["DENSITY_UNIT", "Chunks", "Field", "Format", "rechunked"]
 
 DENSITY_UNIT = "e/Å³"
 MAX_COMMENT_BYTES = 10_000
-"""How much of the first line of a file is taken for its comment."""
+"""Bytes of the first line of a file that are taken for its comment."""
 
 Chunks = Iterable[NDArray[np.floating]]
 """Values of consecutive points, (n, n_channels) each, in the order of the format."""
@@ -25,24 +25,24 @@ Chunks = Iterable[NDArray[np.floating]]
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """What stands in a file besides the values."""
+    """The content of a file besides the values."""
 
     grid: Grid
     """The points and the atoms."""
     channels: tuple[str, ...] = (TOTAL,)
     """Names of the values of a point; "total" is the density, or the only field."""
     name: str = "density"
-    """What the values are."""
+    """Quantity of the values."""
     unit: str = DENSITY_UNIT
-    """Their unit; formats with units of their own convert a density, and write another field as it is."""
+    """Unit of the values; formats with units of their own convert a density, and write other fields unchanged."""
     comment: str = ""
     """One line of text."""
     info: Mapping[str, str] = field(default_factory=dict)
-    """Further text, of which a format keeps what it knows; see `DensityGrid.info`."""
+    """Further text, of which a format keeps what it supports; see `DensityGrid.info`."""
     atom_arrays: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
-    """Numbers of the atoms, of which a format keeps what it knows; see `DensityGrid.atom_arrays`."""
+    """Numbers of the atoms, of which a format keeps what it supports; see `DensityGrid.atom_arrays`."""
     dtypes: tuple[np.dtype[np.floating], ...] = ()
-    """Precision of each channel, for formats that store binary numbers; single precision where none is given."""
+    """Precision of each channel, for formats that store binary numbers; by default single precision."""
 
     @property
     def is_density(self) -> bool:
@@ -51,28 +51,28 @@ class Field:
 
 
 class Format(ABC):
-    """A file format: how it is recognised, read, and written chunk after chunk.
+    """A file format: how files are recognised, read, and written chunk after chunk.
 
     A new format is one file with a subclass of this, and its name in `deepdft.io.formats.FORMATS`.
     """
 
     name: str
-    """Short name, as in messages."""
+    """Short name, for messages."""
     suffixes: tuple[str, ...]
-    """Ends of file names, in lower case; the first is the usual one."""
+    """Suffixes of file names in lower case, the usual one first."""
     order: Order
-    """How points are counted: "C" for z fastest, "F" for x fastest."""
+    """Order of the points: "C" for z fastest, "F" for x fastest."""
     bytes_per_value: int
-    """Size of a number in a file, for the room that a grid needs on a disk."""
+    """Bytes per number in a file, to estimate the room that a grid needs on disk."""
     is_compressed = False
-    """Whether numbers take less room in a file than `bytes_per_value` says, about half of it at best."""
+    """Whether numbers may take less room than `bytes_per_value`, at best about half."""
     is_written = True
-    """Whether files of this format are written, not only read."""
+    """Whether deepdft writes files of this format, rather than only reading them."""
     several_in_archives = True
     """Whether files of this format in folders and tars are structures of a data set."""
 
     def has_name(self, base: str) -> bool:
-        """Whether a file has this format by its name, without folders and compression suffix."""
+        """Whether a name, without folders and compression suffix, is one of this format."""
         return PurePosixPath(base).suffix.lower() in self.suffixes
 
     @abstractmethod
@@ -102,7 +102,7 @@ class Format(ABC):
 
 
 def rechunked(chunks: Chunks, size: int) -> Iterator[NDArray[np.floating]]:
-    """The same values cut differently: the points of every chunk but the last are a multiple of `size`."""
+    """Regroup chunks so that the points of each but the last are a multiple of `size`."""
     rest: NDArray[np.floating] | None = None
     for chunk in chunks:
         joined = chunk if rest is None else np.concatenate([rest, chunk])

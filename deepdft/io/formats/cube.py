@@ -81,7 +81,7 @@ def _parse(text: bytes) -> DensityGrid:
 
 
 def _check_loops(line: str) -> None:
-    """Some programs name the order of the loops; other orders than the usual one exist in theory."""
+    """Refuse an order of loops that a program may name but that is not the usual one."""
     loops = re.findall(r"(?:OUTER|MIDDLE|INNER) LOOP: ?([XYZ])", line.upper())
     if loops and loops != ["X", "Y", "Z"]:
         raise ValueError(f"the order of loops {quoted(line)} is not supported, only X, Y, Z (z fastest)")
@@ -134,7 +134,7 @@ def _orbitals(lines: Lines, n_fields: int | None) -> list[str]:
 
 
 def _header(content: Field) -> str:
-    """All lines before the values; the first also says what a cube cannot: that it repeats, and names of channels."""
+    """All lines before the values; the first also records what a cube cannot hold: periodicity, channel names."""
     grid = content.grid
     atoms, channels = grid.atoms, content.channels[1:]
     mark = {"pbc": pbc_mark(atoms.pbc)} if atoms.pbc.any() else {}

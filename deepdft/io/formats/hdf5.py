@@ -25,11 +25,11 @@ from deepdft.io.formats.base import DENSITY_UNIT, Chunks, Field, Format, rechunk
 __all__ = ["CHECKSUM", "Hdf5", "Hdf5Reader", "parse_hdf5", "reading_limit"]
 
 CHECKSUM = "crc32"
-"""Attribute of a dataset: the CRC-32 of its bytes in the type and order that they are stored in."""
+"""Attribute of a dataset: the CRC-32 of its bytes, in the type and order in which they are stored."""
 _FREE_EXPANSION = 1 << 26
-"""Bytes that a dataset may have whatever the size of its file."""
+"""Size in bytes that a dataset may have whatever the size of its file."""
 _LARGEST = 1e30
-"""e/Å³ (or Å): a larger number is a damaged exponent."""
+"""e/Å³ (or Å): a larger number must be a damaged exponent."""
 
 
 def parse_hdf5(data: bytes, name: str) -> DensityGrid:
@@ -60,12 +60,12 @@ def parse_hdf5(data: bytes, name: str) -> DensityGrid:
 
 
 def reading_limit(n_bytes: int) -> int:
-    """How many bytes an array in a file of `n_bytes` may have."""
+    """Largest size in bytes of an array in a file of `n_bytes`."""
     return max(_FREE_EXPANSION, MAX_EXPANSION * n_bytes)
 
 
 class Hdf5Reader:
-    """Reads the arrays of a file that nobody vouches for.
+    """Reads the arrays of a file from an untrusted source.
 
     Args:
         file: an open h5py.File.
@@ -87,7 +87,7 @@ class Hdf5Reader:
         return list(self.file[group])
 
     def array(self, name: str, n_dimensions: int, *, nan: bool = False) -> NDArray[Any]:
-        """The numbers of a dataset, checked against its checksum where it has one.
+        """Numbers of a dataset, checked against its checksum if it has one.
 
         Args:
             name: of the dataset.
@@ -122,7 +122,7 @@ class Hdf5Reader:
         return values
 
     def texts(self, name: str) -> list[str]:
-        """The short texts of a one-dimensional dataset.
+        """Short texts of a one-dimensional dataset.
 
         Raises:
             ValueError: if it is of another form, or points to other files.
@@ -185,7 +185,7 @@ class Hdf5(Format):
         return parse_hdf5(data, name)
 
     def write(self, file: BinaryIO, content: Field, chunks: Chunks) -> None:
-        """Write plane after plane."""
+        """Write plane by plane."""
         import h5py
 
         with h5py.File(file, "w") as stored:
@@ -220,7 +220,7 @@ class Hdf5(Format):
 
 
 def _empty(file: Any, name: str, dtype: np.dtype[np.floating], content: Field) -> Any:
-    """A dataset for values that come plane after plane."""
+    """Create a dataset for values that come plane by plane."""
     shape = content.grid.shape
     options = {"chunks": (1, *shape[1:]), "compression": "gzip", "compression_opts": 1, "shuffle": True}
     dataset = file.create_dataset(name, shape, dtype, **options)
@@ -229,14 +229,14 @@ def _empty(file: Any, name: str, dtype: np.dtype[np.floating], content: Field) -
 
 
 def _store(file: Any, name: str, array: NDArray[Any]) -> None:
-    """A dataset with its checksum."""
+    """Create a dataset with its checksum."""
     array = np.ascontiguousarray(array)
     dataset = file.create_dataset(name, data=array)
     dataset.attrs[CHECKSUM] = zlib.crc32(array.data)
 
 
 def _structure(atoms: ase.Atoms, origin: NDArray[np.floating]) -> dict[str, NDArray[Any]]:
-    """The arrays of a structure by the names of their datasets."""
+    """Arrays of a structure by the names of their datasets."""
     return {
         "numbers": atoms.numbers,
         "positions": atoms.positions,

@@ -44,7 +44,7 @@ class Vaspout(Format):
         return _NAME.fullmatch(base) is not None
 
     def recognises(self, data: bytes) -> bool:
-        """Only the name tells it from other HDF5 files."""
+        """Always False: only the name tells these files from other HDF5 files."""
         return False
 
     def read(self, data: bytes, name: str) -> DensityGrid:
@@ -58,7 +58,7 @@ class Vaspout(Format):
             raise DensityFormatError(f"{name}: not a VASP file with a density (LCHARGH5 = .TRUE.): {error}") from error
 
     def write(self, file: BinaryIO, content: Field, chunks: Chunks) -> None:
-        """Refuse: VASP alone writes these files."""
+        """Refuse to write: only VASP writes these files."""
         raise ValueError("VASP's own HDF5 files are only read; write a CHGCAR, or an .h5 file of another name")
 
 
