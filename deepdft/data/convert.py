@@ -31,10 +31,10 @@ from deepdft.errors import DensityFormatError
 __all__ = ["DamagedMembersError", "check_settings", "convert", "run_plan"]
 
 POLL_SECONDS = 0.2
-"""Between two looks at the workers."""
+"""Seconds between two checks of the workers."""
 
 Progress = Callable[[int], None]
-"""Called now and then with the number of members that are done."""
+"""Called repeatedly with the number of members done so far."""
 
 ON_ERROR = ("stop", "skip")
 
@@ -106,7 +106,7 @@ def convert(  # noqa: PLR0913  the options of the command
 
 
 def check_settings(*, on_error: str, split: SplitSpec | None) -> None:
-    """Refuse wrong settings that the plan does not have, before anything is read.
+    """Refuse wrong settings that are not part of the plan, before anything is read.
 
     Raises:
         FileNotFoundError: if there is no such split file.
@@ -115,7 +115,7 @@ def check_settings(*, on_error: str, split: SplitSpec | None) -> None:
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error={on_error}: expected {' or '.join(ON_ERROR)}")
     if split is not None:
-        check_split(split)  # a mistake in it shows now, not after hours
+        check_split(split)  # so that a mistake in it shows now, not after hours
 
 
 def run_plan(
@@ -170,7 +170,7 @@ def run_plan(
 
 
 def _is_made(output: Path, task: Task, skip_damaged: bool) -> bool:
-    """Whether a shard is there, made from the source as it is now."""
+    """Whether a shard exists that was made from the source as it is now."""
     record = read_record(output, task.shard)
     return record is not None and record.made_from == task.identity and (skip_damaged or not record.rejected)
 
@@ -221,7 +221,7 @@ def make_shard(
 
 
 def _kept(density: DensityGrid, settings: Settings, drop: Callable[[str], None]) -> DensityGrid:
-    """A density with the channels that are to be kept; whatever is not kept is counted by `drop`."""
+    """A density with only the channels that are to be kept; `drop` counts the others."""
     wanted = settings.channels
     kept = {name: values for name, values in density.channels.items() if wanted is None or name in wanted}
     for name in sorted(density.channels.keys() - kept.keys()):
@@ -252,7 +252,7 @@ def _run_in_processes(
     make: Callable[..., list[Rejected]], todo: Sequence[Task], workers: int, report: Progress
 ) -> list[Rejected]:
     context = multiprocessing.get_context("spawn")
-    # one counter a shard, each written by one process: no lock that a killed worker could hold for ever
+    # one counter per shard, each written by one process: no lock that a killed worker could hold for ever
     counts = context.RawArray("q", len(todo))
     stop = context.RawValue("b", 0)
     with sigint_deferred() as check_interrupt:
@@ -263,7 +263,7 @@ def _run_in_processes(
 
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(counts, stop))
         try:
-            with sigint_blocked():  # a worker that is just starting would die of Ctrl-C with a traceback
+            with sigint_blocked():  # a worker that is just starting would end with a traceback on Ctrl-C
                 futures = [pool.submit(_make_in_worker, make, task, slot) for slot, task in enumerate(todo)]
             return _watch(futures, poll)
         except BrokenProcessPool as error:
@@ -277,7 +277,7 @@ def _run_in_processes(
 
 
 def _watch(futures: Sequence[Future[list[Rejected]]], poll: Callable[[], None]) -> list[Rejected]:
-    """Wait for all shards; after a damaged member, only for those that are being made."""
+    """Wait for all shards; after a damaged member, only for those that are already being made."""
     damaged: list[Rejected] = []
     pending = set(futures)
     while pending:
@@ -294,8 +294,8 @@ _stop: Any = None
 
 
 def _begin_worker(counts: Any, stop: Any) -> None:
-    """Share the counters, and end with the parent however it ends; Ctrl-C is left to it (`sigint_blocked`)."""
-    global _counts, _stop  # shared memory reaches a pool's tasks in no other way
+    """Initialise a worker: share the counters, and end with the parent however it ends, which also gets Ctrl-C."""
+    global _counts, _stop  # a pool's tasks can get shared memory in no other way
     _counts, _stop = counts, stop
     end_with_parent()
 

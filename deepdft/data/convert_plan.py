@@ -1,4 +1,4 @@
-"""What a conversion will do, fixed before it starts: names of structures and the shards they go into.
+"""The plan of a conversion, fixed before it starts: names of structures, and the shards they go into.
 
 The plan depends on the source and the settings only, not on workers, so that a conversion that was interrupted resumes
 with the same shards, and gives the same bytes. Shards of a source that has been corrected since are made again.
@@ -27,7 +27,7 @@ from deepdft.io.archive import Contents, Member, contents
 __all__ = ["Plan", "Settings", "Task", "make_plan"]
 
 MIN_SHARDS = 32
-"""A source is cut into about so many shards, to keep as many workers busy, unless they would become …"""
+"""Number of shards per source, to keep as many workers busy, unless shards would become smaller than `MIN_SHARD`."""
 MIN_SHARD_BYTES = 8e6
 """… smaller than this many bytes of source, about a second of parsing."""
 
@@ -43,7 +43,7 @@ class Settings:
     label: str = "PBE"
     """Name of the density, e.g. of its functional."""
     compression: Compression = field(default_factory=Compression)
-    """Of the densities."""
+    """How densities are stored."""
     shard_size: float = 1e9
     """Bytes of source in a shard, at most (a larger member has a shard of its own)."""
     pbc: bool | None = None
@@ -61,7 +61,7 @@ class Settings:
         check_labels([self.label])
 
     def as_dict(self) -> dict[str, Any]:
-        """What identifies them; options that are not used are left out, so that older stores stay the same."""
+        """Entries that identify the settings; unused options are left out, so that older stores keep their identity."""
         used = {"label": self.label, "compression": self.compression.as_dict(), "shard_size": float(self.shard_size)}
         if self.pbc is not None:
             used["pbc"] = self.pbc
@@ -80,34 +80,34 @@ class Task:
     members: list[Member | StoreMember]
     names: list[str]
     identity: str
-    """SHA-256 of its members and the settings: a shard that is there is kept as long as this is the same."""
+    """SHA-256 of its members and the settings: an existing shard is kept if it is the same."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides what the store will hold."""
+    """Everything that decides the content of the store."""
 
     sources: list[Path]
     tasks: list[Task]
     settings: Settings
     kind: DensityKind
     identity: str
-    """SHA-256 of the source's members, when they were last changed, and the settings."""
+    """SHA-256 of the settings and of the source's members, with the times of their last change."""
     purpose: str
-    """SHA-256 of the structures' names and the settings: what does not change when a damaged source is corrected."""
+    """SHA-256 of the settings and the structures' names: stays the same when a damaged source is corrected."""
     left_out: dict[str, list[str]]
-    """Names of the files in the sources that no structures are made of, by reason."""
+    """Names of files in the sources that are not structures, by reason."""
 
     @property
     def n_members(self) -> int:
-        """Structures in the source."""
+        """Number of structures in the source."""
         return sum(len(task.members) for task in self.tasks)
 
     def provenance(self) -> dict[str, Any]:
-        """What index.json says about where the data come from."""
+        """Entries of index.json about where the data come from."""
         members = [member for task in self.tasks for member in task.members]
         counts = Counter(member.source for member in members)
-        # a folder of files has a source for each structure: only stores and archives are listed
+        # every structure in a folder of files is a source of its own: only stores and archives are listed
         containers = {source: source for source in self.sources if is_store(source) or not source.is_dir()}
         containers |= {source: source for source, count in counts.items() if count > 1}
         known = {"kind": self.kind.as_dict()} if self.kind else {}
@@ -182,7 +182,7 @@ def make_plan(
 
 
 def _left_out(listed: Sequence[Contents]) -> dict[str, list[str]]:
-    """Files that are not structures, by reason; a reason without files is not there."""
+    """Files that are not structures, by reason; reasons without files are left out."""
     reasons = {
         "derived from a CHGCAR": [file.name for part in listed for file in part.derived],
         "not a density": [file.name for part in listed for file in part.others],
@@ -191,7 +191,7 @@ def _left_out(listed: Sequence[Contents]) -> dict[str, list[str]]:
 
 
 def _state(source: Path) -> str | int:
-    """What changes with the content of a file or a store: two of equal names and sizes may hold other densities."""
+    """State that changes with the content of a file or a store, even if name and size stay the same."""
     return Store(source).fingerprint if is_store(source) else source.stat().st_mtime_ns
 
 
@@ -212,7 +212,7 @@ def _cuts(sizes: Sequence[int], limit: float) -> list[tuple[int, int]]:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    """Name, size and time of a file; of a store what its densities are."""
+    """Name, size and time of a file; for a store, the identity of its densities."""
     if is_store(path):
         store = Store(path)
         known = ("method", "definition", "kind", "parameters", "functionals", "compression")

@@ -88,7 +88,7 @@ class _Samples(Dataset[Sample]):
         return len(self.indices)
 
     def sample(self, index: int, choose: Callable[[int], NDArray[np.int64]]) -> Sample:
-        """Read a structure and the values at the grid points that `choose(n_points)` names."""
+        """Read a structure and its values at the grid points that `choose(n_points)` selects."""
         i = self.indices[index]
         atoms = self.store.atoms(i)
         shape = self.store.shape(i)
@@ -104,7 +104,7 @@ class _Samples(Dataset[Sample]):
 
 
 class TrainingSamples(_Samples):
-    """Structures whose points are drawn again in each epoch; the key is a `Draw`."""
+    """Structures whose points are drawn anew in each epoch; the key is a `Draw`."""
 
     def __init__(self, *args: Any, seed: int, n_probes: int, importance_fraction: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -118,7 +118,7 @@ class TrainingSamples(_Samples):
             return self._uniform(draw, self.n_probes)
         sample = self._uniform(draw, CANDIDATES_PER_POINT * self.n_probes)
         targets = sample["targets"]
-        largest = np.abs(targets).max(axis=1)  # of all channels: where any of them is large
+        largest = np.abs(targets).max(axis=1)  # over all channels: where any of them is large
         chosen, weights = importance_sample(self.seed, draw, largest, self.n_probes, self.importance_fraction)
         return sample | {"points": sample["points"][chosen], "targets": targets[chosen], "weights": weights}
 
@@ -208,7 +208,7 @@ class DensityDataModule(pl.LightningDataModule):
         self._warn_of_unseen_elements()
 
     def _warn_of_unseen_elements(self) -> None:
-        """Report elements that the model will be validated or tested on without having seen them."""
+        """Warn of elements that occur in validation or test structures but not in training."""
         known = set(self.store.elements(self.split.train))
         for part in ("validation", "test"):
             indices = getattr(self.split, part)
@@ -229,7 +229,7 @@ class DensityDataModule(pl.LightningDataModule):
             stop_forkserver()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """An endless loader; it begins at the trainer's step, so a resumed run continues where it stopped."""
+        """An endless loader that starts at the trainer's step, so that a resumed run continues where it stopped."""
         trainer = self.trainer
         samples = self._training_samples()
         sampler = StepSampler(
@@ -277,7 +277,7 @@ class DensityDataModule(pl.LightningDataModule):
     def _loader(self, samples: Dataset[Sample], **sampling: Any) -> DataLoader[Batch]:
         if self.num_workers > 0:
             start_forkserver()
-        loader: DataLoader[Any] = DataLoader(  # of samples, which `collate` makes batches of
+        loader: DataLoader[Any] = DataLoader(  # arguments of samplers: `collate` makes batches of samples
             samples,
             collate_fn=collate,
             num_workers=self.num_workers,
@@ -291,6 +291,6 @@ class DensityDataModule(pl.LightningDataModule):
 
 
 def _begin_worker(worker: int) -> None:
-    """Signals that all processes get are for the one that trains: it ends its workers."""
+    """Initialise a worker: signals sent to all processes are for the training process, which ends its workers."""
     ignore_stop_signals()
     end_with_parent(worker)

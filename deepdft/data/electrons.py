@@ -1,4 +1,4 @@
-"""Whether the electrons of densities can be those of their atoms."""
+"""Checks of whether densities have as many electrons as their atoms can."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = [
 ]
 
 MAX_ELECTRONS_PER_PROTON = 1.05
-"""Anions have a few more electrons than protons; a cube in e/Å³ instead of e/bohr³ has 6.7 times too many."""
+"""Anions have slightly more electrons than protons; a cube in e/Å³ instead of e/bohr³ has 6.7 times too many."""
 
 MAX_NAMES_SHOWN = 3
 
 MAX_UNEXPLAINED = 0.005
-"""Of the electrons of the largest structure: what their numbers by element may leave of a structure's."""
+"""Largest residual when electrons are fitted by numbers per element, relative to the largest structure's."""
 
 
 def implausible_electron_counts(store: Store) -> NDArray[np.intp]:
@@ -38,7 +38,7 @@ def implausible_electron_counts(store: Store) -> NDArray[np.intp]:
 
 
 def warn_of_implausible_electron_counts(store: Store) -> None:
-    """Warn in one line of the densities that cannot be those of their atoms, if there are any."""
+    """Warn in one line about densities that cannot belong to their atoms, if there are any."""
     indices = implausible_electron_counts(store)
     if not indices.size:
         return
@@ -57,7 +57,7 @@ def warn_of_implausible_electron_counts(store: Store) -> None:
 
 
 def valences(store: Store, indices: Sequence[int], label: str | None = None) -> dict[int, float]:
-    """Electrons by atomic number that the densities of some structures have, by least squares.
+    """Electrons by atomic number in the densities of some structures, by least squares.
 
     Args:
         store: the store.

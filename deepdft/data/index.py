@@ -1,4 +1,4 @@
-"""`index.json` of a density store: what is in the store, written last, so that a folder without it is not a store yet.
+"""`index.json` of a density store: its content, written last, so that a folder without it is not yet a store.
 
 Format version 2 has the channels of the densities, their kind, and a checksum over everything that decides which
 numbers belong to which structure. Version 1 is read as the channel "total" alone; it has no checksum of its own.
@@ -28,7 +28,7 @@ FORMAT_VERSION = 2
 READABLE = (1, 2)
 INDEX = "index.json"
 CHECKED = ("labels", "channels", "rejected", "shards", "structures")
-"""Entries that the checksum is of; the others are provenance, which may be edited by hand."""
+"""Entries covered by the checksum; the others are provenance, which may be edited by hand."""
 
 
 def write_index(
@@ -99,7 +99,7 @@ def write_index(
 
 
 def _channels(records: Sequence[ShardRecord]) -> list[str]:
-    """All channels that any structure has, "total" first."""
+    """All channels that occur in any structure, "total" first."""
     found = {channel for record in records for columns in record.integrals.values() for channel in columns}
     return [TOTAL, *sorted(found - {TOTAL})]
 
@@ -120,7 +120,7 @@ def _total(counts: Any) -> Counter[str]:
 
 
 def checksum(content: Mapping[str, Any]) -> int:
-    """CRC-32 of the entries of an index that are data."""
+    """CRC-32 of those entries of an index that are data."""
     text = json.dumps([content.get(key) for key in CHECKED], separators=(",", ":"), sort_keys=True)
     return zlib.crc32(text.encode())
 
@@ -161,7 +161,7 @@ def read_index(path: Path) -> dict[str, Any]:
 
 
 def _upgrade(index: dict[str, Any]) -> None:
-    """Change the content of version 1 into that of version 2."""
+    """Convert the content of version 1 into that of version 2."""
     index["channels"] = [TOTAL]
     index["structures"]["integrals"] = {
         label: {TOTAL: counts} for label, counts in index["structures"].pop("n_electrons").items()
@@ -208,7 +208,7 @@ def _check_shards(shards: Any, n: int) -> None:
 
 
 def _are(values: Any, kind: type | tuple[type, ...], count: int | None = None) -> bool:
-    """Whether something is a list of so many values of exactly these types."""
+    """Whether something is a list of `count` values of exactly this type."""
     kinds = set(kind) if isinstance(kind, tuple) else {kind}
     return isinstance(values, list) and set(map(type, values)) <= kinds and count in (None, len(values))
 

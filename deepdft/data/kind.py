@@ -1,4 +1,4 @@
-"""`DensityKind`: what a density is, so that different kinds are neither joined nor compared by accident."""
+"""`DensityKind`: the kind of a density, so that different kinds are neither joined nor compared by accident."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["DensityKind"]
 
 @dataclass(frozen=True)
 class DensityKind:
-    """What the densities of a store are: in words, and in what decides their values.
+    """The kind of the densities of a store: in words, and by everything that decides their values.
 
     Raises:
         ValueError: if an entry has the wrong type.
     """
 
     description: str = ""
-    """In words, e.g. "all-electron valence density, convolved with a Gaussian of σ = 0.1 Å"; empty if unknown."""
+    """Description, e.g. "all-electron valence density, convolved with a Gaussian of σ = 0.1 Å"; empty if unknown."""
     code: str | None = None
-    """The program that computed it, e.g. "VASP"."""
+    """Program that computed it, e.g. "VASP"."""
     pseudopotentials: dict[str, str] = field(default_factory=dict)
     """Pseudopotential or PAW data set by element, each with its md5 or version; empty if unknown."""
     smoothing: float | None = None
@@ -43,7 +43,7 @@ class DensityKind:
 
     @classmethod
     def of(cls, given: str | Mapping[str, Any] | DensityKind | None) -> DensityKind:
-        """A kind from text, from the entries of a mapping, or unknown.
+        """Make a kind from text or from the entries of a mapping; None gives an unknown kind.
 
         Raises:
             ValueError: if the mapping has other entries.
@@ -67,11 +67,11 @@ class DensityKind:
         return cls(str(index.get("definition", "")))
 
     def as_dict(self) -> dict[str, Any]:
-        """The entries that are known, for JSON."""
+        """The known entries, for JSON."""
         return {key: value for key, value in asdict(self).items() if value not in (None, {}, "")}
 
     def conflicts_with(self, other: DensityKind) -> bool:
-        """Whether something that is known of both differs."""
+        """Whether any entry that both know differs."""
         own, others = self.as_dict(), other.as_dict()
         mine, theirs = own.pop("pseudopotentials", {}), others.pop("pseudopotentials", {})
         return any(own[key] != others[key] for key in own.keys() & others) or any(
@@ -79,5 +79,5 @@ class DensityKind:
         )
 
     def __bool__(self) -> bool:
-        """Whether anything is known."""
+        """Whether any entry is known."""
         return bool(self.as_dict())

@@ -14,7 +14,7 @@ from deepdft.io.compression import split_compression
 __all__ = ["disambiguate", "structure_names", "with_folders"]
 
 SUFFIXES = (".chgcar", ".cube", ".cub", ".vasp", ".h5", ".hdf5")
-"""What is not part of a structure's name."""
+"""Suffixes that are not part of a structure's name."""
 
 
 def structure_names(found: Sequence[Member | StoreMember]) -> list[str]:
@@ -28,7 +28,7 @@ def structure_names(found: Sequence[Member | StoreMember]) -> list[str]:
     """
     plain = [member.name if isinstance(member, StoreMember) else _stem(member.name) for member in found]
     names = disambiguate([_name_candidates(member, name) for member, name in zip(found, plain, strict=True)])
-    origins = [  # of those that the name of a folder tells apart: links may lead two of these to the same one
+    origins = [  # of those that the name of a folder distinguishes: links may lead two of these to the same one
         name if name in (own, f"{member.source.stem}/{own}") else f"{_stem(str(member.source.resolve()))}: {own}"
         for member, own, name in zip(found, plain, names, strict=True)
     ]
@@ -46,7 +46,7 @@ def structure_names(found: Sequence[Member | StoreMember]) -> list[str]:
 
 
 def disambiguate(candidates: Sequence[Iterator[str]]) -> list[str]:
-    """A name for each of several things: its first one, or the next as long as others have the same.
+    """A name for each of several things: its first candidate, or the next for as long as others have the same.
 
     Args:
         candidates: names of each, the best first; where they come to their end, names may repeat.
@@ -61,14 +61,14 @@ def disambiguate(candidates: Sequence[Iterator[str]]) -> list[str]:
 
 
 def with_folders(name: str, folder: Path) -> Iterator[str]:
-    """A name with that of a folder in front, then with that of the folder above it too, and so on."""
+    """A name preceded by its folder's name, then also by the folder above it, and so on."""
     parts = Path(os.path.abspath(folder)).parts[1:]
     for first in reversed(range(len(parts))):
         yield "/".join((*parts[first:], name))
 
 
 def _repeated(names: Sequence[str]) -> dict[str, int]:
-    """The names that are there several times, in their order, and how often."""
+    """Names that occur several times, in their order, with their counts."""
     return {name: count for name, count in Counter(names).items() if count > 1}
 
 
@@ -81,7 +81,7 @@ def _name_candidates(member: Member | StoreMember, plain: str) -> Iterator[str]:
 
 
 def _stem(name: str) -> str:
-    """000001_PE.CHGCAR.zz → 000001_PE; a bare CHGCAR keeps its name."""
+    """Name without suffixes: 000001_PE.CHGCAR.zz → 000001_PE; a bare CHGCAR keeps its name."""
     name = split_compression(name.removeprefix("./"))[0]
     path = PurePosixPath(name)
     return name[: -len(path.suffix)] if path.suffix.lower() in SUFFIXES else name

@@ -22,37 +22,37 @@ __all__ = [
 ]
 
 WORK_FOLDER = ".conversion"
-"""Folder inside an unfinished store for everything that is removed when the store is finished."""
+"""Folder inside an unfinished store whose content is removed when the store is finished."""
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A structure of the source that is not in the store."""
+    """A structure of the source that was left out of the store."""
 
     index: int
-    """Its place in the source, counted from zero."""
+    """Its index in the source, counted from zero."""
     name: str
-    """The name it would have had in the store."""
+    """The name that it would have had in the store."""
     source: str
-    """The file it came from."""
+    """The file that it came from."""
     reason: str
-    """Why it was rejected."""
+    """Reason of the rejection."""
 
 
 @dataclass
 class ShardRecord:
-    """Everything the index needs to know about a finished shard; lists have an entry for each structure."""
+    """Everything that the index needs from a finished shard; lists have one entry per structure."""
 
     file: str
     """Name of the shard; empty if every structure was rejected and there is no file."""
     made_from: str = ""
-    """Identity of the task it was made for."""
+    """Identity of the task that made it."""
     sha256: str = ""
-    """Of the file."""
+    """SHA-256 of the file."""
     bytes: int = 0
-    """Length of the file."""
+    """Size of the file in bytes."""
     table_crc32: int = 0
-    """Checksum of everything in the shard but the densities, which have their own."""
+    """Checksum of everything in the shard except the densities, which have their own."""
     name: list[str] = field(default_factory=list)
     """Unique names of the structures."""
     formula: list[str] = field(default_factory=list)
@@ -64,9 +64,9 @@ class ShardRecord:
     integrals: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
     """Integral over the box by label and channel; None for structures without the channel."""
     atom_arrays: dict[str, int] = field(default_factory=dict)
-    """How many structures have each per-atom array."""
+    """Number of structures that have each per-atom array."""
     dropped: dict[str, int] = field(default_factory=dict)
-    """What the source had and the store does not keep, and for how many structures."""
+    """What the source had but the store does not keep → number of structures."""
     rejected: list[Rejected] = field(default_factory=list)
     """Structures that were left out."""
 
@@ -81,7 +81,7 @@ def _record_path(folder: Path, number: int) -> Path:
 
 
 def discard(folder: Path, number: int) -> None:
-    """Remove a shard of an unfinished store, its record first, so that no record describes another shard."""
+    """Remove a shard of an unfinished store, its record first, so that no record describes a missing shard."""
     _record_path(folder, number).unlink(missing_ok=True)
     (folder / shard_name(number)).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Which structures and which grid points a training step sees: functions of (seed, epoch, sample) and nothing else.
+"""Which structures and grid points a training step sees: a function of (seed, epoch, sample) and nothing else.
 
 Neither workers, ranks nor the number of devices enter, so the same seed gives the same run anywhere.
 """
@@ -26,11 +26,11 @@ __all__ = [
 _ORDER, _POINTS, _VALIDATION, _PREFERENCE = 0, 1, 2, 3
 
 CANDIDATES_PER_POINT = 8
-"""Uniform points drawn for each one that `importance_sample` keeps."""
+"""Number of uniform points drawn for each one that `importance_sample` keeps."""
 
 
 class Draw(NamedTuple):
-    """One structure in one epoch: what a worker needs to know to make a sample."""
+    """One structure in one epoch: all that a worker needs to make a sample."""
 
     epoch: int
     sample: int
@@ -49,7 +49,7 @@ def draw_points(seed: int, draw: Draw, n_points: int, n_draws: int) -> NDArray[n
 def importance_sample(
     seed: int, draw: Draw, candidates: NDArray[np.floating], n_draws: int, share: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Choose among uniform points, partly where the density is high.
+    """Choose among uniform points, partly with a probability that grows with the density.
 
     Args:
         seed: of the run.
@@ -73,7 +73,7 @@ def importance_sample(
 
 
 def validation_points(sample: int, n_points: int, n_draws: int) -> NDArray[np.int64]:
-    """The fixed grid points a structure is validated on, ascending; the whole grid where it is not larger.
+    """The fixed grid points of a validation structure, ascending; the whole grid if it has no more points.
 
     They do not depend on the run's seed, so that runs compare.
     """
@@ -116,7 +116,7 @@ class StepSampler(Sampler[list[Draw]]):
         self.world_size = world_size
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Steps from `first_step` on, for ever."""
+        """Steps from `first_step` on, without end."""
         per_step = self.structures_per_step * self.world_size
         position = self.first_step * per_step + self.rank * self.structures_per_step
         epoch, order = -1, np.empty(0, dtype=np.int64)

@@ -24,12 +24,12 @@ from deepdft.density import TOTAL
 __all__ = ["Expected", "ShardTable", "ShardValues", "chunks_crc32", "crc32", "table_crc32"]
 
 ABSENT = -1
-"""In place of a checksum, an offset or a width, for a structure without the channel or array."""
+"""Marks, in place of a checksum, an offset or a width, a structure without the channel or array."""
 
 ADVICE = "copy the store or convert the data again; deepdft-convert verify=<store> lists everything that is damaged"
 VALUE = np.dtype("<f4")
 HDF5_ERRORS = (ValueError, OSError, KeyError, RuntimeError, TypeError, OverflowError, MemoryError, AttributeError)
-"""What h5py raises for damaged files, depending on where the damage is."""
+"""Errors that h5py raises for damaged files, depending on where the damage is."""
 
 _TABLE: dict[str, tuple[str, tuple[int, ...]]] = {
     "shapes": ("<i8", (3,)),
@@ -37,7 +37,7 @@ _TABLE: dict[str, tuple[str, tuple[int, ...]]] = {
     "cells": ("<f8", (3, 3)),
     "pbc": ("|b1", (3,)),
 }
-"""Arrays with a row for each structure: type, and shape of a row."""
+"""Arrays with one row per structure: type, and shape of a row."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Expected:
 
     path: Path
     version: int
-    """Of the store's format."""
+    """Version of the store's format."""
     bytes: int
     table_crc32: int | None
-    """None in version 1."""
+    """Checksum of the table; None in version 1."""
     labels: tuple[str, ...]
     shapes: NDArray[np.int64]
     n_atoms: NDArray[np.int64]
@@ -57,7 +57,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class ShardTable:
-    """Everything in a shard but the densities; see `deepdft.data.store` for the layout."""
+    """Everything in a shard except the densities; see `deepdft.data.store` for the layout."""
 
     path: Path
     version: int
@@ -69,17 +69,17 @@ class ShardTable:
     numbers: NDArray[np.int64]
     positions: NDArray[np.float64]
     byte_offsets: Mapping[tuple[str, str], NDArray[np.int64]]
-    """(n,) where the densities of a label and channel begin in the file; empty where they are compressed."""
+    """(n,) offsets of the densities of a label and channel in the file; empty if they are compressed."""
     checksums: Mapping[tuple[str, str], NDArray[np.int64]]
     """(n,) CRC-32 of the densities of a label and channel; empty in version 1."""
     stored_checksums: Mapping[tuple[str, str], NDArray[np.int64]]
-    """(n,) CRC-32 of their compressed bytes: damaged ones would end the process in the decoder."""
+    """(n,) CRC-32 of the compressed bytes: damaged ones would crash the decoder."""
     atom_arrays: Mapping[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.float64]]]
-    """Numbers per atom (n,) of each structure, and the numbers of all one after another, by label and name."""
+    """Widths (n,) of the per-atom arrays of the structures, and all their numbers concatenated, by label and name."""
 
     @classmethod
     def read(cls, expected: Expected) -> ShardTable:
-        """Read and check it.
+        """Read a table and check it.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -113,20 +113,20 @@ class ShardTable:
         )
 
     def atoms(self, row: int) -> ase.Atoms:
-        """A structure with its cell and periodicity."""
+        """The structure in a row, with its cell and periodicity."""
         atoms = slice(self.atom_offsets[row], self.atom_offsets[row + 1])
         return ase.Atoms(
             numbers=self.numbers[atoms], positions=self.positions[atoms], cell=self.cells[row], pbc=self.pbc[row]
         )
 
     def has(self, row: int, label: str, channel: str) -> bool:
-        """Whether a structure has a channel."""
+        """Whether the structure in a row has a channel."""
         if self.version == 1:
             return channel == TOTAL
         return (label, channel) in self.checksums and bool(self.checksums[label, channel][row] != ABSENT)
 
     def per_atom(self, row: int, label: str) -> dict[str, NDArray[np.floating]]:
-        """The per-atom arrays (n_atoms, n_max) of a structure by name."""
+        """Per-atom arrays (n_atoms, n_max) of the structure in a row, by name."""
         found: dict[str, NDArray[np.floating]] = {}
         n_atoms = np.diff(self.atom_offsets)
         for (own, name), (widths, numbers) in self.atom_arrays.items():
@@ -149,7 +149,7 @@ class ShardValues:
             self._checked: set[tuple[str, str, int]] = set()
 
     def planes(self, row: int, planes: slice, label: str, channel: str) -> NDArray[np.float32]:
-        """(n_planes, ny, nz) of one structure, copied into memory; a whole grid is compared with its checksum.
+        """Planes (n_planes, ny, nz) of one structure, copied into memory; a whole grid is compared with its checksum.
 
         Raises:
             ValueError: if it is damaged.
@@ -166,10 +166,10 @@ class ShardValues:
             return values
 
     def points(self, row: int, indices: NDArray[np.integer], label: str, channel: str) -> NDArray[np.float32]:
-        """(n,) values of one structure at flat indices."""
+        """Values (n,) of one structure at flat indices."""
         if self.table.byte_offsets:
             return np.asarray(self._mapped(row, label, channel)[indices])
-        with _named_errors(self.table.path):  # the whole grid is read, as HDF5 picks single values slowly
+        with _named_errors(self.table.path):  # reads the whole grid, as HDF5 reads single values slowly
             return self._dataset(row, label, channel)[()].reshape(-1)[indices]
 
     def _mapped(self, row: int, label: str, channel: str) -> NDArray[np.float32]:
@@ -182,13 +182,13 @@ class ShardValues:
     def _dataset(self, row: int, label: str, channel: str) -> h5py.Dataset:
         parts = [label, f"{row:06d}"] if self.table.version == 1 else [label, channel, f"{row:06d}"]
         key = "/".join(["density", *parts])
-        if (label, channel, row) not in self._checked:  # once: a shard that is finished does not change
+        if (label, channel, row) not in self._checked:  # checked once: a finished shard does not change
             self._check(_own_dataset(self._file, key), row, label, channel)
             self._checked.add((label, channel, row))
         return self._file[key]
 
     def _check(self, dataset: h5py.Dataset, row: int, label: str, channel: str) -> None:
-        """Refuse a compressed density that is not stored as deepdft does, or that is damaged."""
+        """Refuse a compressed density that is damaged, or is not stored as deepdft does."""
         shape = tuple(self.table.shapes[row])
         if dataset.shape != shape or dataset.dtype != VALUE:
             raise ValueError(f"structure {row} has {dataset.shape} {dataset.dtype}, expected {shape} float32")
@@ -204,7 +204,7 @@ def crc32(array: NDArray[Any]) -> int:
 
 
 def chunks_crc32(dataset: h5py.Dataset) -> int:
-    """CRC-32 of the bytes of a dataset as they are stored."""
+    """CRC-32 of the stored bytes of a dataset."""
     total = 0
     for chunk in dataset.iter_chunks():
         first = tuple(part.start for part in chunk)
@@ -214,7 +214,7 @@ def chunks_crc32(dataset: h5py.Dataset) -> int:
 
 
 def table_crc32(arrays: Mapping[str, NDArray[Any]]) -> int:
-    """CRC-32 of named arrays: of names, types, shapes and content."""
+    """CRC-32 of named arrays: names, types, shapes and content."""
     total = 0
     for key in sorted(arrays):
         array = np.ascontiguousarray(arrays[key])
@@ -224,10 +224,10 @@ def table_crc32(arrays: Mapping[str, NDArray[Any]]) -> int:
 
 
 def _read_v1(file: h5py.File, expected: Expected) -> dict[str, NDArray[Any]]:
-    """The table of version 1; byte offsets are derived from those of the structures."""
+    """Read the table of version 1; byte offsets are derived from those of the structures."""
     arrays = {key: _read(file, key, expected) for key in (*_TABLE, "atom_offsets", "numbers", "positions")}
     for label in expected.labels:
-        if file["density"].get(label, getclass=True) is h5py.Dataset:  # a group where densities are compressed
+        if file["density"].get(label, getclass=True) is h5py.Dataset:  # a group if densities are compressed
             start = _own_dataset(file, f"density/{label}").id.get_offset()
             sizes = expected.shapes.prod(axis=1)
             arrays[f"byte_offsets/{label}/{TOTAL}"] = start + VALUE.itemsize * (np.cumsum(sizes) - sizes)
@@ -235,7 +235,7 @@ def _read_v1(file: h5py.File, expected: Expected) -> dict[str, NDArray[Any]]:
 
 
 def _read_v2(file: h5py.File, expected: Expected) -> dict[str, NDArray[Any]]:
-    """The table of version 2, with which names there are checked by the checksum."""
+    """Read the table of version 2, whose names are covered by the checksum."""
     keys = [*_TABLE, "atom_offsets", "numbers", "positions", "names"]
     for kind in ("checksums", "stored_checksums", "byte_offsets", "atom_array_widths", "atom_arrays"):
         for label in expected.labels:
@@ -252,7 +252,7 @@ def _read(file: h5py.File, key: str, expected: Expected) -> NDArray[Any]:
 
 
 def _check_table(expected: Expected, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse a table that is not that of the structures in the index."""
+    """Refuse a table that does not belong to the structures in the index."""
     n, n_atoms = len(expected.shapes), int(expected.n_atoms.sum())
     wanted = {key: (dtype, (n, *row)) for key, (dtype, row) in _TABLE.items()}
     wanted |= {"atom_offsets": ("<i8", (n + 1,)), "numbers": ("<i8", (n_atoms,)), "positions": ("<f8", (n_atoms, 3))}
@@ -270,7 +270,7 @@ def _check_table(expected: Expected, arrays: Mapping[str, NDArray[Any]]) -> None
 
 
 def _own_dataset(file: h5py.File, key: str) -> h5py.Dataset:
-    """A dataset that lies in this file: neither a link to another one, nor one with storage elsewhere."""
+    """A dataset stored in this file, rather than a link or one with external storage."""
     parts = key.split("/")
     for end in range(1, len(parts) + 1):
         name = "/".join(parts[:end])
@@ -283,7 +283,7 @@ def _own_dataset(file: h5py.File, key: str) -> h5py.Dataset:
 
 
 def _open_hdf5(path: Path) -> h5py.File:
-    """Open for reading; without locks, which some file systems refuse and finished shards do not need."""
+    """Open for reading, without locks, which some file systems refuse and finished shards do not need."""
     try:
         return h5py.File(path, "r", locking=False)
     except OSError as error:
@@ -292,7 +292,7 @@ def _open_hdf5(path: Path) -> h5py.File:
 
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
-    """Whatever a damaged file makes HDF5 or numpy raise becomes one line with its name."""
+    """Turn whatever error a damaged file causes in HDF5 or numpy into one line with the file's name."""
     try:
         yield
     except HDF5_ERRORS as error:

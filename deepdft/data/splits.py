@@ -1,4 +1,4 @@
-"""Which structures of a store are for training, validation and testing.
+"""Split of a store into structures for training, validation and testing.
 
 A split file is JSON with the keys train, validation and test. Its entries are names of structures, or 0-based
 indices in the source that the store was converted from, counting members that were rejected (the released splits).
@@ -26,7 +26,7 @@ __all__ = ["SPLIT_FILE", "Split", "SplitSpec", "check_split", "load_split", "rea
 SPLIT_FILE = "split.json"
 PARTS = ("train", "validation", "test")
 CHECKSUM = "crc32"
-"""Entry of a stored split that a damaged one does not match; split files without it are read too."""
+"""Key of the checksum of a stored split; split files without it are accepted too."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Split:
     """Indices in a store; no structure is in two parts."""
 
     train: list[int]
-    """Structures that the weights are fitted to."""
+    """Structures to which the weights are fitted."""
     validation: list[int]
-    """Structures that choose the best weights and the end of the training."""
+    """Structures that decide the best weights and the end of the training."""
     test: list[int]
-    """Structures that nothing is chosen by."""
+    """Structures that influence nothing."""
 
     def names(self, store: Store) -> dict[str, list[str]]:
         """Names of the structures in each part."""
@@ -50,7 +50,7 @@ SplitSpec = str | os.PathLike[str] | Mapping[str, int]
 
 
 def load_split(spec: SplitSpec | None, store: Store) -> Split:
-    """The split of a store.
+    """Load the split of a store.
 
     Args:
         spec: None for the split stored with the data; a JSON file of names or indices; or numbers of structures
@@ -77,7 +77,7 @@ def load_split(spec: SplitSpec | None, store: Store) -> Split:
 
 
 def check_split(spec: SplitSpec) -> None:
-    """Refuse a split that is wrong whatever the data, before they are made.
+    """Check a split as far as possible without the data, before they are made.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -90,7 +90,7 @@ def check_split(spec: SplitSpec) -> None:
 
 
 def store_split(store: Store, spec: SplitSpec) -> dict[str, list[str]]:
-    """Keep a split with the data, by name.
+    """Store a split with the data, by name.
 
     Returns:
         The names in each part.
@@ -110,7 +110,7 @@ def _checksum(parts: Mapping[str, Sequence[Any]]) -> int:
 
 
 def read_split_file(path: Path) -> dict[str, list[Any]]:
-    """Entries of the three parts; checked against each other, not yet against a store.
+    """Entries of the three parts, checked against each other but not yet against a store.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -138,7 +138,7 @@ def read_split_file(path: Path) -> dict[str, list[Any]]:
 
 
 def _refuse_repeated(path: Path, parts: Mapping[str, Sequence[Any]]) -> None:
-    """An entry twice, in one part or in two, would leak the test set into the training."""
+    """Refuse repeated entries, in one part or in two, which would leak the test set into the training."""
     places = Counter(entry for entries in parts.values() for entry in entries)
     repeated = [entry for entry, count in places.items() if count > 1]
     if repeated:
@@ -150,7 +150,7 @@ def _refuse_repeated(path: Path, parts: Mapping[str, Sequence[Any]]) -> None:
 
 
 def _store_indices(path: Path, parts: Mapping[str, Sequence[int]], store: Store) -> dict[str, list[int]]:
-    """Indices in the source → indices in the store; rejected members are left out."""
+    """Convert indices in the source to indices in the store; rejected members are left out."""
     rejected = sorted(member["index"] for member in store.index["rejected"])
     n_members = len(store) + len(rejected)
     outside = [p for indices in parts.values() for p in indices if not 0 <= p < n_members]
@@ -164,7 +164,7 @@ def _store_indices(path: Path, parts: Mapping[str, Sequence[int]], store: Store)
 
 
 def _indices_of_names(path: Path, part: str, names: Sequence[str], store: Store) -> list[int]:
-    """Names → indices; names of rejected members are left out."""
+    """Convert names to indices; names of rejected members are left out."""
     rejected = {member["name"] for member in store.index["rejected"]}
     known = set(store.names)
     unknown = [name for name in names if name not in known and name not in rejected]
@@ -177,7 +177,7 @@ def _indices_of_names(path: Path, part: str, names: Sequence[str], store: Store)
 
 
 def _check_numbers(spec: Mapping[str, int]) -> dict[str, int]:
-    """The number of structures in each part, 0 where it is not given."""
+    """The number of structures in each part, 0 if it is not given."""
     unknown = set(spec) - {*PARTS, "seed"}
     numbers = {part: spec.get(part, 0) for part in PARTS}
     if unknown or any(type(n) is not int or n < 0 for n in [*numbers.values(), spec.get("seed", 0)]):

@@ -44,10 +44,10 @@ from deepdft.density import TOTAL, DensityGrid
 __all__ = ["DensityStore", "Store", "elements_of"]
 
 MAX_OPEN_SHARDS = 256
-"""Files kept open at once, well below the usual limit of 1024 a process."""
+"""Files kept open at once, well below the usual limit of 1024 per process."""
 
 MAX_DAMAGE_SHOWN = 20
-"""Damaged structures that an error names."""
+"""Largest number of damaged structures that an error names."""
 
 
 def elements_of(formulas: Iterable[str]) -> list[int]:
@@ -86,13 +86,13 @@ class Store:
         self.channels: tuple[str, ...] = tuple(self.index["channels"])
         """Names of the channels that any structure has, "total" first."""
         self.kind = DensityKind.of_index(self.index)
-        """What the densities are, as far as it is known."""
+        """Kind of the densities, as far as it is known."""
         self.names: list[str] = columns["name"]
         """Unique name of each structure."""
         self.formulas: list[str] = columns["formula"]
         """Chemical formula of each structure."""
         self.n_atoms: NDArray[np.int64] = np.array(columns["n_atoms"], dtype=np.int64)
-        """(n,) atoms in each structure."""
+        """(n,) number of atoms in each structure."""
         self.shapes: NDArray[np.int64] = np.array(columns["shape"], dtype=np.int64).reshape(-1, 3)
         """(n, 3) grid points along the edges of each box."""
         self._integrals: dict[str, dict[str, NDArray[np.float64]]] = {
@@ -109,11 +109,11 @@ class Store:
         self._open: OrderedDict[int, ShardValues] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process gets: nothing that is open."""
+        """State for pickling, without open files."""
         return {key: value for key, value in self.__dict__.items() if key not in ("_pid", "_tables", "_open")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore in another process."""
+        """Restore the state in another process."""
         self.__dict__.update(state)
         self._forget()
 
@@ -122,7 +122,7 @@ class Store:
         return len(self.names)
 
     def __repr__(self) -> str:
-        """One line: where it is, how large, and what it has."""
+        """One line: path, size, labels and channels."""
         labels, channels = ", ".join(self.labels), ", ".join(self.channels)
         return f"Store({str(self.root)!r}: {len(self)} structures, {labels}; {channels})"
 
@@ -289,7 +289,7 @@ class Store:
         )
 
     def verify(self) -> None:
-        """Read everything and compare it with its checksums.
+        """Read everything and compare it with the checksums.
 
         Raises:
             ValueError: naming the shards and structures that are damaged or missing.
@@ -299,7 +299,7 @@ class Store:
             raise ValueError(f"{self.root}: {shown}; copy the store or convert the data again")
 
     def check_shard(self, number: int) -> None:
-        """Read the table of a shard.
+        """Check the table of a shard.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -321,12 +321,12 @@ class Store:
     def _shard(self, i: int) -> int:
         if not 0 <= i < len(self):
             raise IndexError(f"{self.root}: structure {i} of {len(self)}")
-        if self._pid != os.getpid():  # after a fork: close what was inherited, then open it again
+        if self._pid != os.getpid():  # after a fork: close what was inherited, and open it again
             self._forget()
         return int(np.searchsorted(self._first, i, side="right")) - 1
 
     def _table(self, i: int) -> tuple[ShardTable, int]:
-        """The table of the shard of a structure, and the row of the structure in it."""
+        """The table of the shard of a structure, and the structure's row in it."""
         number = self._shard(i)
         if number not in self._tables:
             shard = self.index["shards"][number]
@@ -345,7 +345,7 @@ class Store:
         return self._tables[number], i - int(self._first[number])
 
     def _values(self, i: int) -> tuple[ShardValues, int]:
-        """The densities of the shard of a structure, opened, and the row of the structure in it."""
+        """The opened densities of the shard of a structure, and the structure's row."""
         table, row = self._table(i)
         number = self._shard(i)
         if number not in self._open:
@@ -357,4 +357,4 @@ class Store:
 
 
 DensityStore = Store
-"""The name of `Store` in earlier versions."""
+"""Name of `Store` in earlier versions."""

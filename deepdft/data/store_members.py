@@ -1,4 +1,4 @@
-"""Structures of a density store as members of a conversion: stores are joined, or compressed in another way."""
+"""Structures of a density store as members of a conversion, so that stores can be joined or recompressed."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class StoreMember:
     """One structure of a store; cheap to pickle."""
 
     name: str
-    """Of the structure."""
+    """Name of the structure."""
     source: Path
-    """The store."""
+    """Folder of the store."""
     index: int
-    """Of the structure in the store."""
+    """Index of the structure in the store."""
     size: int
-    """Bytes of its density in single precision."""
+    """Size in bytes of its density in single precision."""
     density: str
-    """Label of the density that is taken."""
+    """Label of the density to take."""
 
     @property
     def label(self) -> str:
-        """Names the store and the structure in messages."""
+        """Name of the store and the structure, for messages."""
         return f"{self.source}: {self.name}"
 
     def read(self, *, pbc: bool | None = None) -> DensityGrid:
-        """The density.
+        """Read the density.
 
         Args:
             pbc: whether the structure repeats; None leaves it as the store has it.
@@ -81,7 +81,7 @@ def store_members(path: Path, label: str) -> list[StoreMember]:
 
 
 def common_kind(stores: Sequence[Path]) -> DensityKind:
-    """The kind of the densities of several stores; unknown if none of them says.
+    """The kind of the densities of several stores; unknown if none of them tells.
 
     Raises:
         ValueError: if they differ, for instance because only one is convolved: a model cannot learn both.
@@ -96,7 +96,7 @@ def common_kind(stores: Sequence[Path]) -> DensityKind:
 
 
 def _kinds(path: Path) -> list[DensityKind]:
-    """What a store says about its densities; one that was joined from others says it for each of them too."""
+    """The kind of a store's densities; for a joined store, of each of its sources too."""
     index = Store(path).index
     kinds = [DensityKind.of_index(entry) for entry in (index, *index.get("files", []))]
     return [kind for kind in kinds if kind]

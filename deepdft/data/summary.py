@@ -1,4 +1,4 @@
-"""What a conversion did, in a few lines for people."""
+"""Summary of a conversion in a few lines."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ MAX_NAMES_SHOWN = 3
 
 
 def left_out_line(left_out: Mapping[str, Sequence[str]]) -> str | None:
-    """Which files of the sources no structures are made of, in one line; None if there are none."""
+    """One line about the files of the sources that are not structures; None if there are none."""
     parts = [f"{len(names)} {reason} ({_shown(names)})" for reason, names in left_out.items()]
     return f"left out of the source: {'; '.join(parts)}" if parts else None
 
 
 def _shown(names: Sequence[str]) -> str:
-    shown = [name if name.isprintable() else ascii(name) for name in names[:MAX_NAMES_SHOWN]]  # any bytes can be a name
+    shown = [
+        name if name.isprintable() else ascii(name) for name in names[:MAX_NAMES_SHOWN]
+    ]  # a name may consist of any bytes
     return ", ".join(shown) + (", …" if len(names) > MAX_NAMES_SHOWN else "")
 
 
 def store_lines(store: Store) -> list[str]:
-    """Size, grids, electrons, what was kept and what was not."""
+    """Lines about size, grids, electrons, and what was kept or dropped."""
     points = store.shapes.prod(axis=1)
     electrons = store.n_electrons
     shards = store.index["shards"]
@@ -44,7 +46,7 @@ def store_lines(store: Store) -> list[str]:
 
 
 def _kept_line(store: Store) -> str:
-    """Channels and per-atom arrays that the store has, and what of the source it has not, in one line."""
+    """Channels and per-atom arrays that the store has, and those that it dropped, in one line."""
     kept = [f"{channel}{_share(store, int(np.isfinite(store.integrals(channel)).sum()))}" for channel in store.channels]
     line = f"kept: {'channels' if len(kept) > 1 else 'channel'} {', '.join(kept)}"
     for name, count in store.index.get("atom_arrays", {}).items():
@@ -54,5 +56,5 @@ def _kept_line(store: Store) -> str:
 
 
 def _share(store: Store, count: int) -> str:
-    """How many of the structures, where it is not all of them."""
+    """The number of structures in words, unless it is all of them."""
     return "" if count == len(store) else f" (of {count} of {len(store)})"

@@ -25,7 +25,7 @@ PLAN_FILE = "plan.json"
 
 
 def finished_store(output: Path, identity: str) -> Store | None:
-    """The store of a plan if it is complete, None if there is still something to do.
+    """The store of a plan if it is complete; None if there is still something to do.
 
     Args:
         output: folder of the store.
@@ -40,7 +40,7 @@ def finished_store(output: Path, identity: str) -> Store | None:
                 f"{output}: already a store, of another source or with other settings, or of this source before it "
                 "was changed; give another output, or remove it"
             )
-        shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)  # there if a run was killed at its very end
+        shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)  # left if a run was killed at its very end
         return Store(output)
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output}: is a file; output is a folder")
@@ -51,7 +51,7 @@ def finished_store(output: Path, identity: str) -> Store | None:
 
 @contextmanager
 def unfinished(output: Path, plan: str, *, what: str) -> Iterator[None]:
-    """Work in the folder of an unfinished store, which no other process does meanwhile.
+    """Lock the folder of an unfinished store for the time of some work.
 
     The plan is recorded, or compared with the recorded one, and what a killed run left half-written is removed. A
     plan that fails with a ValueError before anything was made is forgotten, so that the folder is free for another.
@@ -113,7 +113,9 @@ def finish(
         (output / shard).unlink()  # of a source that had more shards before it was corrected
     _write_rejected(output, records)
     write_index(output, records, labels=labels, compression=compression, provenance=provenance)
-    shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)  # the lock too: whoever waits for it finds a store
+    shutil.rmtree(
+        output / WORK_FOLDER, ignore_errors=True
+    )  # removed with the lock: whoever waits for it finds a finished store
     return Store(output)
 
 

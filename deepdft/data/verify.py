@@ -1,4 +1,4 @@
-"""Which structures of a store are damaged."""
+"""Search for damaged structures in a store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def find_damage(store: Store) -> Iterator[str]:
 
 
 def _damaged_structures(store: Store, number: int) -> Iterator[str]:
-    """Names of the damaged structures of a shard; none where the whole is damaged, or what only HDF5 needs."""
+    """Names of the damaged structures of a shard; empty if all of it, or only HDF5's structure, is damaged."""
     if store.index["format_version"] == 1:
         return
     try:

@@ -1,4 +1,4 @@
-"""What worker processes have in common: signals, and that they end with the process that started them."""
+"""Common to worker processes: their signals, and that they end with the process that started them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = [
 ]
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
-"""What a terminal or a batch system sends to all processes of a command, and the first one answers."""
+"""Signals that a terminal or a batch system sends to all processes of a command, and that the first one handles."""
 
 
 def ignore_stop_signals() -> None:
-    """Call it in a worker: of all that it is sent, it answers SIGTERM of its parent only."""
+    """Make a worker ignore all signals except its parent's SIGTERM."""
     for which in STOP_SIGNALS:
         if which != signal.SIGTERM:
             signal.signal(which, signal.SIG_IGN)
@@ -42,7 +42,7 @@ def ignore_stop_signals() -> None:
 
 
 def start_forkserver() -> None:
-    """Start the process that workers are forked from, deaf to what the parent answers; it and they end with it."""
+    """Start the process from which workers are forked; it ignores the parent's signals, and all end with the parent."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         resource_tracker.ensure_running()  # it undoes the blocking of SIGINT and SIGTERM, which it ignores
@@ -53,7 +53,7 @@ def start_forkserver() -> None:
 
 
 def stop_forkserver() -> None:
-    """Stop the process that workers are forked from; those that run end when they are done.
+    """Stop the process from which workers are forked; running workers end when they are done.
 
     Workers of other pools would inherit its blocked signals, and `multiprocessing.Pool`, which ends them by SIGTERM,
     would wait for them forever. The next use starts a new one.
@@ -62,7 +62,7 @@ def stop_forkserver() -> None:
 
 
 def end_with_parent(worker: int = 0) -> None:
-    """Call it in a worker; without it, one that waits for work outlives a parent that was killed.
+    """Make a worker end when its parent is killed; otherwise it would wait for work for ever.
 
     Args:
         worker: its number, which a DataLoader gives to its `worker_init_fn`.
@@ -79,8 +79,8 @@ def end_with_parent(worker: int = 0) -> None:
 
 @contextmanager
 def sigint_blocked() -> Iterator[None]:
-    """Processes and threads that start meanwhile never see Ctrl-C; this one sees it afterwards."""
-    resource_tracker.ensure_running()  # with the first process; it would undo the blocking in the thread that starts it
+    """Start processes and threads that never see Ctrl-C; this process sees it afterwards."""
+    resource_tracker.ensure_running()  # now, as it would undo the blocking in the thread that starts it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -90,7 +90,7 @@ def sigint_blocked() -> Iterator[None]:
 
 @contextmanager
 def sigint_deferred() -> Iterator[Callable[[], None]]:
-    """Ctrl-C raises KeyboardInterrupt only where what this yields is called, or at the end if nothing else is raised.
+    """Defer Ctrl-C: KeyboardInterrupt is raised only when the yielded function is called, or at the end of the block.
 
     Raised while `concurrent.futures` holds the locks of its futures, which it takes one by one, it would leave them
     locked: the pool's thread would wait for them, and everything else for the pool's thread. After the first

@@ -1,4 +1,4 @@
-"""Writes the shards of a density store; a shard appears only when it is complete."""
+"""Writer of the shards of a density store; a shard appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Compression:
             raise ValueError(f"zfp_accuracy={self.zfp_accuracy}: a density error in e/Å³, above zero")
 
     def as_dict(self) -> dict[str, Any]:
-        """What the index says."""
+        """Entry of the index."""
         return {"name": self.name} | ({"accuracy": self.zfp_accuracy} if self.name == "zfp" else {})
 
     def filter(self) -> Any:
@@ -110,7 +110,7 @@ class ShardWriter:
 
     @contextmanager
     def _written(self) -> Iterator[None]:
-        """What happens before and after structures are added."""
+        """Context in which structures are added."""
         (self.folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
         with suppress(_NothingToWrite), atomic_write(self.folder / self.record.file) as path:
             file = _Hdf5File(path)
@@ -173,10 +173,10 @@ class ShardWriter:
             self._rows[column].append(np.array(value, dtype=_ROWS[column]))
 
     def _add_channel(self, row: int, label: str, channel: str, density: DensityGrid) -> None:
-        """Write the values of a channel and note their integral, checksum and place."""
+        """Write the values of a channel and record their integral, checksum and offset."""
         _check_name("channel", channel)
         values = np.ascontiguousarray(density.channel(channel), dtype="<f4")
-        self._file.reserve(2 * values.nbytes)  # compressed values are hardly ever larger than they are
+        self._file.reserve(2 * values.nbytes)  # compressed values are hardly ever larger than uncompressed ones
         group = _group(self._file.root, "density", label, channel)
         key = f"{row:06d}"
         if self.compression.name == "none":
@@ -185,7 +185,7 @@ class ShardWriter:
         else:
             options = self.compression.filter()
             group.create_dataset(key, data=values, chunks=_chunks(values.shape), **options)
-            stored = group[key]  # opened again, it is read from the file
+            stored = group[key]  # read from the file after reopening it
             self._note(f"stored_checksums/{label}/{channel}", row, chunks_crc32(stored))
             values = stored[()]
         self._note(f"checksums/{label}/{channel}", row, crc32(values))
@@ -200,13 +200,13 @@ class ShardWriter:
         self._atom_arrays.setdefault(f"atom_arrays/{label}/{name}", []).append(array.astype("<f8").ravel())
 
     def _note(self, column: str, row: int, value: int) -> None:
-        """Set the entry of a structure in a column; earlier structures without one are marked absent."""
+        """Set the entry of a structure in a column; earlier structures without one are marked as absent."""
         entries = self._columns.setdefault(column, [])
         entries += [ABSENT] * (row - len(entries))
         entries.append(value)
 
     def drop(self, what: str) -> None:
-        """Count something of a structure's source that is not kept."""
+        """Count something in a structure's source that is not kept."""
         self.record.dropped[what] = self.record.dropped.get(what, 0) + 1
 
     def reject(self, member: Rejected) -> None:
@@ -214,7 +214,7 @@ class ShardWriter:
         self.record.rejected.append(member)
 
     def _table(self) -> dict[str, NDArray[Any]]:
-        """All arrays of the shard but the densities."""
+        """All arrays of the shard except the densities."""
         rows, n = self._rows, len(self.record.name)
         for columns in self.record.integrals.values():
             for column in columns.values():
@@ -245,7 +245,7 @@ class _NothingToWrite(Exception):  # noqa: N818  not an error
 
 
 class _Hdf5File:
-    """A new HDF5 file whose space on the disk is reserved before HDF5 writes.
+    """A new HDF5 file whose disk space is reserved before HDF5 writes.
 
     On a full disk HDF5 fails when it closes the file, and then ends the process.
     """
@@ -254,13 +254,13 @@ class _Hdf5File:
         self.path = path
         self.reserved = 0
         with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, METADATA_BYTES)  # an error here is Python's own
+            os.posix_fallocate(file.fileno(), 0, METADATA_BYTES)  # so that an error here is Python's own
         self.root = h5py.File(
             path, "w", libver="v110", locking=False, alignment_threshold=1024, alignment_interval=ALIGNMENT
         )
 
     def reserve(self, n_bytes: int) -> None:
-        """Make sure that a dataset of so many bytes can be written.
+        """Reserve space for a dataset of so many bytes.
 
         Raises:
             OSError: if the disk is full, or the file would be too large for it.
@@ -272,7 +272,7 @@ class _Hdf5File:
             self.reserved = end
 
     def close(self) -> None:
-        """Finish the file, and give back what was reserved in excess."""
+        """Close the file, and release reserved space that is not used."""
         self.root.flush()
         end = self.root.id.get_filesize()
         self.root.close()
@@ -280,7 +280,7 @@ class _Hdf5File:
 
 
 def _group(file: h5py.File, *names: str) -> h5py.Group:
-    """A group within groups; those that HDF5 makes by itself would hold the time, and no two shards be equal."""
+    """Make nested groups; those that HDF5 makes by itself hold the time, so that no two shards would be equal."""
     group: h5py.Group = file
     for name in names:
         group = group.require_group(name)
@@ -312,7 +312,7 @@ def _same_grid(name: str, first: DensityGrid, other: DensityGrid) -> None:
 
 
 def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The whole grid, or slabs of it: a structure is read whole."""
+    """Chunk shape: the whole grid, or slabs of it, because structures are read whole."""
     nx, ny, nz = shape
     slab = max(ZFP_BLOCK, MAX_CHUNK // (ny * nz) // ZFP_BLOCK * ZFP_BLOCK)
     return min(nx, slab), ny, nz

@@ -23,17 +23,17 @@ __all__ = ["StructureSpread", "deviation_at", "reference_label", "structure_spre
 
 @dataclass(frozen=True)
 class StructureSpread(StructureRow):
-    """How far K densities of one structure are from each other, over its whole grid."""
+    """The spread of K densities of one structure over its whole grid."""
 
     electron_spread: float
     """Largest minus smallest integral of the K densities, in electrons."""
     deviations: dict[str, float]
-    """∫|ρ_k - ρ_median| / ∫|ρ_reference| in % of each density; their mean is eps_mad."""
+    """∫|ρ_k - ρ_median| / ∫|ρ_reference| in % for each density; their mean is eps_mad."""
     terms: Terms
     """∫(1/K) Σ_k |ρ_k - ρ_median| and ∫|ρ_reference| in electrons: numerator and denominator of eps_mad."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "terms", tuple(self.terms))  # JSON has lists
+        object.__setattr__(self, "terms", tuple(self.terms))  # JSON turns tuples into lists
 
     @property
     def eps_mad(self) -> float:
@@ -90,7 +90,7 @@ def deviation_at(structure: EnsembleStructure, indices: NDArray[np.integer]) -> 
 
 
 def _values_at(structure: EnsembleStructure, label: str, indices: NDArray[np.integer]) -> NDArray[np.float64]:
-    """One density at some grid points, with few planes in memory."""
+    """One density at some grid points, read a few planes at a time."""
     values = np.empty(len(indices))
     plane = structure.shape[1] * structure.shape[2]
     for planes in _slabs(structure):
@@ -108,7 +108,7 @@ def _slabs(structure: EnsembleStructure) -> Iterator[slice]:
 
 
 def reference_label(labels: Sequence[str], wanted: str | None) -> str:
-    """The density in the denominator, which models are compared with: PBE unless another is wanted.
+    """The label of the density in the denominator, with which models are compared: PBE by default.
 
     Raises:
         ValueError: if it is not among the labels.
@@ -123,7 +123,7 @@ def reference_label(labels: Sequence[str], wanted: str | None) -> str:
 def write_csv(
     path: str | os.PathLike[str], rows: Sequence[StructureSpread], errors: Sequence[StructureErrors] | None = None
 ) -> None:
-    """Write errors.csv: the spread of each structure and, where there is a model, its errors for the same ones.
+    """Write errors.csv: the spread of each structure and, if a model was evaluated, its errors.
 
     Args:
         path: of the file.

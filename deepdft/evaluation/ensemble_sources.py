@@ -44,7 +44,7 @@ class StoreEnsemble:
 
     @classmethod
     def of_store(cls, store: DensityStore) -> StoreEnsemble:
-        """The densities of a store: all of them, or the paper's eight functionals where a store has these and more.
+        """The densities of a store: all of them, or the paper's eight functionals if a store has these and more.
 
         ε_mad stays comparable so: a ninth functional in a store does not change it. Other sets are named one by one
         (`open_densities`).
@@ -57,11 +57,11 @@ class StoreEnsemble:
 
     @property
     def fingerprint(self) -> str:
-        """Of names, labels and shards."""
+        """Hash of names, labels and shards."""
         return _digest([[label, store.fingerprint, own] for label, (store, own) in self.sources.items()])
 
     def structure(self, i: int) -> EnsembleStructure:
-        """Structure `i`; nothing of its densities is read yet."""
+        """Structure `i`, whose densities are not read yet."""
         name = self.names[i]
         found = {label: self._open(name, label) for label in self.labels}
         return on_one_grid(name, found)
@@ -78,7 +78,7 @@ class StoreEnsemble:
         )
 
     def density(self, i: int, label: str | None = None) -> DensityGrid:
-        """Structure `i` with one of its densities; None is the first."""
+        """Structure `i` with one of its densities; None is the first label."""
         store, own = self.sources[label or self.labels[0]]
         return store.density(store.index_of(self.names[i]), label=own)
 
@@ -97,7 +97,7 @@ class FileEnsemble:
         _several(list(sources), "densities")
         found = {label: members(path) for label, path in sources.items()}
         self.labels = list(sources)
-        if all(len(files) == 1 for files in found.values()):  # one structure, whatever the files are called
+        if all(len(files) == 1 for files in found.values()):  # one structure, whatever the names of the files
             name = found[self.labels[0]][0].name
             self._members = {label: {name: files[0]} for label, files in found.items()}
         else:
@@ -109,7 +109,7 @@ class FileEnsemble:
 
     @property
     def fingerprint(self) -> str:
-        """Of the files' places, sizes and times."""
+        """Hash of the files' paths, sizes and times."""
         return _digest(
             [
                 [label, name, str(file.source.resolve()), file.offset, file.size, file.source.stat().st_mtime_ns]
@@ -134,7 +134,7 @@ class FileEnsemble:
         return on_one_grid(name, found)
 
     def density(self, i: int, label: str | None = None) -> DensityGrid:
-        """Structure `i` with one of its densities; None is the first."""
+        """Structure `i` with one of its densities; None is the first label."""
         return self._members[label or self.labels[0]][self.names[i]].read()
 
 
@@ -178,7 +178,7 @@ def open_densities(specs: Sequence[str]) -> Ensemble:
 
 
 def _refuse_same(places: Mapping[str, str]) -> None:
-    """One density under two names would make the spread too small."""
+    """Refuse one density under two labels, which would make the spread too small."""
     labels = list(places)
     for i, label in enumerate(labels):
         for other in labels[:i]:
@@ -187,7 +187,7 @@ def _refuse_same(places: Mapping[str, str]) -> None:
 
 
 def _label_in(store: DensityStore, label: str) -> str:
-    """The only density of a store, whatever it is called there, or the one of that label."""
+    """The label of a store's only density, or the requested label."""
     if len(store.labels) == 1:
         return store.labels[0]
     if label not in store.labels:
@@ -206,7 +206,7 @@ def _several(labels: Sequence[str], where: str) -> None:
 
 
 def _common(names: Mapping[str, Sequence[str]], places: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Names that all labels have, in the order of the first, and those that some lack."""
+    """Names that occur under all labels, in the order of the first, and those that some labels lack."""
     everywhere = set.intersection(*(set(found) for found in names.values()))
     first = next(iter(names))
     if not everywhere:
@@ -224,7 +224,7 @@ def _example(names: Sequence[str]) -> str:
 
 
 def _on_disk(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """A copy in a temporary file, mapped into memory; the file goes when the mapping does."""
+    """A copy in a temporary file, mapped into memory; the file is removed with the mapping."""
     with tempfile.TemporaryFile(prefix="deepdft-") as file:
         mapped = np.memmap(file, dtype=values.dtype, mode="w+", shape=values.shape)
     mapped[...] = values
@@ -232,7 +232,7 @@ def _on_disk(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _by_name(files: Sequence[Member], source: Path) -> dict[str, Member]:
-    """Files by their names without a compression suffix."""
+    """Files by their names without compression suffix."""
     named = {split_compression(file.name)[0]: file for file in files}
     if len(named) < len(files):
         names = [split_compression(file.name)[0] for file in files]

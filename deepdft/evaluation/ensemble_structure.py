@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 __all__ = ["EnsembleStructure", "on_one_grid"]
 
 SAME_LENGTH = 1e-3
-"""Å: cells and atoms of one structure may differ by this between files; a CHGCAR has six decimals."""
+"""Å by which cells and atoms of one structure may differ between files; a CHGCAR has six decimals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,17 +22,17 @@ class EnsembleStructure:
     name: str
     """Name of the structure."""
     atoms: ase.Atoms
-    """The structure in the box of the grid."""
+    """The structure, in the box of the grid."""
     origin: NDArray[np.float64]
-    """(3,) Å, the first grid point."""
+    """(3,) Å, position of the first grid point."""
     shape: tuple[int, int, int]
-    """Grid points along the edges of the box."""
+    """Number of grid points along the edges of the box."""
     planes: dict[str, Callable[[slice], NDArray[np.floating]]]
-    """Label → what reads the density (n_planes, ny, nz) in e/Å³ on a slice of planes along the first axis."""
+    """Label → function that reads planes (n_planes, ny, nz) in e/Å³ along the first axis."""
 
 
 def on_one_grid(name: str, found: Mapping[str, EnsembleStructure]) -> EnsembleStructure:
-    """The densities of one structure together.
+    """Combine the densities of one structure.
 
     Raises:
         ValueError: if atoms or grids differ.
@@ -51,7 +51,7 @@ def on_one_grid(name: str, found: Mapping[str, EnsembleStructure]) -> EnsembleSt
 
 
 def _difference(a: EnsembleStructure, b: EnsembleStructure) -> str | None:
-    """What makes two densities incomparable point by point, in words."""
+    """Description of what makes two densities incomparable point by point; empty if nothing does."""
     if a.atoms.get_chemical_formula() != b.atoms.get_chemical_formula():
         return f"atoms ({a.atoms.get_chemical_formula()} and {b.atoms.get_chemical_formula()})"
     if a.shape != b.shape:

@@ -41,13 +41,15 @@ class References(Protocol):
 
 @dataclass(frozen=True)
 class StructureErrors(StructureRow):
-    """How far a predicted density is from its reference, over the whole grid of one structure."""
+    """Errors of a predicted density over the whole grid of one structure."""
 
     terms: dict[str, Terms]
-    """Name of a measure → numerator and denominator, of the measures that are defined for the structure."""
+    """Measure → numerator and denominator, for the measures that are defined for the structure."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "terms", {name: tuple(pair) for name, pair in self.terms.items()})  # JSON has lists
+        object.__setattr__(
+            self, "terms", {name: tuple(pair) for name, pair in self.terms.items()}
+        )  # JSON turns tuples into lists
 
     def __getitem__(self, name: str) -> float:
         """The value of a measure.
@@ -114,7 +116,7 @@ def structure_errors(
 
 
 def _compare(model: DensityModel, reference: DensityGrid, *, pbc: bool | None) -> Comparison:
-    """Predict on the whole grid of a reference, chunk by chunk, and sum up."""
+    """Predict on the whole grid of a reference, chunk by chunk, and accumulate sums."""
     members = Members(model, reference.grid, pbc=pbc)
     columns = {i: name for i, name in enumerate(model.channels) if name in reference.channel_names}
     exact = {name: reference.channel(name).ravel() for name in columns.values()}
@@ -177,12 +179,12 @@ def evaluate(
 
 
 def columns(rows: Sequence[StructureErrors]) -> dict[str, list[float | None]]:
-    """The columns of the measures that are defined for any of the structures; None where it is not for one."""
+    """Columns of the measures that are defined for any of the structures; None where undefined."""
     values = [row.values for row in rows]
     defined = [name for name in BY_NAME if any(name in found for found in values)]
     return {name: [found.get(name) for found in values] for name in defined}
 
 
 def write_csv(path: str | os.PathLike[str], rows: Sequence[StructureErrors]) -> None:
-    """Write errors.csv: what every evaluation reports of a structure, then the measures."""
+    """Write errors.csv: the columns of every evaluation, then the measures."""
     write_table(path, StructureRow.columns(rows) | columns(rows))

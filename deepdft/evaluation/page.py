@@ -1,4 +1,4 @@
-"""The report: one HTML page that needs no other file and no network, and its tables as Markdown."""
+"""The report: one self-contained HTML page, and its tables as Markdown."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ __all__ = ["write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_SERIES = 6
-"""Series in one histogram: more would hide each other."""
+"""Largest number of series in one histogram; more would hide each other."""
 MAX_CURVES = 12
-"""Curves in the picture of learning curves."""
+"""Largest number of learning curves in the picture."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture within the page."""
+    """A picture on the page."""
 
     data: str
-    """As a data URI."""
+    """The picture as a data URI."""
     caption: str
-    """What it shows."""
+    """Caption."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page."""
+    """A section of the page."""
 
     title: str
-    """Its heading."""
+    """Heading."""
     table: Comparison | None = None
-    """Shown first."""
+    """Pictures, shown first."""
     pictures: list[Picture] = field(default_factory=list)
-    """Shown below."""
+    """Tables, shown below."""
 
 
 def write_report(
@@ -97,7 +97,7 @@ def write_report(
 
 
 def _distributions(evaluations: Sequence[EvaluationRun]) -> list[Section]:
-    """Errors and spreads on one axis: the paper's Figure 3."""
+    """Errors and spreads on one axis, as in the paper's Figure 3."""
     models = sorted(
         (run for run in evaluations if "eps_mae" in run.summary), key=lambda run: run.summary["eps_mae"]["mean"]
     )
@@ -115,7 +115,7 @@ def _distributions(evaluations: Sequence[EvaluationRun]) -> list[Section]:
 
 
 def _curves(trainings: Sequence[TrainingRun], evaluations: Sequence[EvaluationRun]) -> list[Section]:
-    """Validation errors against steps, with the spread of DFT as a yardstick."""
+    """Validation errors against steps, with the spread of DFT for comparison."""
     curves = {
         plotting.plain(run.name): run.curve() for run in sorted(trainings, key=lambda run: run.best) if run.curve()[0]
     }
@@ -134,7 +134,7 @@ def _curves(trainings: Sequence[TrainingRun], evaluations: Sequence[EvaluationRu
 
 
 def _pictures_of(run: EvaluationRun) -> list[Picture]:
-    """Slices of the densities of the worst structures, as the evaluation has drawn them."""
+    """Slices of the densities of the worst structures, as the evaluation drew them."""
     names = ["worst.png", *(f"worst_{place}.png" for place in range(2, len(run.rows) + 1))]
     captions = {
         name: f"{row['name']}, {row['formula']}" for name, row in zip(names, run.worst(len(names)), strict=True)
@@ -159,7 +159,7 @@ def _data_uri(content: bytes, kind: str) -> str:
 
 
 def _source(name: str, folder: Path, content: dict[str, Any]) -> dict[str, str]:
-    """Where a run is and how it was made."""
+    """The folder of a run, and its command and versions."""
     return {
         "name": name,
         "folder": str(folder),

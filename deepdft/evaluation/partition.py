@@ -1,4 +1,4 @@
-"""What a density says of its atoms: the sum of free atoms to compare it with, Hirshfeld charges, dipole moment.
+"""Analysis of a density by atoms: difference from the sum of free atoms, Hirshfeld charges, dipole moment.
 
 The free atoms are those of the package (spherical, neutral, valence electrons only; deepdft/bundled/free_atoms.md), so
 the results are those of valence densities with the same valences.
@@ -21,7 +21,7 @@ from deepdft.density import DensityGrid, Grid
 __all__ = ["FREE_ATOM_RADIUS", "dipole_moment", "hirshfeld_charges", "promolecule", "valence_electrons"]
 
 FREE_ATOM_RADIUS = 6.0
-"""Å, where densities of free atoms are cut off; the largest loses less than 1 % of an electron beyond."""
+"""Å at which densities of free atoms are cut off; the largest loses less than 1 % of an electron."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def valence_electrons(numbers: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def _atoms_on_grid(grid: Grid) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-    """Per atom, the flat indices of the points that its free atom reaches and the density there, images included.
+    """For each atom, the flat indices of the points that its free atom reaches, and the density there, with images.
 
     A point is listed once per image of the atom that reaches it. Index ranges of the box around an atom follow from the
     reciprocal vectors, so oblique cells and cells smaller than the atom need no special case.

@@ -1,4 +1,4 @@
-"""What an evaluation writes row by row: parts that it resumes from after an interruption, and the final table."""
+"""Files that an evaluation writes row by row: parts from which it resumes when interrupted, and the final table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["StructureRow", "append_part", "begin_part", "compute", "read_part", 
 Row = TypeVar("Row")
 
 COLUMNS = ("name", "formula", "n_atoms", "n_points", "n_electrons")
-"""The columns of errors.csv that do not depend on what is measured."""
+"""Columns of errors.csv that do not depend on the measures."""
 
 
 @dataclass(frozen=True)
 class StructureRow:
-    """What every evaluation reports of a structure."""
+    """The part of a row that every evaluation reports of a structure."""
 
     index: int
     """Index in the store or ensemble."""
@@ -50,7 +50,7 @@ def compute(
     part: Path,
     progress: Callable[[Row], None],
 ) -> Iterator[Row]:
-    """Rows of some structures; each is appended to `part` as soon as it is known.
+    """Compute rows of some structures; each is appended to `part` as soon as it is known.
 
     Args:
         indices: which structures.
@@ -71,7 +71,7 @@ def begin_part(part: Path, key: Mapping[str, Any]) -> None:
         part.write_text(json.dumps(dict(key), sort_keys=True) + "\n", encoding="utf-8")
         return
     whole = part.read_bytes()
-    if not whole.endswith(b"\n"):  # killed while it wrote a line
+    if not whole.endswith(b"\n"):  # the process was killed while it wrote a line
         part.write_bytes(whole[: whole.rindex(b"\n") + 1])
 
 
@@ -82,7 +82,7 @@ def append_part(part: Path, row: Any) -> None:
 
 
 def read_part(part: Path, key: Mapping[str, Any], kind: Callable[..., Row]) -> list[Row]:
-    """The rows, of dataclass `kind`, in a part file of the same evaluation; none where it is of another."""
+    """Rows (of dataclass `kind`) in a part file of the same evaluation; empty if it belongs to another."""
     if _first_line(part) != json.dumps(dict(key), sort_keys=True):
         return []
     lines = part.read_text(encoding="utf-8").splitlines(keepends=True)[1:]

@@ -29,17 +29,17 @@ __all__ = [
 ]
 
 WORST = re.compile(r"worst(_([2-9]|[1-9]\d+))?\.png")
-"""Names of the pictures that `worst_pictures` writes."""
+"""Pattern of the names of the pictures that `worst_pictures` writes."""
 
 
 def histogram(rows: Sequence[StructureErrors], path: Path, *, title: str | None = None) -> None:
-    """Write the histogram of ε_mae with its outliers marked and named."""
+    """Write the histogram of ε_mae, with outliers marked and named."""
     figure = plotting.error_histogram([row.eps_mae for row in rows], [row.name for row in rows], title=title)
     plotting.save(figure, path)
 
 
 def calibration_picture(rows: Sequence[StructureErrors], path: Path, *, title: str | None = None) -> bool:
-    """Write expected against true ε_mae of an ensemble; False, and nothing, where there is no spread to expect it from.
+    """Write expected against true ε_mae of an ensemble; False, and nothing, if there is no spread.
 
     The expected error of an ensemble that was not calibrated is its spread times the factor that fits these structures.
     """
@@ -59,7 +59,7 @@ def spread_histogram(
     *,
     title: str | None = None,
 ) -> None:
-    """Write the histogram of ε_mad, with that of a model's ε_mae where there is one (the paper's Figure 3)."""
+    """Write the histogram of ε_mad, with that of a model's ε_mae if there is one (the paper's Figure 3)."""
     if errors is None:
         values, names = [row.eps_mad for row in spreads], [row.name for row in spreads]
         figure = plotting.error_histogram(values, names, quantity=EPS_MAD.axis_label, title=title)

@@ -1,4 +1,4 @@
-"""Several processes that share the structures of an evaluation; one process is the same with nobody else."""
+"""Processes that share the structures of an evaluation; a single process is the same with no others."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from deepdft.evaluation.process_count import n_processes, slurm_tasks
 __all__ = ["Ranks", "is_lost_peer", "ranks"]
 
 MEETING_TIME = timedelta(minutes=2)
-"""How long processes wait for each other at the start."""
+"""Time for which processes wait for each other at the start."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all of them."""
+    """The place of this process among all of an evaluation."""
 
     rank: int = 0
     """Index of this process."""
     world_size: int = 1
     """Number of processes."""
     local_rank: int = 0
-    """Index of this process on its machine: which GPU it uses."""
+    """Index of this process on its machine, which selects its GPU."""
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """The items of this process; every item belongs to exactly one."""
+        """The items of this process; every item belongs to exactly one process."""
         return items[self.rank :: self.world_size]
 
     def from_first(self, value: T) -> T:
-        """The value that the first process has."""
+        """The value of the first process."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -46,7 +46,7 @@ class Ranks:
         return box[0]
 
     def gather(self, items: list[T]) -> list[T]:
-        """The items of all processes; the same list on each."""
+        """The items of all processes, the same list on each."""
         if self.world_size == 1:
             return items
         parts: list[list[T]] = [[] for _ in range(self.world_size)]
@@ -56,7 +56,7 @@ class Ranks:
 
 @contextmanager
 def ranks() -> Iterator[Ranks]:
-    """Join the processes that torchrun or srun has started, or be alone.
+    """Join the processes that torchrun or srun has started; a single process is alone.
 
     Raises:
         ValueError: if not all of them come, or one of them ends before its work is done.
@@ -93,7 +93,7 @@ def is_lost_peer(error: BaseException) -> bool:
 
 
 def _slurm_store(me: Ranks) -> Any:
-    """Where the processes that srun has started meet."""
+    """The store at which the processes started by srun meet."""
     nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST") or "127.0.0.1"
     first = re.sub(r"\[(\d+).*?\]", r"\1", nodes).split(",")[0]  # n[01-04,07] and n01,n02 start with n01
     job, step = (int(re.sub(r"\D", "", os.environ.get(name, "")) or 0) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))

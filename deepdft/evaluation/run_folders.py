@@ -1,4 +1,4 @@
-"""Folders that the commands leave behind: where they are below the paths that a report is given."""
+"""Search for the folders of training runs and evaluations below some paths."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 __all__ = ["find_runs", "is_training", "short_names"]
 
 MAX_DEPTH = 4
-"""Levels below a given folder down to which runs are searched: runs/sweep/DATE/JOB below the folder of a project."""
+"""Levels below a given folder that are searched: runs/sweep/DATE/JOB below the folder of a project."""
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Folders of runs and evaluations, each once, and what is wrong with the paths that lead to none.
+    """Folders of runs and evaluations, each once, and a line about each path that leads to none.
 
     Args:
         paths: run directories, output folders of evaluations, or folders with such in them (a sweep, a study), down
@@ -46,7 +46,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _folders(path: Path) -> tuple[list[Path], list[OSError]]:
-    """The folder itself if it is a run, else all runs below it; and the folders that could not be looked into."""
+    """The folder itself if it is a run, else all runs below it; and the folders that could not be read."""
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: there is no such run directory or evaluation")
     found: list[Path] = []
@@ -73,7 +73,7 @@ def _is_evaluation(folder: Path) -> bool:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell all of them apart."""
+    """The shortest endings of the paths that distinguish all of them."""
     longest = max((len(folder.parts) for folder in folders), default=0)
     for length in range(1, longest):
         names = ["/".join(folder.parts[-length:]) for folder in folders]

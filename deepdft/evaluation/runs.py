@@ -1,4 +1,4 @@
-"""Folders that the commands leave behind, read back: training runs and evaluations."""
+"""Training runs and evaluations, read back from their folders."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from deepdft.training.loggers import read_metrics
 __all__ = ["STATISTICS", "EvaluationRun", "Runs", "TrainingRun", "read_runs"]
 
 STATISTICS = ("mean", "median", "p99", "max", "pooled")
-"""Statistics that a summary gives of ε_mae and ε_mad."""
+"""Statistics of ε_mae and ε_mad that a summary has."""
 NUMBERS = {"n_atoms", "n_points", "n_electrons", "eps_mad", *(measure.name for measure in MEASURES)}
-"""Columns of errors.csv that hold numbers, or nothing where a measure is not defined."""
+"""Columns of errors.csv that hold numbers, or are empty where a measure is not defined."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TrainingRun:
     """A run directory of deepdft-train, finished or not."""
 
     name: str
-    """Short, and different for each run of a report."""
+    """Short name, unique in a report."""
     folder: Path
     """The run directory."""
     config: dict[str, Any]
@@ -39,9 +39,9 @@ class TrainingRun:
     metrics: list[dict[str, str]]
     """Rows of metrics.csv, without empty fields."""
     run: dict[str, Any]
-    """run.json: command, git, versions, data, batch size; empty where it is missing."""
+    """run.json: command, git, versions, data, batch size; empty if it is missing."""
     split: dict[str, int]
-    """Structures for training, validation and testing; empty where split.json is missing."""
+    """Structures for training, validation and testing; empty if split.json is missing."""
     summary: dict[str, Any]
     """summary.json; empty while the run is not finished."""
 
@@ -51,13 +51,13 @@ class TrainingRun:
         return str(self.config.get("model", {}).get("_target_", "?")).rpartition(".")[2]
 
     def curve(self, quantity: str = "val/eps_mae") -> tuple[list[int], list[float]]:
-        """Training steps and a logged quantity."""
+        """Training steps, and a logged quantity at these."""
         rows = [row for row in self.metrics if quantity in row]
         return [int(row["step"]) for row in rows], [float(row[quantity]) for row in rows]
 
     @property
     def best(self) -> float:
-        """Lowest validation ε_mae in %; not a number where nothing was validated."""
+        """Lowest validation ε_mae in %; NaN if nothing was validated."""
         return min((value for value in self.curve()[1] if math.isfinite(value)), default=math.nan)
 
     @property
@@ -71,7 +71,7 @@ class EvaluationRun:
     """An output folder of deepdft-evaluate."""
 
     name: str
-    """Short, and different for each run of a report."""
+    """Short name, unique in a report."""
     folder: Path
     """The output folder."""
     summary: dict[str, Any]
@@ -88,7 +88,7 @@ class EvaluationRun:
         return name if subset == "all" else f"{name}, {subset}"
 
     def values(self, measure: str) -> dict[str, float]:
-        """Structure → value of a measure; without structures that it is not defined for."""
+        """Structure → value of a measure, for structures for which it is defined."""
         return {row["name"]: float(row[measure]) for row in self.rows if row.get(measure)}
 
     def has(self, measure: Measure) -> bool:
@@ -96,12 +96,12 @@ class EvaluationRun:
         return measure.name in self.summary
 
     def worst(self, count: int) -> list[dict[str, str]]:
-        """Rows of the structures with the largest error, or spread where there is no model."""
+        """Rows of the structures with the largest error, or spread if there is no model."""
         measure = "eps_mae" if "eps_mae" in self.summary else "eps_mad"
         return sorted(self.rows, key=lambda row: -float(row[measure]))[:count]
 
     def is_of(self, run: TrainingRun) -> bool:
-        """Whether the evaluated model came out of a training run."""
+        """Whether the evaluated model comes from a training run."""
         checkpoint = self.summary.get("checkpoint_file") or self.summary.get("checkpoint")
         return isinstance(checkpoint, str) and run.folder.resolve() in (
             Path(checkpoint).resolve(),
@@ -111,14 +111,14 @@ class EvaluationRun:
 
 @dataclass(frozen=True)
 class Runs:
-    """What is compared in a report."""
+    """The content of a report."""
 
     trainings: list[TrainingRun]
     """Training runs."""
     evaluations: list[EvaluationRun]
     """Evaluations."""
     problems: list[str]
-    """One line about each folder that could not be read and is left out."""
+    """One line about each folder that could not be read and was left out."""
 
 
 def read_runs(folders: Sequence[Path], names: Sequence[str] | None = None) -> Runs:
@@ -183,7 +183,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _metrics(path: Path) -> list[dict[str, str]]:
-    """Rows of metrics.csv whose numbers are numbers."""
+    """Rows of metrics.csv, whose values are checked to be numbers."""
     try:
         rows = read_metrics(path)
         for row in rows:
@@ -243,7 +243,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file; an empty one where there is no file. Provenance of another shape is left out."""
+    """An object from a JSON file, empty if there is no file; malformed provenance is left out."""
     if not path.is_file():
         return {}
     content = cast(dict[str, Any], read_json(path))

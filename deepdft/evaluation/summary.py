@@ -1,4 +1,4 @@
-"""The figures of an evaluation over all structures: summary.json and the table on the terminal."""
+"""The figures of an evaluation over all structures: summary.json, and the table on the terminal."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from deepdft.measures import EPS_MAD, MEASURES
 __all__ = ["calibrate", "electron_counts_that_differ", "share_below", "summarise", "summarise_spread", "summary_table"]
 
 SAME_ELECTRONS = 0.01
-"""Electron counts of a prediction and its reference that differ by a larger fraction are reported by name."""
+"""Relative difference in electron counts, between prediction and reference, above which a structure is reported."""
 STATISTICS = {"mean_absolute": "mean of |…|", "max_absolute": "largest |…|"}
-"""How statistics are called in the table, where not by their keys."""
+"""Names of statistics in the table, if other than their keys."""
 
 
 def summarise(rows: Sequence[StructureErrors]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def summarise(rows: Sequence[StructureErrors]) -> dict[str, Any]:
 
 
 def calibrate(rows: Sequence[StructureErrors]) -> dict[str, Any] | None:
-    """How the spread of an ensemble tells its error; None for a single model or no spread at all.
+    """How the spread of an ensemble relates to its error; None for a single model or zero spread.
 
     `spread_scale` is the median of ε_mae over spread, which makes a spread an expected ε_mae. `coverage_1.5`
     and `coverage_2` are shares of the structures, 0 to 1, whose ε_mae is within these factors of the expected one;
@@ -77,7 +77,7 @@ def calibrate(rows: Sequence[StructureErrors]) -> dict[str, Any] | None:
 
 
 def summarise_spread(rows: Sequence[StructureSpread], *, reference: str) -> dict[str, Any]:
-    """The figures of an ensemble: `eps_mad` as `eps_mae` of `summarise`, and the mean deviation of each density in %.
+    """The figures of an ensemble: `eps_mad`, like `eps_mae` of `summarise`, and mean deviations of the densities in %.
 
     Raises:
         ValueError: if there are no structures.
@@ -124,7 +124,7 @@ def electron_counts_that_differ(rows: Sequence[StructureErrors]) -> str | None:
 
 
 def summary_table(summary: dict[str, Any], *, title: str) -> Table:
-    """The figures as a table for the terminal."""
+    """Table of the figures for the terminal."""
     table = Table(title=escape(title), title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -151,7 +151,7 @@ def summary_table(summary: dict[str, Any], *, title: str) -> Table:
 
 
 def _add_calibration(table: Table, calibration: dict[str, Any] | None) -> None:
-    """Rows for how the spread of an ensemble tells its error."""
+    """Add rows about the relation between the spread of an ensemble and its error."""
     if calibration is None:
         return
     if calibration["rank_correlation"] is not None:

@@ -1,4 +1,4 @@
-"""Tables that compare training runs and evaluations; the same ones go to the page and to Markdown."""
+"""Tables that compare training runs and evaluations, for the page and for Markdown."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Comparison:
     """A table of text."""
 
     title: str
-    """What is compared."""
+    """Title: what is compared."""
     columns: list[str]
     """Headings."""
     rows: list[list[str]]
-    """Cells, as many in a row as there are columns."""
+    """Cells: rows with one cell per column."""
     note: str = ""
-    """What the columns mean."""
+    """Explanation of the columns."""
     best: frozenset[tuple[int, int]] = frozenset()
-    """Rows and columns of the cells that stand out."""
+    """Row and column of the highlighted cells."""
 
     def is_text(self, column: int) -> bool:
         """Whether a column holds words rather than numbers."""
@@ -68,7 +68,7 @@ def comparison_tables(trainings: Sequence[TrainingRun], evaluations: Sequence[Ev
 
 
 def _errors(evaluations: Sequence[EvaluationRun], trainings: Sequence[TrainingRun]) -> Comparison:
-    """Like the paper's Table 1: data sets with their splits, and errors of the models on them."""
+    """Table like the paper's Table 1: data sets with their splits, and errors of the models on them."""
     ordered = sorted(evaluations, key=lambda run: (run.data, run.summary["eps_mae"]["mean"]))
     rows, best = [], set()
     for index, run in enumerate(ordered):
@@ -91,7 +91,7 @@ def _errors(evaluations: Sequence[EvaluationRun], trainings: Sequence[TrainingRu
 
 
 def _other_measures(evaluations: Sequence[EvaluationRun]) -> Comparison:
-    """The measures beside ε_mae that any of the evaluations has."""
+    """Table of the measures beside ε_mae that any evaluation has."""
     measures = [m for m in MEASURES if m != EPS_MAE and any(_headline(run, m) != NOTHING for run in evaluations)]
     rows = [[run.data, run.name, *(_headline(run, m) for m in measures)] for run in evaluations if run.has(EPS_MAE)]
     return Comparison(
@@ -104,7 +104,7 @@ def _other_measures(evaluations: Sequence[EvaluationRun]) -> Comparison:
 
 
 def _headline(run: EvaluationRun, measure: Measure) -> str:
-    """The one number that stands for a measure."""
+    """The headline number of a measure."""
     reduced = run.summary.get(measure.name)
     if isinstance(reduced, Mapping):
         reduced = reduced.get("mean_absolute", reduced.get("mean"))
@@ -149,7 +149,7 @@ def shares_below(evaluations: Sequence[EvaluationRun]) -> list[tuple[EvaluationR
 
 
 def distinct_ensembles(evaluations: Sequence[EvaluationRun]) -> list[EvaluationRun]:
-    """Evaluations of a spread, one for each ensemble and reference: beside several models it is measured again."""
+    """Evaluations of a spread, one for each ensemble and reference; several models repeat the same one."""
     first: dict[Any, EvaluationRun] = {}
     for run in evaluations:
         if "eps_mad" in run.summary:
@@ -199,7 +199,7 @@ def _settings(trainings: Sequence[TrainingRun]) -> Comparison:
 
 
 def worst_table(run: EvaluationRun, count: int) -> Comparison:
-    """The structures with the largest errors of an evaluation, or the widest spreads where there is no model."""
+    """The structures with the largest errors of an evaluation, or the widest spreads if there is no model."""
     rows = run.worst(count)
     measures = [m for m in (EPS_MAE, EPS_MAD, *MEASURES[1:]) if any(row.get(m.name) for row in rows)]
     headings = {"name": "name", "formula": "formula", "n_electrons": "electrons"}
@@ -211,7 +211,7 @@ def worst_table(run: EvaluationRun, count: int) -> Comparison:
 
 
 def as_markdown(table: Comparison) -> str:
-    """A table of Markdown under its title; cells that stand out are bold."""
+    """A table in Markdown under its title; highlighted cells are bold."""
 
     def line(cells: Iterable[str]) -> str:
         return "| " + " | ".join(cells) + " |"
@@ -228,7 +228,7 @@ def as_markdown(table: Comparison) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Text that Markdown, and HTML within it, shows as it is: on one line, without markup."""
+    """Text that Markdown, and HTML within it, shows literally: on one line, without markup."""
     one_line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
     without_html = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*|~\[\]]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", without_html)
@@ -268,7 +268,7 @@ def _differences(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
 
 
 def _leaves(config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Dotted keys and values as text, with the run's directory taken out of them."""
+    """Dotted keys and values as text, without the run's own directory."""
     own = str(config.get("run_dir") or "\0")
     stack: list[tuple[str, Any]] = [("", {key: value for key, value in config.items() if key != "run_dir"})]
     while stack:

@@ -1,4 +1,4 @@
-"""The trust record of a checkpoint: which atoms a model was trained on, and what error to expect, from a store."""
+"""The trust record of a checkpoint, made from a store: which atoms a model was trained on, and what error to expect."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from deepdft.models.base import DensityModel
 __all__ = ["sampled_errors", "trust_record"]
 
 N_TRAINING, N_VALIDATION = 1200, 200
-"""Structures at most, evenly spread over the set, that a record is made of."""
+"""Largest number of structures, evenly spread over the set, from which a record is made."""
 N_POINTS = 4000
-"""Grid points of a validation structure; the error at these is within a few per cent of that of the whole grid."""
+"""Grid points per validation structure; the error at these is within a few per cent of that of the whole grid."""
 SMALLEST_LIMIT = 0.05
-"""In units of components, where the validation structures are those of the training set."""
+"""Smallest limit in units of components, where the validation structures are in the training set."""
 
 
 def trust_record(
@@ -57,7 +57,7 @@ def trust_record(
         np.concatenate([invariants for invariants in found if invariants is not None]),
         periodic=any(repeats(atoms, pbc) for atoms in training),
     )
-    domain = Domain.from_plain(domain.to_plain())  # as precise as it is stored
+    domain = Domain.from_plain(domain.to_plain())  # with the precision with which it is stored
     novelties, errors = [], []
     for atoms, error in validation:
         invariants = _invariants(model, atoms, pbc)
@@ -94,7 +94,7 @@ def covering_indices(store: Store, indices: Sequence[int], count: int = N_TRAINI
 
 
 def evenly_spread(indices: Sequence[int], count: int) -> list[int]:
-    """At most `count` of some indices, evenly spread over them."""
+    """At most `count` of some indices, evenly spread."""
     chosen = np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int)
     return [indices[i] for i in chosen]
 
