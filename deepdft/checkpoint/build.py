@@ -1,4 +1,4 @@
-"""Models from their plain configs, which may come from files of strangers."""
+"""Models from their plain configs, which may come from untrusted files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from deepdft.models.with_baseline import WithBaseline
 __all__ = ["build_model", "build_model_for", "model_name"]
 
 TRUSTED_PACKAGES = ("deepdft.models",)
-"""Packages whose classes a checkpoint may name; others only when the caller says so."""
+"""Packages whose classes a checkpoint may name; others need the caller's permission."""
 MAX_NUMBER = 1e6
 """Limit on sizes in a config that comes with weights, or the number of weights if that is larger."""
 MAX_SCRATCH_BYTES, MAX_TENSORS = 2**28, 50_000
-"""What the construction of a model may take beside its weights."""
+"""Limits on memory and tensors that the construction of a model may take beside its weights."""
 
 
 def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> DensityModel:
@@ -45,10 +45,10 @@ def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> De
     for name in _targets(config):
         _check_target(name, (*TRUSTED_PACKAGES, *trusted))
     arguments = dict(config)
-    baseline = None if "model" in arguments else arguments.pop("baseline", None)  # else the target takes both
+    baseline = None if "model" in arguments else arguments.pop("baseline", None)  # otherwise the target takes both
     try:
         model = instantiate(arguments, _convert_="all")
-    except InstantiationException as error:  # hydra's report of whatever the constructor raised
+    except InstantiationException as error:  # Hydra's wrapper around whatever the constructor raised
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ValueError(f"{target.rpartition('.')[2]}: {reason}") from error
     if not isinstance(model, DensityModel):
@@ -76,7 +76,7 @@ def build_model_for(
 
 
 def model_name(config: Mapping[str, Any]) -> str:
-    """What a model config builds, as "SchNet" or "SchNet on fitted"."""
+    """Name of the model that a config builds, as "SchNet" or "SchNet on fitted"."""
     baseline = config.get("baseline")
     if isinstance(baseline, Mapping):
         baseline = model_name(baseline)
@@ -86,7 +86,7 @@ def model_name(config: Mapping[str, Any]) -> str:
 
 
 class _AllocationLimit(TorchDispatchMode):
-    """Raises where more memory, or more tensors, are made than a model of its weights needs."""
+    """Raises if more memory, or more tensors, are allocated than a model with these weights needs."""
 
     def __init__(self, n_bytes: int, n_tensors: int) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ def _refuse_huge_numbers(config: Any, largest: float) -> None:
 
 
 def _refuse_interpolations(config: Any) -> None:
-    """A resolver could make a `_target_` of it after those that are written out have been looked at."""
+    """Refuse interpolations: a resolver could produce a `_target_` after the literal ones have been checked."""
     for _, value in _walk(config):
         if isinstance(value, str) and "${" in value:
             raise ValueError(f"a model config is plain values, got the interpolation {value!r}")
@@ -136,7 +136,7 @@ def _targets(config: Any) -> Iterator[str]:
 
 
 def _check_target(name: str, packages: Sequence[str]) -> None:
-    """Refuse names outside the packages, and names that lead out of them through an import (deepdft.x.os.system)."""
+    """Refuse names outside the packages, and names that leave them through an import (deepdft.x.os.system)."""
     refusal = (
         f"_target_ {name!r} is not a model class of {', '.join(packages)}; "
         "if you trust the file, name its package: trusted=[package]"
@@ -145,7 +145,7 @@ def _check_target(name: str, packages: Sequence[str]) -> None:
         raise ValueError(refusal)
     try:
         cls: Callable[..., Any] = get_class(name)
-    except Exception as error:  # hydra wraps whatever the import raised
+    except Exception as error:  # Hydra wraps whatever the import raised
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"_target_ {name!r} cannot be imported: {reason}") from error
     inside = any(cls.__module__ == package or cls.__module__.startswith(f"{package}.") for package in packages)

@@ -1,4 +1,4 @@
-"""Checkpoint files: what they hold, read without running code, and checked before anything is made of it."""
+"""Checkpoint files, read without executing code and checked before use."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ __all__ = [
 SCHEMA = 1
 STATE_PREFIX = "model."
 MAX_BYTES = 2**32
-"""A larger file is not read into memory; a model of a hundred million weights, as training stores it, has 1.2e9."""
+"""Largest size of a file that is read into memory; with optimizer state, a hundred million weights take 1.2e9 bytes."""
 CHUNK_BYTES = 2**20
 ZIP_MAGIC = b"PK\x03\x04"
 
 
 def checkpoint_entries(model: DensityModel, config: Mapping[str, Any], pbc: bool | None) -> dict[str, Any]:
-    """The entries that make a Lightning checkpoint (or any dict with a state_dict) ours."""
+    """Entries that turn a Lightning checkpoint (or any dict with a state_dict) into one of ours."""
     return {"schema": SCHEMA, "model": dict(config), "channels": list(model.channels), "pbc": pbc}
 
 
 def read_checkpoint_file(file: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a checkpoint file, checked to be ours and whole.
+    """The content of a checkpoint file, checked to be complete and one of ours.
 
     Raises:
         ValueError: if the file is damaged, holds pickled objects, or is of another kind or schema.
@@ -65,7 +65,7 @@ def read_checkpoint_file(file: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def plain_weights(state_dict: Mapping[Any, Any], file: str | os.PathLike[str], prefix: str = "") -> dict[str, Tensor]:
-    """The weights whose names start with a prefix, without it.
+    """Weights whose names start with a prefix, which is removed.
 
     Raises:
         ValueError: if a name is no text, or a value not a plain tensor of numbers.
@@ -85,21 +85,21 @@ def plain_weights(state_dict: Mapping[Any, Any], file: str | os.PathLike[str], p
 
 
 def load_plain(file: str | os.PathLike[str]) -> Any:
-    """What torch saved in a file, refused if it is damaged or more than tensors and plain values.
+    """The content of a file that torch saved, refused if it is damaged or holds more than tensors and plain values.
 
     Raises:
         ValueError: if it is.
     """
     has_checksums = verify_archive(file)
     try:
-        with warnings.catch_warnings():  # about pickle protocols of files that are refused anyway
+        with warnings.catch_warnings():  # warnings about pickle protocols of files that are refused anyway
             warnings.simplefilter("ignore")
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{file}: refused, it holds more than tensors and plain values: {first_line(error)}"
         ) from error
-    except Exception as error:  # whatever the bytes of a foreign file lead torch to
+    except Exception as error:  # whatever error the bytes of a foreign file cause in torch
         raise ValueError(f"{file}: damaged or not a checkpoint: {first_line(error)}") from error
     if not has_checksums:
         warnings.warn(
@@ -144,11 +144,11 @@ def _verify_records(archive: zipfile.ZipFile, size: int) -> None:
     if len({record.filename for record in records}) != len(records):
         raise ValueError("a record is there twice")
     for record in records:
-        with archive.open(record) as stream:  # the checksum is compared at the end
+        with archive.open(record) as stream:  # the checksum is compared at the end of the record
             while stream.read(CHUNK_BYTES):
                 pass
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
+    """The first line of an error's text, or its type if it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -38,9 +38,9 @@ __all__ = ["BUNDLED", "FREE_ATOMS", "Checkpoint", "add_info", "load_checkpoint",
 RELEASED_ARGUMENTS, RELEASED_WEIGHTS = "arguments.json", "best_model.pth"
 """Files of a folder that the released DeepDFT code has written."""
 FREE_ATOMS = "free_atoms"
-"""Names the free atoms where a checkpoint is expected, unless there is a file or folder of that name."""
+"""Name of the free atoms where a checkpoint is expected, unless there is a file or folder with this name."""
 BUNDLED = "bundled"
-"""Names the model that comes with the package in the same way."""
+"""Name of the model that comes with the package, likewise."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Checkpoint:
     """A model with what is needed to use it and to write it again."""
 
     model: DensityModel
-    """In evaluation mode, on the device asked for."""
+    """The model, in evaluation mode, on the requested device."""
     config: dict[str, Any]
     """Plain config with `_target_`; `build_model(config)` makes the same architecture."""
     pbc: bool | None = None
     """Periodic boundaries: None as the structure has them, False ignored, True forced on."""
     info: dict[str, Any] = field(default_factory=dict)
-    """Where it comes from: path, step, data fingerprint, …"""
+    """Origin of the model: path, step, data fingerprint, …"""
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -67,7 +67,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 
 
 def add_info(file: Path, entries: Mapping[str, Any]) -> None:
-    """Add entries to the info of a checkpoint file, which keeps all else, such as the state of its training.
+    """Add entries to the info of a checkpoint file; everything else, such as the state of its training, is kept.
 
     Raises:
         ValueError: if the file is no checkpoint.
@@ -77,7 +77,7 @@ def add_info(file: Path, entries: Mapping[str, Any]) -> None:
 
 
 def _write(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    saved = io.BytesIO()  # torch's own words for a full disk are not the system's
+    saved = io.BytesIO()  # torch reports a full disk without the system's reason
     torch.save(content, saved)
     with atomic_write(path) as beside:
         beside.write_bytes(saved.getbuffer())
@@ -171,9 +171,9 @@ def _member_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _common_info(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all members of an ensemble say alike, and the elements that all of them know."""
+    """Entries that all members of an ensemble share, and the elements that all of them know."""
     first = infos[0]
-    shared = first.keys() - {"trust"}  # of one member: the ensemble gets a record of its own when it is calibrated
+    shared = first.keys() - {"trust"}  # of one member: the ensemble gets its own record when it is calibrated
     common = {key: first[key] for key in shared if all(info.get(key) == first[key] for info in infos)}
     if all("elements" in info for info in infos):
         common["elements"] = sorted(set.intersection(*(set(info["elements"]) for info in infos)))
@@ -187,7 +187,7 @@ def _free_atoms(device: torch.device | str) -> Checkpoint:
 
 
 def _load_released(folder: Path, device: torch.device | str) -> Checkpoint:
-    """A model in the form in which the released DeepDFT code stores it."""
+    """Load a model in the form in which the released DeepDFT code stores it."""
     file = folder / RELEASED_WEIGHTS
     if not file.is_file():
         raise FileNotFoundError(f"{folder}: {RELEASED_ARGUMENTS} without {RELEASED_WEIGHTS}, which holds the weights")
@@ -243,7 +243,7 @@ def load_weights(model: DensityModel, state_dict: Mapping[str, torch.Tensor], fi
 
 
 def _misfits(model: DensityModel, weights: Mapping[str, object]) -> str:
-    """How many weights are not there, not known or of another shape, and the first of each."""
+    """Number of weights that are missing, unknown or of another shape, with an example of each."""
     expected, found = (
         {name: tuple(value.shape) for name, value in of.items() if isinstance(value, torch.Tensor)}
         for of in (model.state_dict(), weights)

@@ -1,4 +1,4 @@
-"""The interface every model meets: atoms are encoded once, any number of probes is decoded from that."""
+"""The interface of all models: atoms are encoded once, and any number of probes is decoded from the result."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["N_ELEMENTS", "AtomStates", "DensityModel", "check_counts"]
 
 
 N_ELEMENTS = 119
-"""Rows of a table by atomic number, 0 to 118."""
+"""Rows of a table indexed by atomic number, 0 to 118."""
 
 MAX_CUTOFF = 100.0
-"""Å; a crystal has some hundred thousand neighbours within it."""
+"""Largest cutoff in Å; a crystal has several hundred thousand neighbours within it."""
 
 AtomStates = Any
-"""What `encode` hands to `decode`; opaque to everyone but the model that made it."""
+"""What `encode` passes to `decode`; opaque to everyone but the model that made it."""
 
 
 def check_counts(**counts: int) -> None:
-    """Refuse sizes of a model that are not whole numbers of at least one.
+    """Refuse sizes of a model that are not positive integers.
 
     Raises:
         ValueError: naming the first.
@@ -64,21 +64,21 @@ class DensityModel(nn.Module, ABC):
         if not isinstance(cutoff, int | float) or not 0 < cutoff <= MAX_CUTOFF:
             raise ValueError(f"cutoff is a distance in Å above zero and up to {MAX_CUTOFF:g}, got {cutoff!r}")
         self.channels = _checked_channels(channels)
-        """Names of the columns of what `decode` returns."""
+        """Names of the columns that `decode` returns."""
         self.cutoff = float(cutoff)
         """Distance in Å below which atoms are joined by edges to other atoms."""
         self.probe_cutoff = self.cutoff
-        """Distance in Å below which atoms are joined to probes; a model whose functions end earlier says so."""
+        """Distance in Å below which atoms are joined to probes; smaller for a model whose functions end earlier."""
         self.cutoff_value = 0.0
-        """The weight an edge still has where it is cut, relative to a short edge; 0 for a smooth cutoff."""
+        """Weight of an edge at the cutoff, relative to a short edge; 0 for a smooth cutoff."""
         self.receptive_field = math.inf
         """Distance in Å beyond which no atom changes the density at a point: what the rounds of messages between atoms
         reach plus `probe_cutoff`. Infinite where a model does not say; its structures are then encoded as a whole."""
         self.encoding_bytes = 60_000.0
-        """Memory that `encode` takes for an atom with some fifty neighbours, in bytes: the size of domains follows."""
+        """Memory in bytes that `encode` takes for an atom with about fifty neighbours; decides the size of domains."""
 
     spread_scale: float | None = None
-    """Expected ε_mae in units of the spread of the members of an ensemble; None where that is not known."""
+    """Expected ε_mae in units of the spread of an ensemble's members; None if unknown."""
 
     @property
     def members(self) -> Sequence[DensityModel]:
@@ -113,7 +113,7 @@ class DensityModel(nn.Module, ABC):
         return self.checked(density, len(points))
 
     def invariants(self, states: AtomStates) -> Tensor | None:
-        """Numbers (n_atoms, n) that tell the surroundings of encoded atoms apart, unchanged by rotations.
+        """Numbers (n_atoms, n) that distinguish the surroundings of encoded atoms, invariant under rotations.
 
         Distances between them say how unlike the training set an atom's surroundings are. None, the default, leaves a
         model without such estimates.
@@ -124,7 +124,7 @@ class DensityModel(nn.Module, ABC):
         return None
 
     def prepare(self, batches: Iterable[Batch]) -> None:
-        """Fit at once what need not be learned in steps; training calls it once, before its first step.
+        """Fit what need not be learned step by step; training calls it once, before its first step.
 
         Args:
             batches: structures of the training set with probes and targets; a few hundred thousand probes altogether.
@@ -134,7 +134,7 @@ class DensityModel(nn.Module, ABC):
         """Make the first prediction zero, for a model that learns the residual of a baseline; optional."""
 
     def chunk_size(self, device: torch.device) -> int | None:
-        """Points for `decode_points` on a device; None where memory goes with edges."""
+        """Points per call of `decode_points` on a device; None if memory depends on edges."""
         return None
 
     def forward(self, atoms: AtomGraph, probes: ProbeGraph) -> Tensor:
@@ -146,7 +146,7 @@ class DensityModel(nn.Module, ABC):
         return self.checked(self.decode(self.encode(atoms), probes), probes.n_probes)
 
     def checked(self, density: Tensor, n_points: int) -> Tensor:
-        """A density of this model as (n_points, n_channels).
+        """Check the shape of a density of this model, and return it as (n_points, n_channels).
 
         Models written before there were channels return (n_points,), which is still taken for one channel.
 

@@ -1,4 +1,4 @@
-"""Several models of the same density as one: their mean is the prediction, their spread says how far to trust it."""
+"""Several models of the same density as one: their mean is the prediction, their spread tells how far to trust it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Ensemble"]
 
 
 class Ensemble(DensityModel):
-    """The mean density of models that were trained alike but for their random numbers.
+    """The mean density of models that differ only in the random numbers of their training.
 
     Args:
         models: two or more, with the same channels and cutoffs.
@@ -66,13 +66,13 @@ class Ensemble(DensityModel):
         return torch.stack([model.decode_points(own, structures, points) for model, own in pairs]).mean(dim=0)
 
     def invariants(self, states: AtomStates) -> Tensor | None:
-        """Those of all members side by side; None where one has none."""
+        """The invariants of all members side by side; None if one has none."""
         found = [model.invariants(own) for model, own in zip(self.members, states, strict=True)]
         known = [each for each in found if each is not None]
         return torch.cat(known, dim=1) if len(known) == len(found) else None
 
     def chunk_size(self, device: torch.device) -> int | None:
-        """Points for `decode_points`: as many as every model takes."""
+        """Points per call of `decode_points`: as many as every member takes."""
         counts = [model.chunk_size(device) for model in self.members]
         known = [count for count in counts if count is not None]
         return min(known) if len(known) == len(counts) else None

@@ -1,4 +1,4 @@
-"""A density as a sum of isolated atoms: nothing is learned, and it is a baseline from the first minute."""
+"""A density as a sum of isolated atoms: a baseline that needs no training."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from deepdft.nn.scatter import sum_over_neighbours
 __all__ = ["FreeAtoms"]
 
 FADE = 1.5
-"""Å before the cutoff, within which the densities of atoms fade to zero."""
+"""Å before the cutoff over which the densities of atoms fade to zero."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class _Atoms:
-    """The states of atoms that know nothing of each other."""
+    """The states of atoms that do not interact."""
 
     positions: Tensor
     rows: Tensor
@@ -62,7 +62,7 @@ class FreeAtoms(DensityModel):
         self.step = float(x[-1] / (len(x) - 1))
         density *= _with_all_electrons(x, self.scale, density, n_valence, self.cutoff)
         curvature = _spline(x, density).derivative(2)(x).T * self.step**2 / 6
-        # a parameter, though it is never trained: checkpoints then do not depend on the table of the package
+        # a parameter, though it is never trained, so that checkpoints do not depend on the table of the package
         table = torch.from_numpy(np.stack([density, curvature], axis=-1)).to(torch.get_default_dtype())
         self.table = nn.Parameter(table.flatten(0, 1), requires_grad=False)
         self.n_knots = len(x)
@@ -109,12 +109,12 @@ def _fade(t: Tensor) -> Tensor:
 
 
 def _spline(x: Array, density: Array) -> CubicSpline:
-    """Through densities (n_elements, n_knots); even at the nucleus, where x is proportional to the distance."""
+    """Splines through densities (n_elements, n_knots); even at the nucleus, where x is proportional to the distance."""
     return CubicSpline(x, density.T, bc_type=("clamped", "natural"))
 
 
 def _with_all_electrons(x: Array, scale: float, density: Array, n_valence: NDArray[np.int16], cutoff: float) -> Array:
-    """Factors 1 + c r² (n_elements, n_knots) with which the fading densities integrate to the valence electrons."""
+    """Factors 1 + c r² (n_elements, n_knots) that make the fading densities integrate to the valence electrons."""
     fine, step = np.linspace(0.0, np.arcsinh(cutoff / scale), 4001, retstep=True)
     r = scale * np.sinh(fine)
     weights = 4 * np.pi * r**2 * scale * np.cosh(fine) * step  # trapezoidal rule; zero at both ends

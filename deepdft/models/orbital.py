@@ -1,4 +1,4 @@
-"""A density from learned orbitals: squares of sums of atom-centred functions, and hardly any work per query point.
+"""A density from learned orbitals: squares of sums of atom-centred functions, with hardly any work per query point.
 
     ρ(r) = ρ_atoms(r) + φ_0(r) + Σ_k w_k φ_k(r)²
     φ_k(r) = Σ_a Σ_n,l,m c_a,k,n,l,m R_n(|r - r_a|) S_lm(r - r_a)
@@ -37,12 +37,12 @@ from deepdft.nn.threads import in_parallel
 __all__ = ["Orbital", "OrbitalStates"]
 
 DENSE = 1000
-"""Points in a block from which on blocks are faster than compiled loops over edges (measured: 900 to 1700)."""
+"""Points in a block above which blocks are faster than compiled loops over edges (measured: 900 to 1700)."""
 
 
 @dataclass(frozen=True)
 class OrbitalStates:
-    """What probes read from atoms."""
+    """The states of atoms that probes read."""
 
     positions: Tensor
     """(n_atoms, 3) Å."""
@@ -67,7 +67,7 @@ class Orbital(DensityModel):
         cutoff: length below which atoms are joined, and probes to atoms whose functions reach so far, Å.
         residual: False leaves out ρ_atoms and φ_0 of the total and makes all its w_k positive, and with them it.
         channels: names of the densities that are predicted, "total" first.
-        max_order: what `l_max` was called; configs of older checkpoints have it.
+        max_order: former name of `l_max`, in configs of older checkpoints.
 
     Raises:
         ValueError: if the number of orbitals is odd, or a size or an exponent is out of range.
@@ -134,7 +134,7 @@ class Orbital(DensityModel):
 
     @torch.no_grad()
     def _begin_at_the_baseline(self) -> None:
-        """φ_0 is zero and squares of opposite signs are equal: zero altogether, yet each has a gradient."""
+        """Make φ_0 zero, and squares of opposite signs equal: the sum is zero, yet each has a gradient."""
         half = self.n_orbitals // 2
         for parameter in (*self.scalar_readout[-1].parameters(), *self.order_readout.parameters()):
             by_channel = parameter.unflatten(0, (self.n_radial, -1)).split(self.n_columns, dim=1)
@@ -144,7 +144,7 @@ class Orbital(DensityModel):
                     columns[:, 1 + half :] = columns[:, 1 : 1 + half]
 
     def prepare(self, batches: Iterable[Batch]) -> None:
-        """Fit the superposition of atoms to the total; it stays as it is from then on."""
+        """Fit the superposition of atoms to the total density; it stays fixed during training."""
         if self.baseline is not None:
             self.baseline.fit(replace(batch, targets=batch.targets[:, :1]) for batch in batches)
 
@@ -171,7 +171,7 @@ class Orbital(DensityModel):
         amplitudes = torch.cat([self.scalar_readout(scalars)[:, None], self.order_readout(features)], dim=1)
         coefficients = self.basis.mixed(amplitudes.unflatten(-1, (self.n_radial, -1)))
         if self.baseline is not None:
-            # the superposition of atoms is made of the same functions of degree 0: it rides on φ_0
+            # the superposition of atoms consists of the same functions of degree 0, so it is added to φ_0
             atoms_alone = self.baseline.coefficients(numbers)
             n_harmonics, n_orbitals = coefficients.shape[-2:]
             coefficients = coefficients + pad(atoms_alone, (0, n_orbitals - 1, 0, n_harmonics - 1))
@@ -182,7 +182,7 @@ class Orbital(DensityModel):
         return self._density(self.basis(states.coefficients, states.positions, probes))
 
     def decode_points(self, states: OrbitalStates, structures: Structures, points: Tensor) -> Tensor:
-        """The same, where points are dense in compact blocks of them, without edges."""
+        """Density (n_points, n_channels) in e/Å³ at points; compact blocks of dense points need no edges."""
         if points.device.type != "cpu":
             return _DECODE_ON_GPU(self, states, structures, points, states.coefficients)
         groups = compact_blocks(
@@ -206,7 +206,7 @@ class Orbital(DensityModel):
         return density.index_copy(0, index, densities)
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        """What φ_k and φ_k² of all channels count in each channel: both (n_channels, n_orbitals)."""
+        """Weights of φ_k and of φ_k² of all channels in each channel: both (n_channels, n_orbitals)."""
         linear = self.signs.new_zeros(len(self.channels), sum(self.n_columns))
         signs = torch.zeros_like(linear)
         first = 0
@@ -218,13 +218,13 @@ class Orbital(DensityModel):
         return linear, signs
 
     def chunk_size(self, device: torch.device) -> int | None:
-        """Points in blocks: hardly any memory each, but where a GPU has to go back to edges."""
+        """Points per call: blocks need hardly any memory, unless a GPU has to fall back to edges."""
         if device.type == "cpu":
             return chunks.CPU.points_in_blocks
         return chunks.GPU.points_in_blocks if self._has_kernel(device) else None
 
     def _has_kernel(self, device: torch.device) -> bool:
-        """Whether a GPU can decode in blocks: in single precision, by Triton, which is not everywhere."""
+        """Whether a GPU can decode in blocks: in single precision, and only with Triton."""
         if not (enabled() and self.basis.compiled and self.basis.exponents.dtype == torch.float32):
             return False
         if find_spec("triton") is None:
@@ -238,7 +238,7 @@ class Orbital(DensityModel):
         return torch.stack([self._of_channel(own) for own in orbitals.split(self.n_columns, dim=-1)], dim=-1)
 
     def _of_channel(self, orbitals: Tensor) -> Tensor:
-        """Values of a channel's orbitals (n_points, K) if it is positive, else with φ_0 before them → (n_points,)."""
+        """Density (n_points,) of a channel from its orbitals (n_points, K), φ_0 first unless it is positive."""
         if orbitals.shape[-1] == self.n_orbitals:
             return orbitals.square().sum(dim=-1)
         return orbitals[:, 0] + orbitals[:, 1:].square() @ self.signs.flatten()

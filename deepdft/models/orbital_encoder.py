@@ -1,4 +1,4 @@
-"""Atoms with features of all degrees l = 0…L that rotate as spherical harmonics do: PaiNN's scheme beyond vectors.
+"""Atoms with features of all degrees l = 0…L that rotate like spherical harmonics: PaiNN's scheme beyond vectors.
 
 Messages carry the sender's scalars times Y_lm of the edge, and the sender's features of the same degree. Updates mix
 channels within a degree, and degrees through products of the features as functions on the sphere: where an atom's
@@ -23,7 +23,7 @@ from deepdft.nn.spherical import degrees, products_on_sphere, solid_harmonics
 __all__ = ["EquivariantEncoder", "EquivariantLinear"]
 
 TYPICAL_NEIGHBOURS = 12.0
-"""Messages are divided by its square root, so that sums of them are of order one."""
+"""Messages are divided by its square root, so that their sums are of order one."""
 
 
 class EquivariantLinear(nn.Module):
@@ -68,13 +68,13 @@ class Interaction(nn.Module):
         self.register_buffer("degree_of", torch.tensor(degrees(l_max)[1:]) - 1, persistent=False)
 
     def filters(self, edges: RadialFeatures) -> Tensor:
-        """The edge's part of messages (n_edges, (1 + 2L) H)."""
+        """Factors of messages that depend on the edge (n_edges, (1 + 2L) H)."""
         return self.filter(edges.basis) * (edges.cutoff / TYPICAL_NEIGHBOURS**0.5)
 
     def forward(
         self, scalars: Tensor, features: Tensor, filters: Tensor | Tabulated, harmonics: Tensor, edge_index: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The next scalars (n_atoms, H) and features (n_atoms, Σ(2l + 1), H)."""
+        """New scalars (n_atoms, H) and features (n_atoms, Σ(2l + 1), H)."""
         sent, (sender, receiver) = self._sent(scalars, features), edge_index
         summed = equivariant_sum(sent, filters, harmonics, sender, receiver, len(scalars))
         states = (scalars + summed[:, 0], features + summed[:, 1:])
@@ -83,7 +83,7 @@ class Interaction(nn.Module):
         return scalars, features
 
     def _sent(self, scalars: Tensor, features: Tensor) -> Tensor:
-        """The sender's part of the messages, from its scalars and its features (n_atoms, Σ(2l + 1), H)."""
+        """Factors of messages that depend on the sender's scalars and features (n_atoms, Σ(2l + 1), H)."""
         scalar, radial, gates = (
             self.sent(scalars).unflatten(-1, (1 + 2 * self.l_max, -1)).split([1, self.l_max, self.l_max], dim=1)
         )

@@ -30,7 +30,7 @@ __all__ = ["PaiNN", "PaiNNStates"]
 
 @dataclass(frozen=True)
 class PaiNNStates:
-    """What probes read from atoms."""
+    """The states of atoms that probes read."""
 
     positions: Tensor
     """(n_atoms, 3) Å."""
@@ -52,12 +52,12 @@ class Message(nn.Module):
         self.gates = two_layers(hidden_size, hidden_size, 3 * hidden_size, SiLU)
 
     def sent(self, scalar: Tensor, vector: Tensor) -> Tensor:
-        """The sender's part of the messages (n_atoms, 5, H)."""
+        """Factors of messages that depend on the sender (n_atoms, 5, H)."""
         a, b, c = self.gates(scalar).chunk(3, dim=-1)  # each (n_atoms, H)
         return sent_features(scalar=c * scalar, radial=b[:, None], passthrough=a[:, None] * vector)
 
     def filters(self, edges: RadialFeatures) -> Tensor:
-        """The edge's part of the messages (n_edges, 3H)."""
+        """Factors of messages that depend on the edge (n_edges, 3H)."""
         a, b, c = (self.filter(edges.basis) * edges.cutoff).chunk(3, dim=-1)  # each (n_edges, H)
         return message_filters(scalar=c, radial=b, passthrough=a)
 
@@ -87,13 +87,13 @@ class Update(nn.Module):
         self.network = two_layers(2 * hidden_size, hidden_size, 3 * hidden_size, SiLU)
 
     def forward(self, scalar: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
-        """The next scalars (n, H) and vectors (n, 3, H)."""
+        """New scalars (n, H) and vectors (n, 3, H)."""
         u = self.u(vector)  # (n, 3, H)
         lengths, products = invariants(scalar, u, self.v(vector))  # [s, |Vv|] (n, 2H), ⟨Uv, Vv⟩ (n, H)
         return vector_update(scalar, vector, self.network.last(lengths), products, u)
 
     def scalars(self, scalar: Tensor, vector: Tensor) -> Tensor:
-        """The next scalars alone."""
+        """New scalars alone."""
         lengths, products = invariants(scalar, self.u(vector), self.v(vector))
         last = cast(nn.Linear, self.network[-1])
         without_vv = slice(2 * scalar.shape[1])
@@ -124,11 +124,11 @@ class ProbeStep(nn.Module):
         self.update = Update(hidden_size)
 
     def forward(self, scalar: Tensor, vector: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
-        """The next scalars (n_probes, H) and vectors (n_probes, 3, H) of the probes."""
+        """New scalars (n_probes, H) and vectors (n_probes, 3, H) of the probes."""
         return self.update(*self._blended(scalar, vector, message))
 
     def scalars(self, scalar: Tensor, vector: Tensor, message: Tensor) -> Tensor:
-        """The next scalars alone."""
+        """New scalars alone."""
         return self.update.scalars(*self._blended(scalar, vector, message))
 
     def _blended(self, scalar: Tensor, vector: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,7 +190,7 @@ class PaiNN(DensityModel):
         return PaiNNStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
     def invariants(self, states: PaiNNStates) -> Tensor:
-        """What the last step's messages take from each atom (n_atoms, 3H): two scalars and a length per channel."""
+        """Sender factors of the last step's messages (n_atoms, 3H): two scalars and a length per channel."""
         scalars, vectors = states.sent[-1].split([2, 3], dim=1)
         return torch.cat([scalars, safe_norm(vectors, dim=1)[:, None]], dim=1).flatten(1)
 
@@ -207,7 +207,7 @@ class PaiNN(DensityModel):
             for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
                 message = step.message(sent, filters, direction, edge_index, n_probes)
                 if step is self.probe_steps[-1]:
-                    scalar = step.scalars(scalar, vector, message)  # nothing reads its vectors
+                    scalar = step.scalars(scalar, vector, message)  # nothing reads the vectors of the last step
                 else:
                     scalar, vector = step(scalar, vector, message)
             return self.readout(scalar)
@@ -216,6 +216,6 @@ class PaiNN(DensityModel):
 
 
 def _lengths_and_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Of edge vectors (n_edges, 3) in Å: (n_edges,) Å and (n_edges, 3)."""
+    """Lengths (n_edges,) in Å and unit vectors (n_edges, 3) of edge vectors (n_edges, 3)."""
     distances = safe_norm(vectors)
     return distances, vectors / distances[:, None]

@@ -1,4 +1,4 @@
-"""Models trained with the released DeepDFT code, as models of this package: names of arguments and of weights."""
+"""Models trained with the released DeepDFT code, converted to models of this package."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ __all__ = ["SchNet", "SchNetStates"]
 
 @dataclass(frozen=True)
 class SchNetStates:
-    """What probes read from atoms."""
+    """The states of atoms that probes read."""
 
     positions: Tensor
     """(n_atoms, 3) Å."""
     sent: list[Tensor]
-    """Per step, what a message takes from its sender: (n_atoms, H), W1 h of the states before the step."""
+    """Per step, the sender's factor of messages: (n_atoms, H), W1 h of the states before the step."""
     filters: list[Tensor] | None
     """Per step (n_knots, H): the filters over the knots of `Radial`."""
 
@@ -80,7 +80,7 @@ class ProbeStep(nn.Module):
         self.update = two_layers(hidden_size, hidden_size, hidden_size, g)  # W9 g(W8 m)
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
-        """The next probe states (n_probes, H)."""
+        """New probe states (n_probes, H)."""
         gate, update = side_by_side(self.gate, self.update, message)
         return gated_update(gate, state, update)
 
@@ -145,7 +145,7 @@ class SchNet(DensityModel):
         return SchNetStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
     def invariants(self, states: SchNetStates) -> Tensor:
-        """What the last step's messages take from each atom (n_atoms, n)."""
+        """Sender factors of the last step's messages (n_atoms, n)."""
         return states.sent[-1]
 
     def decode(self, states: SchNetStates, probes: ProbeGraph) -> Tensor:

@@ -63,10 +63,12 @@ class Message(nn.Module):
         """
         received = self.received(state)
         sender, receiver = edge_index
-        if len(received) == 1:  # a message takes no more from its receiver than its filter: one network per sender
+        if (
+            len(received) == 1
+        ):  # the receiver enters a message only through the filter: one network evaluation per sender
             return filtered_sum(self.output(sent + received), filters, sender, receiver, n_receivers)
         hidden = softplus_of_pairs(sent, received, sender, receiver, shift=math.log(2.0))  # g(W1 …) (n_edges, 2H)
-        each = torch.arange(len(sender), device=sent.device)  # messages are their own senders
+        each = torch.arange(len(sender), device=sent.device)  # every atom sends to itself
         return filtered_sum(self.output[1](hidden), filters, each, receiver, n_receivers)
 
 
@@ -89,7 +91,7 @@ class ProbeStep(nn.Module):
         self.update = two_layers(hidden_size, hidden_size, hidden_size, ShiftedSoftplus)
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
-        """The next probe states (n_probes, H), from states (n_probes, H), or (1, H) if all are alike."""
+        """New probe states (n_probes, H), from states (n_probes, H), or (1, H) if all are equal."""
         return gated_update(self.gate.last(state), state, self.update.last(message))
 
 
@@ -146,7 +148,7 @@ class SchNetReleased(DensityModel):
         return SchNetStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
 
     def invariants(self, states: SchNetStates) -> Tensor:
-        """What the last step's messages take from each atom (n_atoms, n)."""
+        """Sender factors of the last step's messages (n_atoms, n)."""
         return states.sent[-1]
 
     def decode(self, states: SchNetStates, probes: ProbeGraph) -> Tensor:
@@ -156,7 +158,7 @@ class SchNetReleased(DensityModel):
 
         def density(receiver: Tensor, n_probes: int) -> Tensor:
             edge_index = torch.stack([sender, receiver])
-            state = distances.new_zeros(1, self.hidden_size)  # at first all are alike
+            state = distances.new_zeros(1, self.hidden_size)  # all are equal at first
             all_filters = self.radial.filters(distances, filter_networks(self.probe_steps), states.filters)
             for step, sent, filters in zip(self.probe_steps, states.sent, all_filters, strict=True):
                 state = step(state, step.message(sent, state, filters, edge_index, n_probes))

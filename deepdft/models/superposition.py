@@ -20,7 +20,7 @@ __all__ = ["Superposition"]
 
 @dataclass(frozen=True)
 class _Atoms:
-    """The states of atoms that know nothing of each other."""
+    """The states of atoms that do not interact."""
 
     positions: Tensor
     coefficients: Tensor
@@ -75,12 +75,12 @@ class Superposition(DensityModel):
         return self.basis(states.coefficients, states.positions, probes)
 
     def prepare(self, batches: Iterable[Batch]) -> None:
-        """Begin to train from the fitted weights."""
+        """Start training from the fitted weights."""
         self.fit(batches)
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch], *, iterations: int = 12) -> Self:
-        """Fit all weights at once to reference densities, in float64.
+        """Fit all weights to reference densities in one go, in float64.
 
         The sum of absolute errors (that of ε_mae) is minimised by iteratively reweighted least squares.
 
@@ -114,7 +114,7 @@ def _weights(batch: Batch) -> Tensor:
 
 
 def _least_absolute(matrix: Tensor, targets: Tensor, importance: Tensor, iterations: int) -> Tensor:
-    """Minimise Σ w|A x - b| by iteratively reweighted least squares; a trace of ridge keeps wide Gaussians apart."""
+    """Minimise Σ w|A x - b| by iteratively reweighted least squares; a small ridge term keeps wide Gaussians apart."""
     weights = importance
     ridge = 1e-9 * matrix.square().sum(dim=0).mean() * torch.eye(matrix.shape[1], dtype=matrix.dtype)
     floor = 1e-3 * targets.abs().mean()

@@ -1,4 +1,4 @@
-"""Any model on top of a superposition of atoms: it learns what is left of the density."""
+"""Any model on top of a superposition of atoms, of which it learns the residual."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ BASELINES: dict[str, Callable[[float], DensityModel]] = {
     "superposition": lambda cutoff: FreeAtoms(cutoff=cutoff),
     "fitted": lambda cutoff: Superposition(cutoff=cutoff),
 }
-"""From a cutoff in Å: free atoms, or a superposition fitted to the training set before the first step."""
+"""Name → function that makes a baseline with a cutoff in Å: free atoms, or a superposition fitted before training."""
 MIN_SCALE = 1e-6
-"""e/Å³, of s: less than any density is known to."""
+"""Smallest s in e/Å³; no density is known to this precision."""
 
 
 class WithBaseline(DensityModel):
@@ -88,17 +88,17 @@ class WithBaseline(DensityModel):
         return self._total(self.baseline.decode(of_baseline, probes)) + self.scale * residual
 
     def decode_points(self, states: tuple[AtomStates, AtomStates], structures: Structures, points: Tensor) -> Tensor:
-        """The same in the ways that the model and the baseline have for points, such as blocks."""
+        """Density (n_points, n_channels) in e/Å³, in the fastest way of the model and of the baseline."""
         of_model, of_baseline = states
         residual = _at_points(self.model, of_model, structures, points)
         return self._total(_at_points(self.baseline, of_baseline, structures, points)) + self.scale * residual
 
     def invariants(self, states: tuple[AtomStates, AtomStates]) -> Tensor | None:
-        """Those of the model."""
+        """The invariants of the model."""
         return self.model.invariants(states[0])
 
     def chunk_size(self, device: torch.device) -> int | None:
-        """Points of a chunk, which is that of the model."""
+        """Points per call: those of the model."""
         return self.model.chunk_size(device)
 
     def _total(self, density: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class WithBaseline(DensityModel):
         return pad(density, (0, len(self.channels) - 1))
 
     def prepare(self, batches: Iterable[Batch]) -> None:
-        """Fit the baseline and s; the model is prepared with what is left, in units of s."""
+        """Fit the baseline and s, and prepare the model with the residual in units of s."""
         batches = list(batches)
         self.baseline.prepare(replace(batch, targets=batch.targets[:, :1]) for batch in batches)
         residuals = [self._residual(batch) for batch in batches]
@@ -116,13 +116,13 @@ class WithBaseline(DensityModel):
 
     @torch.no_grad()
     def _residual(self, batch: Batch) -> Tensor:
-        """What the baseline leaves of the targets: (n_probes, n_channels) e/Å³."""
+        """Residual of the targets: (n_probes, n_channels) e/Å³."""
         probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.probe_cutoff)
         return batch.targets - self._total(self.baseline(atom_graph(batch.structures, self.cutoff), probes))
 
 
 def _at_points(model: DensityModel, states: AtomStates, structures: Structures, points: Tensor) -> Tensor:
-    """`decode_points`, for a model that goes by edges in chunks of points that bound their number."""
+    """`decode_points`; a model that decodes by edges does so in chunks of points that bound their number."""
     if model.chunk_size(points.device) is not None:
         return model.decode_points(states, structures, points)
     of_chunks = points.split(chunks.on(points.device.type).points_by_edges)

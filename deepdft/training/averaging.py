@@ -27,7 +27,7 @@ class EMAWithWarmup(WeightAveraging):
             raise ValueError(f"callbacks.ema.warmup={warmup}: expected a number, at least 1, or null")
         self.decay = decay
         self.warmup = warmup
-        # buffers are constants, some of them whole numbers: copied, not averaged
+        # buffers are constants, some of them integers: copied, not averaged
         super().__init__(use_buffers=False, avg_fn=self._average)
 
     @property
@@ -35,7 +35,7 @@ class EMAWithWarmup(WeightAveraging):
         return "EMAWeightAveraging"
 
     def decay_after(self, n_steps: Tensor) -> Tensor:
-        """The decay with which the average is updated that was updated `n_steps` times before."""
+        """Decay of an update after `n_steps` earlier ones."""
         warm = torch.full_like(n_steps, self.decay, dtype=torch.float64)
         if self.warmup is None:
             return warm

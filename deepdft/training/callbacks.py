@@ -23,7 +23,7 @@ __all__ = ["DensityPicture", "Progress", "Throughput", "ValidateAtEnd"]
 
 
 class ValidateAtEnd(pl.Callback):
-    """Validates, and so writes a checkpoint, after the last step wherever it falls between two validations."""
+    """Validates, and so writes a checkpoint, after the last step, even if it falls between two validations."""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -51,23 +51,23 @@ class Throughput(pl.Callback):
         self.probes = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to count."""
+        """Start the clock."""
         self._restart(trainer.global_step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validation does not count."""
+        """Restart the clock: validation does not count."""
         self._restart(trainer.global_step)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """The time since the last step ended was spent waiting for this batch."""
+        """Count the time since the end of the last step as waiting for this batch."""
         self.waited += time.perf_counter() - self.batch_ended
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Count, and log at the interval, once where gradients of several batches make a step."""
+        """Count the step, and log at the interval; if gradients are accumulated, only once per step."""
         self.batch_ended = time.perf_counter()
         self.probes += batch.n_probes
         steps = trainer.global_step - self.first_step
@@ -103,11 +103,11 @@ class DensityPicture(pl.Callback):
                 logger.log_image("density", [str(self.file)], step=trainer.global_step)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw, whatever has ended the run; the averaged weights are the model's by now."""
+        """Draw at the end of the run, however it ended; the model holds the averaged weights by now."""
         self._draw(trainer, pl_module)
 
     def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
-        """Whether it is this process that draws, and there is something to draw."""
+        """Whether this process draws, and there is something to draw."""
         data: DensityDataModule = cast(Any, trainer).datamodule  # Lightning sets it without declaring it
         if not trainer.is_global_zero or not data.split.validation:
             return False
@@ -123,11 +123,11 @@ class Progress(RichProgressBar):
     """Lightning's rich progress bar over all steps of the run, with a line that stays for every validation."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"), **options)  # losses are small numbers
+        super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"), **options)  # enough digits for small losses
 
     @property
     def total_train_batches(self) -> int | float:
-        """All steps of the run, those before a resume included."""
+        """All steps of the run, including those before it was resumed."""
         steps = self.trainer.max_steps
         return steps * self.trainer.accumulate_grad_batches if steps > 0 else float("inf")
 
@@ -135,7 +135,7 @@ class Progress(RichProgressBar):
         return "training"  # there are no epochs to count
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the errors; on rank 0 only, as the bar itself."""
+        """Print the errors, on rank 0 only, like the bar itself."""
         super().on_validation_end(trainer, pl_module)
         if self.is_disabled or trainer.sanity_checking:
             return

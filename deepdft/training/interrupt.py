@@ -1,4 +1,4 @@
-"""The state of a training that a signal, the clock or the end of its time interrupts is kept."""
+"""Saves the state of a training when a signal, the clock or the end of its time interrupts it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deepdft.training.time_limit import TimeLimit
 __all__ = ["CheckpointOnInterrupt"]
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
-"""What batch systems send before they kill, and what a terminal sends when it is closed."""
+"""Signals that batch systems send before they kill, and that a terminal sends when it is closed."""
 AGREE_EVERY = 10
 """Batches after which several processes ask each other whether one of them was told to stop."""
 MESSAGE = b"stopping after this step; Ctrl-C again stops at once\n"
@@ -28,7 +28,7 @@ CONTINUE, KEEP, STOP = 0, 1, 2
 
 
 class CheckpointOnInterrupt(Checkpoint):
-    """Keeps the state of a training that a signal ends, after the step under way, and every few minutes.
+    """Saves the state of a training that a signal ends, after the current step, and every few minutes.
 
     A validation that is interrupted is run again when the run is resumed. Several processes agree on the step. A second
     Ctrl-C stops at once; the run then resumes from the last state that was kept.
@@ -57,7 +57,7 @@ class CheckpointOnInterrupt(Checkpoint):
         return "Interruptible"
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether a validation is to be run first."""
+        """State to save: whether a validation must be run first."""
         return {"validation_due": self.validation_due}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ class CheckpointOnInterrupt(Checkpoint):
         self.validation_due = state_dict.get("validation_due")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Answer signals from here on, and let a run start whose last step is done, but not validated."""
+        """Handle signals from now on, and let a run start whose last step is done but not validated."""
         self.requested, self._agreed, self._before = None, CONTINUE, {}
         self._listen(signal.SIGINT, (signal.default_int_handler,))  # ignored in the background of a script
         for which in STOP_SIGNALS:
@@ -76,9 +76,9 @@ class CheckpointOnInterrupt(Checkpoint):
             trainer.fit_loop.epoch_loop.max_steps = self.validation_due + 1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Answer SIGTERM too from here on; a signal that came before the first step ends the training at once."""
+        """Also handle SIGTERM from now on; a signal that came before the first step ends the training at once."""
         self._kept = time.monotonic()
-        # SIGTERM is Lightning's by now, which would end a step before all of its batches
+        # SIGTERM is Lightning's by now, whose handler would end a step before all of its batches
         self._listen(signal.SIGTERM, (signal.getsignal(signal.SIGTERM),))
         if trainer.received_sigterm:
             self.requested = signal.SIGTERM
@@ -86,7 +86,7 @@ class CheckpointOnInterrupt(Checkpoint):
             raise KeyboardInterrupt
 
     def _listen(self, which: signal.Signals, where: tuple[Any, ...]) -> None:
-        """Answer a signal, unless whoever started the process has given it another meaning."""
+        """Handle a signal, unless whoever started the process has given it another meaning."""
         in_main_thread = threading.current_thread() is threading.main_thread()
         if in_main_thread and signal.getsignal(which) in where:
             before = signal.signal(which, self._request)
@@ -99,10 +99,10 @@ class CheckpointOnInterrupt(Checkpoint):
             return  # a scheduler may send SIGTERM to several processes that pass it on
         self.requested = signal.Signals(which)
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            os.write(2, MESSAGE)  # print could have been interrupted within itself
+            os.write(2, MESSAGE)  # print itself might have been interrupted
 
     def _poll(self, trainer: pl.Trainer) -> None:
-        """Ask all processes what is to be done."""
+        """Ask all processes whether to stop or to save."""
         is_time = self.minutes is not None and time.monotonic() - self._kept > 60.0 * self.minutes
         wanted = STOP if self.requested is not None else KEEP if is_time and trainer.is_global_zero else CONTINUE
         if trainer.world_size > 1:
@@ -114,12 +114,12 @@ class CheckpointOnInterrupt(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Keep the state after a step that nothing else comes after: no validation, and no row of the log."""
+        """Save the state after a step that is followed by neither a validation nor a row of the log."""
         n_batches = batch_idx + 1
         if trainer.world_size == 1 or n_batches % AGREE_EVERY == 0:
             self._poll(trainer)
         if trainer.should_stop or n_batches % (trainer.val_check_batch or math.inf) == 0:
-            return  # after the validation
+            return  # the validation follows
         every: int = cast(Any, trainer).log_every_n_steps  # Lightning sets it without declaring it
         logs = every > 1 and trainer.global_step % every == 0
         if self._agreed != CONTINUE and n_batches % trainer.accumulate_grad_batches == 0 and not logs:
@@ -134,17 +134,17 @@ class CheckpointOnInterrupt(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """End a validation in its middle, to be run again."""
+        """End a validation in the middle; it is run again on resuming."""
         common = len(cast(Any, trainer).datamodule.split.validation) // trainer.world_size
         if trainer.sanity_checking or batch_idx >= common:
-            return  # not all processes have this one
+            return  # not all processes have this batch
         self._poll(trainer)
         callbacks: list[Any] = cast(Any, trainer).callbacks
         limit = next((callback for callback in callbacks if isinstance(callback, TimeLimit)), None)
         if self._agreed == STOP or (limit is not None and limit.is_over_in_validation(trainer)):
             for callback in callbacks:
                 if isinstance(callback, WeightAveraging):
-                    callback.on_validation_epoch_end(trainer, pl_module)  # the weights that are trained are back
+                    callback.on_validation_epoch_end(trainer, pl_module)  # restore the weights that are trained
             self.validation_due = trainer.global_step
             trainer.save_checkpoint(self.file)
             trainer.training = True  # so that Lightning ends the workers of both loaders
@@ -153,24 +153,24 @@ class CheckpointOnInterrupt(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Make Lightning run a validation again that did not come to its end."""
+        """Make Lightning repeat a validation that was not completed."""
         if self.validation_due == trainer.global_step:
             begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
             progress = {"total": begun, "current": dict(begun), "is_last_batch": False}
             checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = progress
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A validation came to its end, so the checkpoints after it are of a step that is done."""
+        """Mark the validation as complete, so that checkpoints written after it need not repeat it."""
         if self.validation_due == trainer.global_step and not trainer.sanity_checking:
             if self._max_steps is not None:
                 trainer.fit_loop.epoch_loop.max_steps = self._max_steps
             self.validation_due = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End after a validation."""
+        """Stop after a validation, if requested."""
         if trainer.sanity_checking:
             return
-        self._kept = time.monotonic()  # in the same file, by another callback
+        self._kept = time.monotonic()  # another callback writes the same file
         if trainer.world_size > 1:
             self._poll(trainer)
         if self._agreed == STOP or (trainer.world_size == 1 and self.requested is not None):
@@ -185,21 +185,21 @@ class CheckpointOnInterrupt(Checkpoint):
         self._agreed = CONTINUE
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tell who started the training, a sweep for example, that it was interrupted."""
+        """Report to the caller, a sweep for example, that the training was interrupted."""
         self.stop_listening()
         if self.requested is not None and trainer.world_size == 1:
             raise KeyboardInterrupt
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave the process as it was."""
+        """Restore the signal handlers of the process."""
         self.stop_listening()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave the process as it was, also where there was nothing to train."""
+        """Restore the signal handlers of the process, also if there was nothing to train."""
         self.stop_listening()
 
     def stop_listening(self) -> None:
-        """Leave the process as it was; called again after the training, since Lightning puts back what it had found."""
+        """Restore the signal handlers; called again after training, since Lightning restores those that it found."""
         for which, handler in self._before.items():
             if signal.getsignal(which) in (self._request, signal.SIG_IGN):  # Lightning ignores SIGINT when it ends
                 signal.signal(which, handler)

@@ -18,7 +18,7 @@ __all__ = ["MetricsCSV", "keep_metrics_until", "read_metrics"]
 
 
 class _Writer(ExperimentWriter):
-    """Continues with the file that is there, which Lightning's deletes at once and writes again with the next row."""
+    """Appends to an existing file, which Lightning's writer would delete and replace with the next row."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir=log_dir)
@@ -28,14 +28,14 @@ class _Writer(ExperimentWriter):
                 self.metrics_keys = list(csv.DictReader(lines).fieldnames or [])
 
     def _check_log_dir_exists(self) -> None:
-        """What is there is kept."""
+        """Nothing to do: existing files are kept."""
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         _write(self._file, fieldnames, read_metrics(self._file))
 
 
 class MetricsCSV(CSVLogger):
-    """Writes metrics.csv, by the number of steps done, into a run directory, and keeps what is there already.
+    """Writes metrics.csv into a run directory, by the number of completed steps, and keeps existing rows.
 
     Args:
         save_dir: the run directory.
@@ -45,16 +45,16 @@ class MetricsCSV(CSVLogger):
         super().__init__(Path(save_dir), name="", version="", flush_logs_every_n_steps=1)
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Log under the number of steps that are done, as the console does; Lightning counts from zero."""
+        """Log by the number of completed steps, as the console does; Lightning counts from zero."""
         super().log_metrics(metrics, None if step is None else step + 1)
 
     def log_hyperparams(self, params: Any = None) -> None:
-        """The run directory holds the config already."""
+        """Nothing to do: the run directory holds the config already."""
 
     @property
     @rank_zero_experiment
     def experiment(self) -> _ExperimentWriter:
-        """The writer, of Lightning's type but for what it does to a file that is there."""
+        """The writer, which has Lightning's type but keeps existing files."""
         if self._experiment is None:
             self._experiment = _Writer(log_dir=self.log_dir)
         return self._experiment

@@ -17,7 +17,7 @@ STATES = ("values", "numerator", "denominator", "structures")
 
 
 class DensityErrors(Metric):
-    """Every measure that points without a grid have: its mean over structures, and pooled over all points.
+    """Every measure that is defined for points without a grid: its mean over structures, and pooled over all points.
 
     Update once per structure. Everything is a sum of float64 numbers, so the result depends neither on batches nor
     on how structures are spread over ranks.
@@ -50,7 +50,7 @@ class DensityErrors(Metric):
             if terms is None:
                 continue
             numerator, denominator = (torch.as_tensor(term, dtype=torch.float64) for term in terms)
-            defined = denominator > 0  # without asking a GPU for the answer
+            defined = denominator > 0  # without waiting for a GPU
             value = torch.where(defined, measure.value(numerator, denominator), 0.0)
             for state, term in zip(STATES, (value, numerator, denominator, defined), strict=True):
                 setattr(self, f"{measure.name}_{state}", getattr(self, f"{measure.name}_{state}") + term)

@@ -24,7 +24,7 @@ from deepdft.training.metrics import DensityErrors
 __all__ = ["LOSSES", "DensityModule"]
 
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"mse": torch.square, "l1": torch.abs}
-"""Of errors in e/Å³, averaged over channels and over the drawn points with their weights; "mse" is the paper's."""
+"""Loss functions of errors in e/Å³, averaged over channels and over weighted points; "mse" is the paper's."""
 
 
 class DensityModule(pl.LightningModule):
@@ -85,7 +85,7 @@ class DensityModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as Lightning does, and a fused optimizer's gradients too where mixed precision does not scale them."""
+        """Clip gradients like Lightning, and also those of a fused optimizer unless mixed precision scales them."""
         plugin = self.trainer.precision_plugin
         if isinstance(plugin, MixedPrecision) and plugin.scaler is None and gradient_clip_val:
             algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
@@ -94,9 +94,9 @@ class DensityModule(pl.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stop aloud where a loss or gradient is no longer a number, before it spoils the weights."""
+        """Stop with an error if the loss or a gradient is not finite, before it spoils the weights."""
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
-            return  # which leaves such a step out, and scales less from then on
+            return  # which skips such a step, and reduces the scale
         for name, parameter in self.named_parameters():
             if parameter.grad is not None and not torch.isfinite(parameter.grad.sum()):
                 raise ValueError(
@@ -112,11 +112,11 @@ class DensityModule(pl.LightningModule):
         """Log the errors over all validation structures and ranks."""
         errors = self.errors.compute()
         self.errors.reset()
-        for name, value in errors.items():  # reduced over ranks by the metric already: their mean is the value itself
+        for name, value in errors.items():  # the metric already reduces over ranks, so their mean is the value itself
             self.log(f"val/{name}", value.float(), prog_bar=name == "eps_mae", sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimizer, and its schedule by step."""
+        """The optimizer, and its schedule by step."""
         optimizer = self._optimizer(self.model.parameters())
         return {
             "optimizer": optimizer,
@@ -124,5 +124,5 @@ class DensityModule(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make Lightning's file one of ours."""
+        """Add the entries that make Lightning's file one of our checkpoints."""
         checkpoint.update(checkpoint_entries(self.model, self.model_config, self.pbc), info=self.info)

@@ -1,4 +1,4 @@
-"""What a run is resumed from: checkpoints that are there whole, and Lightning's callbacks as configured now."""
+"""Checkpoints that are written whole or not at all, and callbacks that resume with today's settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["AtomicCheckpointIO", "ResumableEarlyStopping", "ResumableModelCheckp
 
 
 def rebase_paths(content: Any, before: str, now: str) -> Any:
-    """Plain values at any depth, with the paths below one folder moved to another."""
+    """Plain values at any depth, with paths below one folder moved to another."""
     if isinstance(content, str):
         inside = content == before or content.startswith(before + os.sep)
         return now + content.removeprefix(before) if inside else content
@@ -44,7 +44,7 @@ class ResumableModelCheckpoint(ModelCheckpoint):
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """EarlyStopping with the patience that is configured, not the one that was."""
+    """EarlyStopping that resumes with the configured patience rather than the stored one."""
 
     @property
     def _legacy_state_key(self) -> str:  # type: ignore[override]  # Lightning's declares a type
@@ -56,12 +56,12 @@ class ResumableEarlyStopping(EarlyStopping):
 
     @property
     def has_ended_the_run(self) -> bool:
-        """Whether there were so many validations without a better one."""
+        """Whether `patience` validations have passed without an improvement."""
         return self.wait_count >= self.patience
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are there whole or not at all, whatever ends the process or the machine.
+    """Checkpoints that are written whole or not at all, whatever ends the process or the machine.
 
     Lightning's are written where temporary files are, and copied from there if that is another file system.
     """
@@ -69,7 +69,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any | None = None
     ) -> None:
-        """Write beside, then rename."""
+        """Write to a temporary file in the same folder, then rename it."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()  # torch.save replaces an error of the disk by its own, which lacks the reason
@@ -78,7 +78,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             beside.write_bytes(content.getbuffer())
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read a checkpoint; callbacks of older versions are found under the names that they have today."""
+        """Read a checkpoint; states of callbacks from older versions get the keys of today."""
         checkpoint: dict[str, Any] = super().load_checkpoint(*args, **kwargs)
         states = checkpoint.get("callbacks")
         if isinstance(states, dict):
@@ -87,7 +87,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _name_today(state_key: str) -> str:
-    """Key of a callback's state, its class name with arguments, with the name that the class has today."""
+    """Key of a callback's state (class name and arguments) with the class name of today."""
     name, brace, arguments = state_key.partition("{")
     today = {"Timer": "TimeLimit"} | {old: path.rpartition(".")[2] for old, path in _RENAMED.items()}
     return today.get(name, name) + brace + arguments
@@ -102,7 +102,7 @@ _RENAMED = {
 
 
 def __getattr__(name: str) -> Any:
-    """Classes under the names that configs of older runs have."""
+    """Classes under their names in configs of older runs."""
     if name not in _RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, now = _RENAMED[name].rpartition(".")

@@ -13,7 +13,7 @@ __all__ = ["ProgressLR", "constant", "exponential", "warmup_cosine"]
 
 
 class ProgressLR(LambdaLR):
-    """A schedule with an end, which comes earlier where fewer steps are left than it counts on.
+    """A schedule with an end, which comes earlier if fewer steps are left than it expects.
 
     Args:
         optimizer: whose rate is the peak.
@@ -23,19 +23,19 @@ class ProgressLR(LambdaLR):
 
     def __init__(self, optimizer: Optimizer, rate: Callable[[float], float], total: int) -> None:
         self.total = total
-        self.lead = 0.0  # steps by which the schedule is ahead
+        self.lead = 0.0  # number of steps by which the schedule is ahead
         super().__init__(optimizer, lambda step: rate(step + self.lead))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a checkpoint, with the end that is configured, not the one that was."""
+        """Continue from a checkpoint, with the configured end rather than the stored one."""
         super().load_state_dict(state_dict | {"total": self.total})
 
     def restart(self, share: float) -> None:
-        """Be at least at a share of the way to the end, and no further than the steps say otherwise."""
+        """Advance to a share of the way to the end, or to where the steps are if that is less."""
         self.lead = max(0.0, share * self.total - self.last_epoch)
 
     def expect(self, steps_left: float) -> None:
-        """Go so far ahead with the next step that the end comes after so many of them."""
+        """Advance with the next step so that the end comes after `steps_left` steps."""
         left = self.total - self.last_epoch - self.lead
         if left > steps_left >= 1.0:
             self.lead += left / steps_left - 1.0

@@ -1,4 +1,4 @@
-"""The end of a training by time: validations and schedules keep to it too."""
+"""The end of a training by time, which validations and schedules respect."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from deepdft.training.schedules import ProgressLR
 __all__ = ["TimeLimit"]
 
 UNSTEADY_STEPS = 10
-"""First steps of a process, which compile and fill caches: they say nothing about those that follow."""
+"""First steps of a process, which compile and fill caches and are not representative."""
 MEASURED_STEPS = 50
-"""Steps after which the time of a step is known well enough to tell how many there will be."""
+"""Steps after which the time per step is known well enough to predict their number."""
 
 
 class TimeLimit(Timer):
@@ -32,12 +32,12 @@ class TimeLimit(Timer):
     def __init__(self, duration: str | dict[str, int] | None = None) -> None:
         limit: str | timedelta | dict[str, int] | None = duration
         super().__init__(limit, interval="step", verbose=False)
-        self._validation_seconds = 0.0  # of the last validation that came to its end
+        self._validation_seconds = 0.0  # of the last completed validation
         self._validation_began = 0.0  # on the clock of time_elapsed
-        self._reference: tuple[int, float] | None = None  # step and time from which the time of a step is measured
+        self._reference: tuple[int, float] | None = None  # step and time since which the time per step is measured
         self._first_step = 0
-        self._elapsed = 0.0  # of the first process, the same on all
-        self._duration_before: float | None = 0.0  # of the run that is resumed; 0 is that of none
+        self._elapsed = 0.0  # decided by the first process, the same on all
+        self._duration_before: float | None = 0.0  # of the resumed run; 0 if there is none
 
     @property
     def _legacy_state_key(self) -> str:  # type: ignore[override]  # Lightning's declares a type
@@ -45,11 +45,11 @@ class TimeLimit(Timer):
 
     @property
     def was_reached(self) -> bool:
-        """Whether the run has ended because the time is over, or too short for another step and its validation."""
+        """Whether the run ended because the time was over, or too short for another step and its validation."""
         return self._duration is not None and self._elapsed + self._validation_seconds >= self._duration
 
     def state_dict(self) -> dict[str, Any]:
-        """The time so far, and that of a validation."""
+        """State to save: the time so far, and the time of a validation."""
         return super().state_dict() | {"validation_seconds": self._validation_seconds, "duration": self._duration}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ class TimeLimit(Timer):
         """Start the clock."""
         super().on_train_start(trainer, pl_module)
         self._first_step, self._reference = trainer.global_step, None
-        if self._duration_before not in (0.0, self._duration):  # a run that is resumed with another limit
+        if self._duration_before not in (0.0, self._duration):  # a resumed run may have another limit
             self._read_clock(trainer)
             for schedule in _schedules(trainer):
                 schedule.restart(self._elapsed / self._duration if self._duration else 0.0)
@@ -70,7 +70,7 @@ class TimeLimit(Timer):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Let the schedule arrive at its end with the time, where that comes before the last step."""
+        """Let the schedule end with the time, if that comes before the last step."""
         if self._duration is None:
             return
         self._read_clock(trainer)
@@ -88,7 +88,7 @@ class TimeLimit(Timer):
             schedule.expect(remaining / seconds_per_step)
 
     def _read_clock(self, trainer: pl.Trainer) -> None:
-        """Take the time of the first process, so that all end, and change their learning rate, at the same step."""
+        """Use the first process's time, so that all processes end, and change their learning rate, at the same step."""
         self._elapsed = self.time_elapsed()
         if trainer.world_size > 1:
             clock = torch.tensor(self._elapsed, device=trainer.strategy.root_device)
@@ -101,12 +101,12 @@ class TimeLimit(Timer):
             trainer.should_stop = True
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note when it starts."""
+        """Record the start of a validation."""
         super().on_validation_start(trainer, pl_module)
         self._validation_began = self.time_elapsed()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note how long it took."""
+        """Record the duration of a validation."""
         super().on_validation_end(trainer, pl_module)
         if not trainer.sanity_checking:
             self._validation_seconds = self.time_elapsed() - self._validation_began
@@ -116,7 +116,7 @@ class TimeLimit(Timer):
                 self._validation_seconds = float(seconds)
 
     def is_over_in_validation(self, trainer: pl.Trainer) -> bool:
-        """Whether a validation is to be ended in its middle, asked by all processes at once.
+        """Whether a validation must be ended in the middle; all processes decide together.
 
         One that takes up to half as long again as the last one may end, and so may the first one of a run that has no
         time left, without which there would be no result.
@@ -130,6 +130,6 @@ class TimeLimit(Timer):
 
 
 def _schedules(trainer: pl.Trainer) -> list[ProgressLR]:
-    """Those with an end."""
+    """Schedules that have an end."""
     found = [config.scheduler for config in trainer.lr_scheduler_configs]
     return [scheduler for scheduler in found if isinstance(scheduler, ProgressLR)]
