@@ -1,4 +1,4 @@
-"""Activations, each with the bias and the slope in one pass on the CPU, where torch takes several.
+"""Activations that add a bias and give the slope in one pass on the CPU, where torch takes several.
 
 Soft-plus takes a half to a fifth of torch's time; SiLU gains by its bias and slope alone.
 """
@@ -21,7 +21,7 @@ from deepdft.nn.fast.arrays import arrays
 __all__ = ["Activation", "ShiftedSoftplus", "SiLU", "Softplus", "softplus"]
 
 LARGEST_IN_DOUBLE = 40.0
-"""Above which ln(1 + eˣ) is x, also in double precision."""
+"""Argument above which ln(1 + eˣ) equals x, also in double precision."""
 LN_2 = math.log(2.0)
 
 
@@ -34,7 +34,7 @@ def _shifted_softplus(x: Tensor) -> Tensor:
 
 
 def _applies(x: Affine | Tensor) -> bool:
-    """In single precision on the CPU, where autocast lowers no product."""
+    """Whether the compiled form applies: in single precision on the CPU, without autocast to lower precision."""
     given = x.x if isinstance(x, Affine) else x
     return single_on_cpu(given) and given.ndim > 0 and given.numel() > 0 and not torch.is_autocast_enabled("cpu")
 
@@ -42,7 +42,7 @@ def _applies(x: Affine | Tensor) -> bool:
 def _activation(
     plain: Callable[[Tensor], Tensor], in_place: Callable[..., None], with_slopes: Callable[..., None]
 ) -> Operation:
-    """A function of numbers.
+    """Make an activation from its plain and its compiled forms.
 
     Args:
         plain: in torch.
@@ -59,7 +59,7 @@ def _activation(
         return x.clone(memory_format=torch.contiguous_format), no_bias
 
     def forward(x: Tensor, bias: Tensor) -> Tensor:
-        in_place(*arrays(x.view(-1, len(bias)), bias))  # nobody else has it
+        in_place(*arrays(x.view(-1, len(bias)), bias))  # the memory belongs to nobody else
         return x
 
     def forward_and_keep(x: Tensor, bias: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -86,7 +86,7 @@ def softplus(x: Tensor) -> Tensor:
 
 
 class Activation(nn.Module):
-    """A function g of numbers, differentiable twice."""
+    """An activation function g, twice differentiable."""
 
     operation: ClassVar[Operation]
 

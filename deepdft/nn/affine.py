@@ -1,4 +1,4 @@
-"""Linear maps whose bias is added by whoever reads them, in a pass through memory that is made anyway."""
+"""Linear maps whose bias is added by the operation that reads them, in a pass through memory that it makes anyway."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Affine"]
 
 @dataclass(frozen=True)
 class Affine:
-    """W x + b, yet to be computed."""
+    """A linear map W x + b that has not been computed yet."""
 
     x: Tensor
     """(n, n_in)."""
@@ -24,22 +24,22 @@ class Affine:
 
     @classmethod
     def of(cls, layer: nn.Module, x: Tensor) -> Affine:
-        """What a linear layer makes of x."""
+        """The linear map of a layer at x."""
         linear = cast(nn.Linear, layer)
         return cls(x, linear.weight, linear.bias)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n, n_out)."""
+        """Shape (n, n_out) of the result."""
         return *self.x.shape[:-1], len(self.bias)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def value(self) -> Tensor:
-        """(n, n_out)."""
+        """W x + b (n, n_out)."""
         return functional.linear(self.x, self.weight, self.bias)
 
     def product(self) -> Tensor:
-        """W x (n, n_out): torch writes b into every row before it multiplies, which the reader need not."""
+        """W x (n, n_out), without the bias, which torch would write into every row before it multiplies."""
         return functional.linear(self.x, self.weight)

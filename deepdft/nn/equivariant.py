@@ -1,4 +1,4 @@
-"""Messages of features that rotate as spherical harmonics do, summed over neighbours."""
+"""Messages of features that rotate like spherical harmonics, summed over neighbours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["equivariant_sum", "message_filters", "sent_features"]
 
 
 def sent_features(*, scalar: Tensor, radial: Tensor, passthrough: Tensor) -> Tensor:
-    """What messages take from their senders: (n_atoms, 1 + L + M, H) with M = (L + 1)² - 1.
+    """Factors of messages that depend on their senders: (n_atoms, 1 + L + M, H) with M = (L + 1)² - 1.
 
     Args:
         scalar: C (n_atoms, H).
@@ -29,7 +29,7 @@ def sent_features(*, scalar: Tensor, radial: Tensor, passthrough: Tensor) -> Ten
 
 
 def message_filters(*, scalar: Tensor, radial: Tensor, passthrough: Tensor) -> Tensor:
-    """What messages take from their edges: (n_edges, (1 + 2L) H).
+    """Factors of messages that depend on their edges: (n_edges, (1 + 2L) H).
 
     Args:
         scalar: c (n_edges, H).
@@ -76,7 +76,7 @@ def _degree_of(l_max: int, device: torch.device) -> Tensor:
 
 
 def _messages(sent: Tensor, filters: Tensor, harmonics: Tensor, degree_of: Tensor) -> Tensor:
-    """Per edge (n_edges, 1 + M, H), from what its sender sends (n_edges, 1 + L + M, H)."""
+    """Messages of the edges (n_edges, 1 + M, H), from the senders' factors (n_edges, 1 + L + M, H)."""
     l_max = filters.shape[1] // 2
     products = filters[:, : 1 + l_max] * sent[:, : 1 + l_max]
     radial_term = products[:, 1:].index_select(1, degree_of)
@@ -99,7 +99,7 @@ def _tabulated_sum_in_one_pass(sent: Tensor, table: Tensor, at: Interpolation, *
 def _tabulated_sum_gradients(
     inputs: Sequence[Any], kept: Sequence[Tensor], gradients: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """Nothing is kept per edge: the filters are looked up again."""
+    """Gradients of the sum; nothing is stored per edge, so the filters are looked up again."""
     sent, table, at, harmonics, sender, receiver, _ = inputs
     grad_sent, grad_table = zeros_like(sent), zeros_like(table)
     degree_of = _degree_of(sent.shape[1] - 1 - harmonics.shape[1], sent.device)

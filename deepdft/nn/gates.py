@@ -1,4 +1,4 @@
-"""Gates on scalars (n, H) and vectors (n, 3, H): a dozen operations of torch are one pass through memory on the CPU.
+"""Gates on scalars (n, H) and vectors (n, 3, H): a dozen operations of torch in one pass through memory on the CPU.
 
 The compiled loops (`nn.fast.gates`) add the bias of linear maps among the inputs in the same pass.
 """
@@ -22,7 +22,7 @@ Shapes = Sequence[tuple[int, ...]]
 
 
 def gated_update(gate: Affine, state: Tensor, update: Affine) -> Tensor:
-    """F ⊙ state + (1 - F) ⊙ update, with F = sigmoid(gate).
+    """Gated update F ⊙ state + (1 - F) ⊙ update, with F = sigmoid(gate).
 
     Args:
         gate: (n, H), or (1, H) if all are alike, as each of these.
@@ -33,7 +33,7 @@ def gated_update(gate: Affine, state: Tensor, update: Affine) -> Tensor:
 
 
 def gated_update_vector(gates: Affine, scalar: Tensor, vector: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
-    """The gated update of scalars and vectors, which have gates of their own.
+    """Gated update of scalars and vectors, with separate gates.
 
     Args:
         gates: (n, 2H), for scalars and vectors.
@@ -45,7 +45,7 @@ def gated_update_vector(gates: Affine, scalar: Tensor, vector: Tensor, message: 
 
 
 def invariants(scalar: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Scalars beside lengths, [scalar, |v|] (n, 2H), and products ⟨u, v⟩ (n, H).
+    """Scalars and lengths, [scalar, |v|] (n, 2H), and products ⟨u, v⟩ (n, H).
 
     Args:
         scalar: (n, H).
@@ -58,7 +58,7 @@ def invariants(scalar: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 def vector_update(
     scalar: Tensor, vector: Tensor, amounts: Affine, products: Tensor, u: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """scalar + a_ss + a_sv ⊙ products, and vector + a_vv ⊙ u.
+    """Updated scalars, scalar + a_ss + a_sv ⊙ products, and vectors, vector + a_vv ⊙ u.
 
     Args:
         scalar: (n, H).
@@ -101,7 +101,7 @@ def _row_operation(
     gradients: Callable[..., None],
     affine: tuple[int, ...] = (),
 ) -> Callable[..., Any]:
-    """A function of tensors with n rows each, whose rows do not depend on each other; one row may stand for all.
+    """A function of tensors with n rows each, whose rows are independent; a single row is broadcast.
 
     Args:
         plain: in torch.
@@ -148,7 +148,7 @@ def _row_operation(
 
 
 def _n_rows(inputs: Iterable[Tensor | Affine]) -> int:
-    """The number of rows of inputs, some of which may have one that stands for all."""
+    """The number of rows of inputs, some of which may have a single row for all."""
     return next((len(one) for one in inputs if len(one) != 1), 1)
 
 

@@ -1,4 +1,4 @@
-"""Small networks."""
+"""Small feed-forward networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Stack(nn.ModuleList, Generic[M]):
-    """A ModuleList whose modules are all of one type, and known as such when it is iterated."""
+    """A ModuleList whose modules all have one type, which type checkers know when it is iterated."""
 
     def __iter__(self) -> Iterator[M]:
         return cast(Iterator[M], super().__iter__())
@@ -27,26 +27,26 @@ class TwoLayers(nn.Sequential):
     """Linear, activation, linear; both linear maps have a bias."""
 
     def hidden(self, x: Tensor) -> Tensor:
-        """What the activation makes of the first layer: (n, n_in) → (n, n_hidden)."""
+        """Output of the activation after the first layer: (n, n_in) → (n, n_hidden)."""
         first, activation, _ = self
         return cast(Tensor, activation(Affine.of(first, x)))
 
     def last(self, x: Tensor) -> Affine:
-        """The last layer, yet to be computed: (n, n_in) → (n, n_out)."""
+        """The last layer as a linear map that has not been computed yet: (n, n_in) → (n, n_out)."""
         return Affine.of(self[2], self.hidden(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, n_in) → (n, n_out)."""
+        """Evaluate the network: (n, n_in) → (n, n_out)."""
         return self.last(x).value()
 
 
 def two_layers(n_in: int, n_hidden: int, n_out: int, activation: type[Activation]) -> TwoLayers:
-    """Linear, activation, linear; both linear maps have a bias."""
+    """Make a network of two layers: linear, activation, linear; both linear maps have a bias."""
     return TwoLayers(nn.Linear(n_in, n_hidden), activation(), nn.Linear(n_hidden, n_out))
 
 
 def side_by_side(first: TwoLayers, second: TwoLayers, x: Tensor) -> tuple[Affine, Affine]:
-    """The last layers of two networks at the same x (n, n_in), yet to be computed: their first layers are one product.
+    """Evaluate two networks at the same x (n, n_in) up to their last layers; their first layers become one product.
 
     Args:
         first: (n, n_in) → (n, n_out).
@@ -62,6 +62,6 @@ def side_by_side(first: TwoLayers, second: TwoLayers, x: Tensor) -> tuple[Affine
 
 @torch.no_grad()
 def zero_last_layer(network: nn.Sequential) -> None:
-    """Make a network begin with zero as its output; its last layer still has a gradient."""
+    """Make the output of a network zero; its last layer still has a gradient."""
     for parameter in network[-1].parameters():
         parameter.zero_()

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["radial_about", "sums_in_blocks", "with_harmonics"]
 
 NARROW = 1.1
-"""Å; harmonics about an atom as sums of those about a place some Å away are not exact enough within such a reach.
+"""Å, reach below which harmonics about an atom are not expanded about another point, for lack of precision.
 
 Measured with a shell that ends at 1.05 Å: 1e-6 of the largest density, and 1e-5 if it is moved.
 """
 
 
 def sums_in_blocks(coefficients: Tensor, blocks: Blocks, basis: OrbitalBasis) -> Tensor:
-    """Σ c R_n S_lm of all atoms at points close together, (n_points, n_orbitals).
+    """Sums Σ c R_n S_lm of all atoms at points close together, (n_points, n_orbitals).
 
     Solid harmonics about an atom are sums of those about the middle of the block, S_i(r - a) = Σ_j T_ij(a) S_j(r).
     So c is turned into coefficients of the latter, summed over atoms by one product with the radial functions at
@@ -51,12 +51,12 @@ def sums_in_blocks(coefficients: Tensor, blocks: Blocks, basis: OrbitalBasis) ->
 
     def values(block: Block, within: list[int]) -> Tensor:
         atom, positions = blocks.atom[block.images], blocks.atom_positions[block.images]
-        points = blocks.points[block.points].T.contiguous()  # along rows: products are a third faster
+        points = blocks.points[block.points].T.contiguous()  # along rows, with which products are a third faster
         sums = zeros(n_functions * n_orbitals, points.shape[1])
         narrow = points.new_zeros(n_orbitals, points.shape[1])
         for shell, n_within in zip(basis.shells, within, strict=True):
             if n_within == 0:
-                break  # the shells that follow end closer
+                break  # the following shells end closer
             of_atoms = coefficients[:, shell.radials].index_select(0, atom[:n_within]).to(points.dtype)
             radial = radial_about(positions[:n_within], points, shell, basis)
             if shell.reach < NARROW:
@@ -72,7 +72,7 @@ def sums_in_blocks(coefficients: Tensor, blocks: Blocks, basis: OrbitalBasis) ->
 
 
 def _radial_about(positions: Tensor, points: Tensor, shell: Shell, basis: OrbitalBasis) -> Tensor:
-    """R_n of a shell (n_positions, n_radial, n_points) about positions (n_positions, 3) at points (3, n_points)."""
+    """Radial functions R_n of a shell (n_positions, n_radial, n_points), at points (3, n_points)."""
     return basis.radial(_squared_distances(positions, points)[:, None], shell)
 
 
@@ -93,7 +93,7 @@ radial_about = Operation(
 
 
 def _with_harmonics(sums: Tensor, harmonics: Tensor, rest: Tensor) -> Tensor:
-    """rest + Σ_j sums_j ⊙ harmonics_j (n_orbitals, n_points); `rest` may become this.
+    """Sum rest + Σ_j sums_j ⊙ harmonics_j (n_orbitals, n_points); `rest` may be overwritten.
 
     Args:
         sums: (n_functions, n_orbitals, n_points).
@@ -116,13 +116,13 @@ with_harmonics = Operation(
 
 
 def _squared_distances(positions: Tensor, points: Tensor) -> Tensor:
-    """r² (n_positions, n_points) of points (3, n_points), from differences, which are exact where r is small."""
+    """r² (n_positions, n_points) of points (3, n_points), from differences, which are exact for small r."""
     x, y, z = ((coordinate - own[:, None]).square() for coordinate, own in zip(points, positions.T, strict=True))
     return x + y + z
 
 
 def _scratch(like: Tensor) -> Callable[[int, int], Tensor]:
-    """Makes zeros of some shape, each time in the same memory if no gradient needs it: fresh memory takes longer."""
+    """Function that makes zeros in reused memory, unless a gradient needs them: fresh memory takes longer."""
     if torch.is_grad_enabled() or not (enabled() and single_on_cpu(like)):
         return like.new_zeros
     memory = like.new_empty(0)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["sums_at_edges"]
 
 MAX_BLOCK = 128
-"""Edges of a block (measured on the CPU: 32 and 256 are slower)."""
+"""Edges per block (measured on the CPU: 32 and 256 are slower)."""
 
 
 def sums_at_edges(coefficients: Tensor, positions: Tensor, probes: ProbeGraph, basis: OrbitalBasis) -> Tensor:
-    """Σ c R_n S_lm of all atoms at probes: (n_probes, n_orbitals).
+    """Sums Σ c R_n S_lm of all atoms at probes: (n_probes, n_orbitals).
 
     Args:
         coefficients: (n_atoms, n_radial, (L + 1)², n_orbitals), c.
@@ -45,7 +45,7 @@ def _sums(coefficients: Tensor, positions: Tensor, probes: ProbeGraph, basis: Or
     receiver = probes.edge_index[1].index_select(0, by_atom)
     vectors = probes.edge_vectors(positions).index_select(0, by_atom)  # (n_edges, 3)
     squared = vectors.detach().square().sum(dim=-1)
-    # what is left of a block holds an edge of no length to a probe that is dropped
+    # padding is an edge of zero length to a probe that is dropped
     vectors = torch.cat([vectors, vectors.new_zeros(1, 3)])
     receiver = torch.cat([receiver, receiver.new_full((1,), probes.n_probes)])
 
@@ -59,7 +59,7 @@ def _sums(coefficients: Tensor, positions: Tensor, probes: ProbeGraph, basis: Or
         functions = basis.functions(basis.radial(to_probes.square().sum(dim=1, keepdim=True), shell), to_probes)
         of_atoms = coefficients[:, shell.radials].flatten(1, 2)  # (n_atoms, n_functions, n_orbitals)
         values = torch.bmm(functions.mT, of_atoms.index_select(0, atom))
-        values = values.flatten(0, 1).to(orbitals.dtype)  # products may have been made in half precision
+        values = values.flatten(0, 1).to(orbitals.dtype)  # products may have been computed in half precision
         orbitals = orbitals.index_add(0, receiver.index_select(0, edge.flatten()), values)
     return orbitals[:-1]
 

@@ -39,7 +39,7 @@ class OrbitalBasis(nn.Module):
     """
 
     compiled: ClassVar[bool] = True
-    """Whether compiled loops are of these R_n; a class with others, in its `radial`, says False."""
+    """Whether the compiled loops compute these R_n; a subclass with another `radial` sets it to False."""
 
     exponents: Tensor
     reaches: Tensor
@@ -94,13 +94,13 @@ class OrbitalBasis(nn.Module):
         return sums_at_edges(coefficients, positions, probes, self)
 
     def has_fast_edges(self, *places: Tensor) -> bool:
-        """Whether sums over edges are compiled loops: on a CPU in single precision, if these need no gradients."""
+        """Whether sums over edges use compiled loops: on a CPU in single precision, without gradients."""
         fixed = *places, self.exponents
         gradients = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in fixed)
         return enabled() and self.compiled and not gradients and single_on_cpu(*fixed)
 
     def in_blocks(self, coefficients: Tensor, blocks: Blocks) -> Tensor:
-        """Values of orbitals (n_points, n_orbitals) at points close together, every atom at every point.
+        """Values of orbitals (n_points, n_orbitals) at points close together; every atom is evaluated at every point.
 
         Args:
             coefficients: (n_atoms, n_radial, (L + 1)², n_orbitals).
@@ -120,7 +120,7 @@ class OrbitalBasis(nn.Module):
         """
         image, point = blocks.pairs_within(self.reach)
         atoms, row = blocks.atom.unique(return_inverse=True)
-        # positions are those of images, from the middle of their block: shifts of atoms at the origin
+        # positions are those of images relative to the middle of their block: shifts of atoms at the origin
         probes = ProbeGraph(
             positions=blocks.points,
             structure=torch.zeros_like(blocks.index),
@@ -132,7 +132,7 @@ class OrbitalBasis(nn.Module):
     def squares_on_gpu(
         self, coefficients: Tensor, structures: Structures, points: Tensor, linear: Tensor, signs: Tensor
     ) -> Tensor:
-        """Σ_k linear_ck φ_k + signs_ck φ_k² at points of one structure, without edges and without derivatives.
+        """Density Σ_k linear_ck φ_k + signs_ck φ_k² at points of one structure, without edges and derivatives.
 
         Args:
             coefficients: (n_atoms, n_radial, (L + 1)², n_orbitals), single precision on a GPU.
@@ -144,7 +144,10 @@ class OrbitalBasis(nn.Module):
         Returns:
             (n_points, n_channels).
         """
-        from deepdft.nn.fast.orbital_gpu import BLOCK, density_of_blocks  # needs Triton, which is not everywhere
+        from deepdft.nn.fast.orbital_gpu import (  # needs Triton, which is not available everywhere
+            BLOCK,
+            density_of_blocks,
+        )
 
         blocks = point_blocks(structures, points, self.reach, size=BLOCK)
         atoms, row = blocks.atom.unique(return_inverse=True)
@@ -166,9 +169,9 @@ class OrbitalBasis(nn.Module):
         return density.new_empty(len(points), len(linear)).index_copy(0, blocks.index, density)
 
     def functions(self, radial: Tensor, vectors: Tensor) -> Tensor:
-        """R_n S_lm (n, n_functions, size), from R_n (n, n_radial, size) and the vectors (n, 3, size) from the atoms."""
+        """Functions R_n S_lm (n, n_functions, size), from R_n (n, n_radial, size) and vectors (n, 3, size)."""
         return (radial[:, :, None] * solid_harmonics(vectors, self.l_max, dim=1)[:, None]).flatten(1, 2)
 
     def radial(self, squared: Tensor, shell: Shell) -> Tensor:
-        """R_n of a shell (n, n_radial, size), from r² (n, 1, size)."""
+        """Radial functions R_n of a shell (n, n_radial, size), from r² (n, 1, size)."""
         return radial_functions(squared, self.exponents[shell.radials, None], shell.reach)

@@ -1,4 +1,4 @@
-"""Radial functions: expansions of a distance in basis functions, and cutoffs. Distances are in Å."""
+"""Radial functions: expansions of a distance in basis functions, and cutoff functions. Distances are in Å."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = [
 
 
 MAX_GAUSSIANS = 10_000
-"""Centres of a basis; the paper has 40."""
+"""Largest number of centres of a basis; the paper has 40."""
 SMALLEST_SQUARE = 1e-12
-"""Å², what is added to the square of a length."""
+"""Å², added to the square of a length."""
 NEGLIGIBLE = 1e-20
-"""A Gaussian below this is zero: products with the smallest numbers that there are take a hundred times as long."""
+"""Exponent below which a Gaussian is set to zero: products with denormal numbers take a hundred times as long."""
 
 
 def safe_norm(vectors: Tensor, dim: int = -1) -> Tensor:
@@ -130,7 +130,7 @@ class CosineCutoff(nn.Module):
 
 @dataclass(frozen=True)
 class RadialFeatures:
-    """What a filter network sees of distances."""
+    """Features of distances that filter networks read."""
 
     basis: Tensor
     """(n, n_basis)."""
@@ -139,7 +139,7 @@ class RadialFeatures:
 
 
 FilterNetwork = Callable[[RadialFeatures], Tensor]
-"""Radial features of n distances → (n, size)."""
+"""Computes radial features of n distances → (n, size)."""
 
 
 def filter_networks(steps: Iterable[Any]) -> list[FilterNetwork]:

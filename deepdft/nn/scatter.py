@@ -1,4 +1,4 @@
-"""Sums over neighbours, and functions of pairs of them."""
+"""Sums over neighbours, and functions of pairs of neighbours."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sum_over_neighbours(messages: Tensor, receiver: Tensor, n_receivers: int) ->
 def filtered_sum(
     sent: Tensor, filters: Tensor | Tabulated, sender: Tensor, receiver: Tensor, n_receivers: int
 ) -> Tensor:
-    """Σ_w sent_w ⊙ filter_vw at each receiver v: (n_receivers, H), zero where there is no edge.
+    """Sum Σ_w sent_w ⊙ filter_vw at each receiver v: (n_receivers, H), zero where there is no edge.
 
     Args:
         sent: (n_senders, H).
@@ -64,7 +64,7 @@ def _tabulated_sum_in_one_pass(
 def _tabulated_sum_gradients(
     inputs: Sequence[Any], kept: Sequence[Tensor], gradients: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """Nothing is kept per edge: the filters are looked up again."""
+    """Gradients of the sum; nothing is stored per edge, so the filters are looked up again."""
     sent, table, at, sender, receiver, _ = inputs
     grad_sent, grad_table = zeros_like(sent), zeros_like(table)
     given = gradients[0], sent, table, at.first, at.weights, sender, receiver
@@ -81,7 +81,7 @@ _TABULATED_SUM = Operation(
 
 
 def softplus_of_pairs(sent: Tensor, received: Tensor, sender: Tensor, receiver: Tensor, shift: float = 0.0) -> Tensor:
-    """ln(1 + exp(sent_w + received_v)) - shift of each edge from w to v: (n_edges, H).
+    """Soft-plus ln(1 + exp(sent_w + received_v)) - shift of each edge from w to v: (n_edges, H).
 
     Args:
         sent: (n_senders, H).

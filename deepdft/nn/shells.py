@@ -1,4 +1,4 @@
-"""Radial functions of orbitals: where Gaussians end, which end together, and combinations that hardly overlap."""
+"""Radial functions of orbitals: the reach of Gaussians, shells of equal reach, and nearly orthogonal combinations."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 __all__ = ["OVERLAP_RIDGE", "Shell", "orthogonal", "radial_functions", "shells"]
 
 DECAY_AT_REACH = 10.0
-"""α reach²: a Gaussian has fallen to e⁻¹⁰ where it is cut, unless the model's cutoff comes first."""
+"""α reach²: a Gaussian has decayed to e⁻¹⁰ where it is cut, unless the model's cutoff comes first."""
 SHELL_RATIO = 2.0
-"""Radial functions whose reaches differ by less than this share a shell."""
+"""Radial functions whose reaches differ by less than this fraction share a shell."""
 OVERLAP_RIDGE = 1e-3
-"""ε: combinations that the functions can hardly make are not blown up beyond ε^-½."""
+"""ε: limits the coefficients of combinations that the functions can hardly represent to ε^-½."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Shell:
 
     radials: slice
     reach: float
-    """Å."""
+    """Å, distance at which they end."""
 
 
 def radial_functions(squared: Tensor, exponents: Tensor, reach: float | Tensor) -> Tensor:
-    """R = exp(-α r²) (1 - r²/reach²)³, zero beyond the reach.
+    """Radial functions R = exp(-α r²) (1 - r²/reach²)³, zero beyond the reach.
 
     Args:
         squared: r² in Å².

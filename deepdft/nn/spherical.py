@@ -25,16 +25,16 @@ __all__ = [
 ]
 
 MAX_L = 4
-"""The largest l that is written out."""
+"""Largest degree l for which formulas are written out."""
 
 
 def degrees(l_max: int) -> list[int]:
-    """The degree l of each of the (L + 1)² harmonics."""
+    """Degree l of each of the (L + 1)² harmonics."""
     return [degree for degree in range(l_max + 1) for _ in range(2 * degree + 1)]
 
 
 def solid_harmonics(vectors: Tensor, l_max: int, *, dim: int = -1) -> Tensor:
-    """r^l Y_lm of all degrees up to `l_max`; on unit vectors they are the spherical harmonics Y_lm.
+    """Solid harmonics r^l Y_lm of all degrees up to `l_max`; on unit vectors they are the spherical harmonics Y_lm.
 
     They are polynomials, so derivatives of any order exist everywhere, the origin included.
 
@@ -113,7 +113,7 @@ def harmonics_as_monomials(l_max: int) -> Tensor:
 
 
 def monomial_factors(l_max: int) -> Tensor:
-    """How each of these monomials is one before it times x, y or z.
+    """Factors of monomials: each is an earlier one times x, y or z.
 
     Args:
         l_max: L.

@@ -1,4 +1,4 @@
-"""Expected against true errors of a model that knows how far it can be trusted."""
+"""Expected against true errors of an ensemble."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ __all__ = ["compare", "compare_predicted", "comparison", "heading", "panels", "p
 def slices(
     density: DensityGrid, *, title: str | None = None, model: str | None = None, unknown: Collection[int] = ()
 ) -> Figure:
-    """A density on the plane that holds the most of its structure.
+    """A density on the plane that contains most of its structure.
 
     Args:
         density: on its grid.
@@ -122,7 +122,7 @@ def compare_predicted(
     name: str | None = None,
     eps_mae: float | None = None,
 ) -> Figure:
-    """As `comparison`, asking the model only for the grid points that the picture needs.
+    """Like `comparison`, but the model is evaluated only at the grid points that the picture needs.
 
     Args:
         reference: on its grid.
@@ -203,7 +203,7 @@ def panels(
     width, height = _panel_size(plane)
     n = len(shown)
     drawn: dict[str, Artist] = {}
-    if width > 2 * height:  # long and flat: one below the other
+    if width > 2 * height:  # long and flat: panels go below each other
         figure = new_figure(2 * width + 1.6, 2 * n * height + 1.6)
         grid = figure.subplots(n, 1, sharex=True, sharey=True)
     else:
@@ -222,14 +222,14 @@ def panels(
 
 
 def _panel_size(plane: Plane, longest: float = 3.6) -> tuple[float, float]:
-    """Inches: the longer side is given, neither is below 1.2."""
+    """Size in inches: the longer side is given, and neither is below 1.2."""
     width, height = plane.size
     scale = longest / max(width, height)
     return max(width * scale, 1.2), max(height * scale, 1.2)
 
 
 def _colour_bar(figure: Figure, axes: Axes, image: AxesImage, scale: Scale) -> None:
-    """A bar as high as the picture beside it, with the contour lines on it."""
+    """Draw a colour bar as high as the picture beside it, with the contour lines on it."""
     beside = axes.inset_axes((1.03, 0.0, 0.045, 1.0))
     figure.colorbar(image, cax=beside, label=scale.label, extend=scale.extend)
     for level in scale.contours:
@@ -237,7 +237,7 @@ def _colour_bar(figure: Figure, axes: Axes, image: AxesImage, scale: Scale) -> N
 
 
 def _draw_values(axes: Axes, plane: Plane, values: NDArray[np.floating], scale: Scale) -> AxesImage:
-    """Colours with contour lines."""
+    """Draw colours with contour lines."""
     extent = (0, plane.size[0], 0, plane.size[1])
     shown = np.maximum(values, scale.limits[0] / 10) if scale.logarithmic else np.asarray(values)  # NaN stays NaN
     image = axes.imshow(

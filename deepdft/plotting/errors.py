@@ -17,7 +17,7 @@ from deepdft.plotting.figure import BLUE, GREEN, GREY, ORANGE, PURPLE, new_figur
 __all__ = ["error_distributions", "error_histogram", "outlier_indices"]
 
 FEW_STRUCTURES = 10
-"""Fewer structures than this are drawn as points; bars would suggest a distribution."""
+"""Number of structures below which they are drawn as points; bars would suggest a distribution."""
 
 
 def error_histogram(
@@ -28,7 +28,7 @@ def error_histogram(
     title: str | None = None,
     named: int = 5,
 ) -> Figure:
-    """Errors of structures on a logarithmic axis, with mean, median, and the outliers marked and named.
+    """Histogram of errors on a logarithmic axis, with mean, median, and the outliers marked and named.
 
     Fewer than `FEW_STRUCTURES` are drawn as a strip of points, each with its name.
 
@@ -69,7 +69,7 @@ def error_histogram(
 
 
 def _strip(axes: Axes, values: NDArray[np.floating], names: Sequence[str]) -> None:
-    """A point with its name for every structure."""
+    """Draw a point with its name for every structure."""
     axes.plot(values, np.zeros(len(values)), "o", color=BLUE, markersize=8, alpha=0.75, clip_on=False, zorder=5)
     axes.set_ylim(0, 1)
     _name(axes, values, names, base=0.0)
@@ -80,7 +80,7 @@ def _strip(axes: Axes, values: NDArray[np.floating], names: Sequence[str]) -> No
 def _bars(
     axes: Axes, values: NDArray[np.floating], names: Sequence[str], *, low: float, high: float, named: int
 ) -> None:
-    """A histogram with its outliers marked and named."""
+    """Draw a histogram with its outliers marked and named."""
     edges = np.geomspace(low, high, int(np.clip(2 * len(values) ** 0.5, 6, 60)) + 1)
     counts, _ = np.histogram(values, edges)
     axes.stairs(counts, edges, fill=True, color=BLUE, alpha=0.75)
@@ -107,7 +107,7 @@ def error_distributions(
     title: str | None = None,
     named: int = 3,
 ) -> Figure:
-    """Errors of several kinds on one logarithmic axis, as shares of their structures, with mean and outliers of each.
+    """Distributions of several kinds of errors on one logarithmic axis, in percent of structures, with means.
 
     Series of fewer than `FEW_STRUCTURES` are drawn as points.
 
@@ -177,7 +177,7 @@ def _share_bars(
     colour: str,
     label: str,
 ) -> None:
-    """A histogram of one series among several, with its outliers marked."""
+    """Draw the histogram of one series among several, with its outliers marked."""
     axes.stairs(shares, edges, fill=True, color=colour, alpha=0.35)
     axes.stairs(shares, edges, color=colour, linewidth=1.2, label=label)
     outliers = outlier_indices(errors)
@@ -186,7 +186,7 @@ def _share_bars(
 
 
 def outlier_indices(errors: NDArray[np.floating]) -> list[int]:
-    """Indices of the errors above Tukey's upper fence of log(error), the largest first."""
+    """Indices of errors above Tukey's upper fence of log(error), the largest first."""
     logs = np.log(errors)
     first, third = np.quantile(logs, [0.25, 0.75])
     above = np.flatnonzero(logs > third + 1.5 * (third - first) + 1e-9)
@@ -194,7 +194,7 @@ def outlier_indices(errors: NDArray[np.floating]) -> list[int]:
 
 
 def _name(axes: Axes, values: NDArray[np.floating], names: Sequence[str], *, base: float) -> None:
-    """Upright names above their errors, moved apart to the left where they would overlap.
+    """Write names vertically above their errors, shifted to the left where they would overlap.
 
     `base` is the height of the bars there, as a fraction of the axes.
     """

@@ -1,4 +1,4 @@
-"""Making and writing figures without pyplot, so nothing global changes and no display is needed."""
+"""Figures without pyplot, so that no global state changes and no display is needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepdft.files import atomic_write
 __all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "new_figure", "plain", "save"]
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#666666"
-"""Okabe and Ito's colours, and Tol's purple: told apart by colour-blind readers."""
+"""Colours of Okabe and Ito, and Tol's purple, which colour-blind readers can distinguish."""
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
@@ -23,7 +23,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib draws as it is, on one line: a name may look like its formulas ($x$)."""
+    """Text on one line that matplotlib draws literally: a name may look like its formulas ($x$)."""
     one_line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
     return one_line.replace("$", r"\$")
 

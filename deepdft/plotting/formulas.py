@@ -1,4 +1,4 @@
-"""Chemical formulas as they are printed in titles."""
+"""Chemical formulas for titles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NONMETALS = (
     *("Rn", "Xe", "Kr", "Ar", "Ne", "He", "B", "Si", "C", "Sb", "As", "P", "N", "H"),
     *("Te", "Se", "S", "At", "I", "Br", "Cl", "O", "F"),
 )
-"""The order of elements in formulas of inorganic compounds, after the metals."""
+"""Order of the elements after the metals in formulas of inorganic compounds."""
 
 
 def formula(atoms: ase.Atoms) -> str:
@@ -33,7 +33,7 @@ def formula_tex(atoms: ase.Atoms) -> str:
 
 
 def _counts(atoms: ase.Atoms) -> dict[str, int]:
-    """Symbols in the order of the formula, and how many there are of each."""
+    """Symbols in the order of the formula, with their numbers."""
     found = Formula(atoms.get_chemical_formula())
     if not is_isolated(atoms):
         found = found.reduce()[0]

@@ -1,4 +1,4 @@
-"""Plane cuts through a density: which plane shows a structure best, and the values on it.
+"""Plane cuts through a density: the plane that shows a structure best, and the values on it.
 
 A plane is given in Cartesian coordinates, so oblique cells are cut and drawn undistorted. Values on a plane
 come from a grid through a local cubic interpolation whose stencil is explicit: a predicted and a reference
@@ -19,13 +19,13 @@ from deepdft.density import DensityGrid
 __all__ = ["IN_PLANE", "Plane", "PlaneStencil", "cell_outline", "choose_plane", "plane_values"]
 
 IN_PLANE = 0.35
-"""Å: atoms nearer to the plane than this count as lying in it."""
+"""Å: atoms closer to the plane than this count as lying in it."""
 MARGIN = 2.5
 """Å drawn around the outermost atoms."""
 SMALLEST = 6.0
-"""Å: a picture of a repeating structure is at least this wide and high."""
+"""Å: smallest width and height of a picture of a periodic structure."""
 CANDIDATE_ATOMS = 24
-"""Planes are sought through triples of this many atoms nearest to the centre: 2024 planes."""
+"""Number of atoms nearest to the centre whose triples define candidate planes: 2024 planes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +33,11 @@ class Plane:
     """A rectangle in space with a raster of points on it."""
 
     origin: NDArray[np.float64]
-    """(3,) Å, the lower left corner."""
+    """(3,) Å, lower left corner."""
     u: NDArray[np.float64]
     """(3,) unit vector to the right."""
     v: NDArray[np.float64]
-    """(3,) unit vector upwards, perpendicular to u."""
+    """(3,) unit vector upwards, perpendicular to `u`."""
     size: tuple[float, float]
     """Å, width and height."""
     pixels: int = 280
@@ -45,7 +45,7 @@ class Plane:
 
     @property
     def normal(self) -> NDArray[np.float64]:
-        """(3,) unit vector out of the plane."""
+        """(3,) unit vector perpendicular to the plane."""
         return np.cross(self.u, self.v)
 
     @property
@@ -68,7 +68,7 @@ class Plane:
 
 
 def choose_plane(atoms: ase.Atoms, origin: NDArray[np.floating] | None = None) -> Plane:
-    """The plane that shows the most of a structure: through three atoms, with as many more in it as can be.
+    """The plane that shows most of a structure: through three atoms, and as many more as possible.
 
     Atoms count by the square root of their number, so that a molecule's backbone wins over its hydrogens. The
     plane covers the atoms with a margin, within the cell where there is one.
@@ -114,7 +114,7 @@ def _wrapped(atoms: ase.Atoms, corner: NDArray[np.float64]) -> NDArray[np.float6
 def _best_normal(
     positions: NDArray[np.float64], weights: NDArray[np.float64], centre: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A point on the plane that holds the most atoms, and its unit normal."""
+    """A point on the plane that contains most atoms, and its unit normal."""
     nearest = np.argsort(np.linalg.norm(positions - centre, axis=1), kind="stable")[:CANDIDATE_ATOMS]
     heavy = nearest[weights[nearest] > 1.0]
     chosen = heavy if len(heavy) >= 3 else nearest
@@ -133,7 +133,7 @@ def _best_normal(
 
 
 def _any_normal(offsets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A unit vector perpendicular to the line that atoms lie on; z where that can be."""
+    """A unit vector perpendicular to the line on which atoms lie; z if possible."""
     axis = np.linalg.svd(offsets, full_matrices=True)[2][0] if np.abs(offsets).max() > 0.1 else np.eye(3)[0]
     normal = np.eye(3)[2] - axis[2] * axis
     if np.linalg.norm(normal) < 0.1:
@@ -142,7 +142,7 @@ def _any_normal(offsets: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _longest_direction(offsets: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit vector in the plane along which its atoms spread most."""
+    """Unit vector in the plane along which the atoms spread most."""
     flat = offsets - (offsets @ normal)[:, None] * normal
     if len(flat) < 2 or np.abs(flat - flat.mean(axis=0)).max() < 0.1:
         axis = np.eye(3)[np.argmin(np.abs(normal))]
@@ -203,7 +203,7 @@ def cell_outline(
 
 
 class PlaneStencil:
-    """Which grid points the values on a plane are interpolated from, and with what weights.
+    """The grid points, with weights, from which the values on a plane are interpolated.
 
     The interpolation is Keys' cubic convolution over 4 × 4 × 4 points; it wraps round along periodic axes;
     points outside the box along the others become NaN.
@@ -246,7 +246,7 @@ class PlaneStencil:
             weight = (weight[:, :, None] * _keys(at - first)[:, None, :]).reshape(len(at), -1)
         self._weight = weight  # (n, 64)
         self.indices, inverse = np.unique(index, return_inverse=True)
-        """(n_needed,) flat indices, in C order, of the grid points that are needed, ascending."""
+        """(n_needed,) flat indices, in C order, of the required grid points, ascending."""
         self._inverse = inverse.reshape(index.shape)
 
     def __call__(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -257,7 +257,7 @@ class PlaneStencil:
 
 
 def _keys(t: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 4) weights of the points at -1, 0, 1, 2 for a place t in [0, 1)."""
+    """Weights (n, 4) of the points at -1, 0, 1, 2 for a position t in [0, 1)."""
     return np.stack(
         [
             ((-t + 2) * t - 1) * t / 2,

@@ -1,4 +1,4 @@
-"""How quantities are shown on a plane: their colours, limits and contour lines."""
+"""Colours, limits and contour lines of quantities on a plane."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["DENSITY", "SCALES", "Scale"]
 
 @dataclass(frozen=True)
 class Scale:
-    """The colours of a quantity."""
+    """Colours for a quantity."""
 
     label: str
     """Quantity and unit."""
@@ -27,10 +27,10 @@ class Scale:
     """Colour of the contour lines."""
     logarithmic: bool = False
     extend: str = "both"
-    """At which ends there may be values beyond the limits: "both", "max" or "neither"."""
+    """Ends at which values may lie beyond the limits: "both", "max" or "neither"."""
 
     def norm(self) -> Normalize:
-        """From values to colours."""
+        """Map values to colours."""
         return LogNorm(*self.limits) if self.logarithmic else Normalize(*self.limits)
 
 
@@ -43,7 +43,7 @@ DENSITY = Scale(
 )
 
 _ATOMIC_UNIT_OF_IRI = 1 / BOHR**0.7
-"""Å^-0.7 e^-0.1."""
+"""One atomic unit of IRI in Å^-0.7 e^-0.1."""
 
 SCALES = {
     "density": DENSITY,
@@ -59,4 +59,4 @@ SCALES = {
     # regions where densities overlap are drawn as surfaces of 0.9 to 0.95 (de Silva & Corminboeuf 2014)
     "dori": Scale("DORI", limits=(0.0, 1.0), contours=(0.9,), colours="magma", extend="neither"),
 }
-"""By name of the field."""
+"""Field → its scale."""

@@ -1,4 +1,4 @@
-"""The atoms and the cell of a structure, drawn on a plane."""
+"""Drawing of the atoms and the cell of a structure on a plane."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = ["add_legend", "draw_structure"]
 NEAR_PLANE = 4 * IN_PLANE
 """Å: atoms further from the plane than this are not drawn."""
 AT_EDGE = 0.15
-"""Å: atoms this far beyond the edge of the picture are still drawn, as atoms on the faces of a cell are."""
+"""Å beyond the edge of the picture up to which atoms are drawn, such as those on the faces of a cell."""
 LABEL_SIZE = 0.25
-"""Å: atoms nearer to the edge than this have their label on the inner side."""
+"""Å from the edge within which atoms have their label on the inner side."""
 
 
 def draw_structure(
     axes: Axes, plane: Plane, atoms: ase.Atoms, origin: NDArray[np.float64], *, unknown: Collection[int] = ()
 ) -> dict[str, Artist]:
-    """Draw elements of the atoms in the plane, circles for those beside it, and the outline of the cell.
+    """Draw the elements of atoms in the plane, circles for those beside it, and the outline of the cell.
 
     Args:
         axes: with the plane's coordinates in Å.
@@ -70,13 +70,13 @@ def draw_structure(
 
 
 def add_legend(figure: Figure, drawn: dict[str, Artist]) -> None:
-    """Explain below the picture what is drawn beside the labelled atoms."""
+    """Explain below the picture what it shows besides labelled atoms."""
     if drawn:
         figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=1, frameon=False, fontsize=8)
 
 
 def _label(axes: Axes, plane: Plane, x: float, y: float, symbol: str) -> None:
-    """The symbol of an atom; at the edge of the picture it is on the inner side."""
+    """Write the symbol of an atom; near the edge of the picture it is on the inner side."""
     horizontal: dict[int, Literal["left", "center", "right"]] = {-1: "left", 0: "center", 1: "right"}
     vertical: dict[int, Literal["bottom", "center", "top"]] = {-1: "bottom", 0: "center", 1: "top"}
     axes.text(
@@ -93,7 +93,7 @@ def _label(axes: Axes, plane: Plane, x: float, y: float, symbol: str) -> None:
 
 
 def _edge(coordinate: float, length: float) -> int:
-    """-1 at the beginning, 1 at the end, 0 in between."""
+    """Side of a coordinate: -1 near the start, 1 near the end, 0 in between."""
     return int(coordinate > length - LABEL_SIZE) - int(coordinate < LABEL_SIZE)
 
 

@@ -1,1 +1,1 @@
-"""What every model must meet, as a reusable test class."""
+"""Requirements on every model, as a reusable test class."""

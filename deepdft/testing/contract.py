@@ -73,7 +73,7 @@ def _densities(model: DensityModel, union: Structures, points: Tensor, which: Te
 
 
 def _by_weights(model: DensityModel, atoms: ase.Atoms, points: Array, device: str) -> Tensor:
-    """Derivatives of the sum of squared densities by all weights, in one vector on the CPU."""
+    """Gradient of the sum of squared densities with respect to all weights, in one vector on the CPU."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         return torch.ones(1)
@@ -86,7 +86,7 @@ def _by_weights(model: DensityModel, atoms: ase.Atoms, points: Array, device: st
 
 
 def _points(atoms: ase.Atoms, n: int = 7) -> Array:
-    """Points near the atoms; the first lies on an atom."""
+    """Points near the atoms; the first coincides with an atom."""
     rng = np.random.default_rng(5)
     near = atoms.positions[rng.integers(len(atoms), size=n)] + rng.normal(0.0, 0.8, (n, 3))
     near[0] = atoms.positions[0]
@@ -114,7 +114,7 @@ def _assert_equal(found: Tensor, expected: Tensor) -> None:
 
 
 class ModelContract(ABC):
-    """What every `DensityModel` must meet; each test states one thing."""
+    """Requirements on every `DensityModel`; each test states one."""
 
     @abstractmethod
     def make_model(self) -> DensityModel:
@@ -147,7 +147,7 @@ class ModelContract(ABC):
         _assert_equal(densities(model, [atoms[order]], [points]), densities(model, [atoms], [points]))
 
     def test_lattice_vectors_may_be_added_to_atoms_and_points(self, model: DensityModel, atoms: ase.Atoms) -> None:
-        """Which image of an atom or a point is given does not matter."""
+        """The density does not depend on which image of an atom or a point is given."""
         points, rng = _points(atoms), np.random.default_rng(7)
         expected = densities(model, [atoms], [points])
         shifted = atoms.copy()
@@ -156,20 +156,20 @@ class ModelContract(ABC):
         _assert_equal(densities(model, [shifted], [elsewhere]), expected)
 
     def test_a_supercell_has_the_density_of_its_cell(self, model: DensityModel, atoms: ase.Atoms) -> None:
-        """A crystal does not know which cell it is described in."""
+        """A supercell of a crystal has the same density."""
         points = _points(atoms)
         repeated = atoms.repeat([2 if repeats else 1 for repeats in atoms.pbc])
         _assert_equal(densities(model, [repeated], [points]), densities(model, [atoms], [points]))
 
     def test_a_batch_gives_what_its_structures_give_alone(self, model: DensityModel) -> None:
-        """Structures in a batch do not see each other."""
+        """Structures in a batch do not influence each other."""
         structures = list(STRUCTURES.values())
         points = [_points(atoms, 3 + i) for i, atoms in enumerate(structures)]
         alone = torch.cat([densities(model, [a], [p]) for a, p in zip(structures, points, strict=True)])
         _assert_equal(densities(model, structures, points), alone)
 
     def test_slices_of_points_give_what_the_whole_gives(self, model: DensityModel, atoms: ase.Atoms) -> None:
-        """Points do not see each other, and atoms are encoded once for all slices."""
+        """Points do not influence each other, and atoms are encoded once for all slices."""
         points = torch.from_numpy(_points(atoms, 9))
         union = structures_from_atoms([atoms], dtype=torch.float64)
         zeros = torch.zeros(9, dtype=torch.int64)
@@ -189,7 +189,7 @@ class ModelContract(ABC):
     def test_any_points_of_a_structure_have_the_density_that_edges_give(
         self, model: DensityModel, atoms: ase.Atoms
     ) -> None:
-        """`decode_points`, however it does it, is `decode`: near atoms, far from them, and outside the cell."""
+        """However `decode_points` is implemented, it agrees with `decode`: near atoms, far away, outside the cell."""
         points = np.concatenate([_points(atoms, 40), 9.0 * _points(atoms, 5)])
         union = structures_from_atoms([atoms], dtype=torch.float64)
         with torch.no_grad():
@@ -202,7 +202,7 @@ class ModelContract(ABC):
         _assert_equal(found, densities(model, [atoms], [points]))
 
     def test_one_atom_and_points_without_neighbours_have_a_density(self, model: DensityModel) -> None:
-        """All points without neighbours have one and the same finite density."""
+        """All points without neighbours have the same finite density."""
         atom = ase.Atoms("O", positions=[[1.0, 1.0, 1.0]])
         near, far = np.array([[1.5, 1.0, 1.0]]), np.array([[50.0, 0.0, 0.0], [0.0, -70.0, 3.0]])
         found = densities(model, [atom], [np.concatenate([far[:1], near, far[1:]])])
@@ -228,7 +228,7 @@ class ModelContract(ABC):
         assert torch.allclose(part, whole, rtol=1e-13, atol=1e-15)
 
     def test_the_density_is_smooth_where_a_probe_crosses_the_cutoff(self, model: DensityModel) -> None:
-        """The jump is no larger than the weight that the model itself says an edge has at the cutoff."""
+        """The jump is no larger than the weight that, according to the model, an edge has at the cutoff."""
         atom = ase.Atoms("O", positions=[[0.0, 0.0, 0.0]])
 
         def at(distances: list[float]) -> Tensor:
@@ -240,7 +240,7 @@ class ModelContract(ABC):
         self._small_jump(before, after, effect, model.cutoff_value)
 
     def test_the_density_is_smooth_where_an_atom_crosses_the_cutoff(self, model: DensityModel) -> None:
-        """The same for an edge between atoms, seen by a probe that reads from one of them only."""
+        """The density is also smooth where an edge between atoms breaks, seen by a probe that reads one of them."""
 
         def at(distance: float) -> Tensor:
             atoms = ase.Atoms("CO", positions=[[0.0, 0.0, 0.0], [distance, 0.0, 0.0]])
@@ -252,7 +252,7 @@ class ModelContract(ABC):
         self._small_jump(before, after, effect, model.cutoff_value)
 
     def test_derivatives_at_probes_are_those_of_finite_differences(self, model: DensityModel, atoms: ase.Atoms) -> None:
-        """∇ρ by automatic differentiation, also for a probe on an atom."""
+        """The gradient ∇ρ by automatic differentiation is right, also for a probe on an atom."""
         union = structures_from_atoms([atoms], dtype=torch.float64)
         points = torch.from_numpy(_points(atoms, 4))[1:]
         probes = probe_graph(union, points, torch.zeros(3, dtype=torch.int64), model.probe_cutoff)
@@ -270,7 +270,7 @@ class ModelContract(ABC):
         assert torch.isfinite(gradient).all()
 
     def test_single_precision_is_close_to_double(self, model: DensityModel, atoms: ase.Atoms) -> None:
-        """float32 on the device is good enough: 1e-4 of the largest density, in steps and in predictions."""
+        """float32 on the device is accurate to 1e-4 of the largest density, in training and in prediction."""
         points = np.concatenate([_points(atoms), _points(atoms, 500)])
         expected = densities(model, [atoms], [points])
         in_steps = densities(model.float(), [atoms], [points]).double()
@@ -295,7 +295,7 @@ class ModelContract(ABC):
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
     def test_a_gpu_gives_what_the_cpu_gives(self, model: DensityModel, atoms: ase.Atoms) -> None:
-        """In single precision: densities of training steps and of predictions, on grids too, and derivatives."""
+        """In single precision, densities of training steps and of predictions, also on grids, and derivatives agree."""
         points = np.concatenate([_points(atoms, 200), 9.0 * _points(atoms, 5)])
         grid = Grid(ase.Atoms(cell=[6.0, 5.0, 7.0]), (5, 6, 7), np.array([-1.0, 0.5, -2.0]))
         expected = [densities(model, [atoms], [some]) for some in (points, grid.points(slice(None), order="F"))]
@@ -310,7 +310,7 @@ class ModelContract(ABC):
             assert (torch.from_numpy(density).double() - known).abs().max() < 1e-4 * known.abs().max()
 
     def test_networks_may_run_in_half_precision(self, model: DensityModel, atoms: ase.Atoms) -> None:
-        """`trainer.precision=bf16-mixed` trains: close to single precision, with finite derivatives."""
+        """`trainer.precision=bf16-mixed` trains: results are close to single precision, and gradients finite."""
         model.float()
         points, structure = torch.from_numpy(_points(atoms)), torch.zeros(7, dtype=torch.int64)
         union = structures_from_atoms([atoms])

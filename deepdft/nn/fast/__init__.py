@@ -1,4 +1,4 @@
-"""Compiled twins of operations that `deepdft.nn` writes in plain torch, and the one way in which they are chosen.
+"""Compiled twins of operations that `deepdft.nn` writes in plain torch, and the single way of choosing them.
 
 An operation is declared once, beside its plain form, as an `Operation`: what it computes in torch, and its twin: where
 the twin applies, its values and its gradients. Twins are loops of Numba on the CPU and a kernel of Triton on a GPU.
@@ -55,21 +55,21 @@ class Operation:
     """
 
     plain: Callable[..., Any]
-    """What is computed, in torch; also for second derivatives."""
+    """The operation in plain torch, which also gives second derivatives."""
     applies: Callable[..., bool]
-    """Whether the twin takes these inputs: their device, precision, size."""
+    """Whether the twin accepts these inputs: their device, precision, size."""
     forward: Callable[..., Any]
-    """The twin's results from its inputs."""
+    """The twin's results for its inputs."""
     backward: Callable[[Sequence[Any], Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor | None]] | None = None
     """Gradients with respect to each input of the twin, from the inputs, what was kept, and the gradients with respect
     to the results; None if the twin has no gradients, and does not apply where they are wanted."""
     forward_and_keep: Callable[..., tuple[Results, Sequence[Tensor]]] | None = None
-    """Results, and tensors that `backward` needs beside the inputs; None if there are none."""
+    """Results, and tensors that `backward` needs beside the inputs; None if it needs none."""
     prepare: Callable[..., Sequence[Any]] | None = None
-    """Checks the inputs of the twin and gives them their final shapes, differentiably; None leaves them."""
+    """Checks the inputs of the twin and reshapes them, differentiably; None leaves them unchanged."""
 
     def __call__(self, *inputs: Any) -> Any:
-        """The results, by the twin where it applies."""
+        """The results, computed by the twin if it applies."""
         differentiable = torch.is_grad_enabled() and any(map(_requires_grad, inputs))
         if not (_enabled and self.applies(*inputs)) or (differentiable and self.backward is None):
             like = next((one for one in inputs if isinstance(one, Tensor) and one.is_floating_point()), None)
@@ -83,7 +83,7 @@ class Operation:
 
     @staticmethod
     def _flat(inputs: Sequence[Any]) -> list[Any]:
-        """Products and biases in place of linear maps."""
+        """Replace linear maps by products and biases."""
         like = next((one for one in inputs if isinstance(one, Tensor) and one.is_floating_point()), None)
         flat: list[Any] = []
         for one in inputs:
@@ -98,12 +98,12 @@ def _requires_grad(one: Any) -> bool:
 
 
 def _in_precision(value: Tensor, like: Tensor | None) -> Tensor:
-    """A linear map, which autocast may have computed in a lower precision, in that of the other inputs."""
+    """A linear map, which autocast may have computed in lower precision, in the precision of the other inputs."""
     return value if like is None else value.to(like.dtype)
 
 
 class _Twin(torch.autograd.Function):
-    """The twin of an operation with its gradients; second derivatives are those of the plain form."""
+    """The twin of an operation with its gradients; second derivatives come from the plain form."""
 
     @staticmethod
     def forward(ctx: Any, operation: Operation, is_affine: tuple[bool, ...], *inputs: Any) -> Results:
@@ -122,7 +122,7 @@ class _Twin(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         saved = iter(ctx.saved_tensors)
         inputs = [next(saved) if tensor else value for tensor, value in zip(ctx.is_tensor, ctx.values, strict=True)]
-        if torch.is_grad_enabled():  # second derivatives are wanted
+        if torch.is_grad_enabled():  # second derivatives are requested
             return None, None, *_plain_gradients(ctx.operation.plain, ctx.is_affine, inputs, gradients)
         return None, None, *ctx.operation.backward(inputs, list(saved), gradients)
 
@@ -130,8 +130,10 @@ class _Twin(torch.autograd.Function):
 def _plain_gradients(
     plain: Callable[..., Any], is_affine: Sequence[bool], inputs: Sequence[Any], gradients: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """Gradients with respect to the inputs that can be differentiated again."""
-    apart = [one.view_as(one) if isinstance(one, Tensor) else one for one in inputs]  # not what one is of another
+    """Gradients with respect to the inputs, which can be differentiated again."""
+    apart = [
+        one.view_as(one) if isinstance(one, Tensor) else one for one in inputs
+    ]  # not through the dependence of one input on another
     flat = iter(apart)
     given = [next(flat) + next(flat) if affine else next(flat) for affine in is_affine]
     wanted = [one for one in apart if isinstance(one, Tensor) and one.requires_grad]

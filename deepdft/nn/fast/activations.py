@@ -32,13 +32,13 @@ def _softplus_with_slopes(shift: np.float32, x: Floats, bias: Floats, value: Flo
 
 
 def softplus_loops(shift: float) -> tuple[Callable[..., None], Callable[..., None]]:
-    """ln(1 + eˣ) - shift: in place of x (n, H) with a bias (H,), and into values and slopes (n, H)."""
+    """Loops for ln(1 + eˣ) - shift with a bias (H,): in place of x (n, H), and into values and slopes (n, H)."""
     return partial(_softplus_in_place, np.float32(shift)), partial(_softplus_with_slopes, np.float32(shift))
 
 
 @compiled
 def silu_in_place(x: Floats, bias: Floats) -> None:
-    """x (n, H) becomes g(x + bias) with g(y) = y / (1 + e⁻ʸ) and a bias (H,)."""
+    """Replace x (n, H) by g(x + bias) with g(y) = y / (1 + e⁻ʸ) and a bias (H,)."""
     for i in range(len(x)):
         for h in range(len(bias)):
             y = x[i, h] + bias[h]
@@ -47,7 +47,7 @@ def silu_in_place(x: Floats, bias: Floats) -> None:
 
 @compiled
 def silu_with_slopes(x: Floats, bias: Floats, value: Floats, slope: Floats) -> None:
-    """g(x + bias) and g'(x + bias), both (n, H), are filled in."""
+    """Fill in g(x + bias) and g'(x + bias), both (n, H)."""
     for i in range(len(x)):
         for h in range(len(bias)):
             value[i, h], slope[i, h] = silu_and_slope(x[i, h] + bias[h])

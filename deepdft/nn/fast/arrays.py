@@ -1,4 +1,4 @@
-"""Tensors as the arrays that compiled loops take."""
+"""Tensors as arrays for compiled loops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["arrays", "zeros_like"]
 
 
 def arrays(*tensors: Tensor) -> list[NDArray[Any]]:
-    """What loops take: the memory of tensors on the CPU, or a copy where one is not contiguous."""
+    """Arrays that share the memory of CPU tensors, or copies where these are not contiguous."""
     return [(tensor.detach() if tensor.requires_grad else tensor).contiguous().numpy() for tensor in tensors]
 
 

@@ -29,14 +29,14 @@ Reals = NDArray[np.floating]
 Indices = NDArray[np.int64]
 
 KNOTS = 6
-"""Of a table, between which a filter is interpolated."""
+"""Number of knots from which a filter is interpolated."""
 
 Six = tuple[float, float, float, float, float, float]
 
 
 @inlined
 def _between(table: Reals, knot: int, weights: Six, h: int) -> float:
-    """The table's column h between six knots."""
+    """The table's column h, interpolated between six knots."""
     a, b, c, d, e, f = weights
     return (
         a * table[knot, h]
@@ -64,7 +64,7 @@ def _spread(grad_values: Reals, knot: int, weights: Reals, grad_table: Reals) ->
 
 @inlined
 def _begin(total: Reals, first: int, last: int) -> None:
-    """Rows of receivers are set to zero just before their sum: it is in the fastest cache then."""
+    """Set rows of receivers to zero just before their sum, while they are in the fastest cache."""
     for i in range(first, last):
         total[i] = 0.0
 
@@ -97,7 +97,7 @@ def add_filtered_sum_gradients(
     grad_sent: Reals,
     grad_table: Reals,
 ) -> None:
-    """Gradients with respect to `sent` and `table` are added, from that with respect to the sums (n_receivers, H)."""
+    """Add the gradients with respect to `sent` and `table`, given that with respect to the sums (n_receivers, H)."""
     size = table.shape[1]
     filters, grad_filters = np.empty(size, table.dtype), np.empty(size, table.dtype)
     for edge in range(len(first)):
@@ -148,7 +148,7 @@ def equivariant_sum(
 def _gradients_of_factors(
     filters: Reals, sent: Reals, w: int, l_max: int, grad_filters: Reals, grad_sent: Reals
 ) -> None:
-    """From gradients with respect to products, which stand in `grad_filters`, to those of their factors."""
+    """Turn gradients with respect to products, which stand in `grad_filters`, into those of their factors."""
     for radial in range(1, 1 + l_max):
         for h in range(filters.shape[1]):
             grad_sent[w, radial, h] += grad_filters[radial, h] * filters[radial, h]
@@ -170,7 +170,7 @@ def add_equivariant_sum_gradients(
     grad_sent: Reals,
     grad_table: Reals,
 ) -> None:
-    """Gradients with respect to `sent` and `table` are added, from that with respect to the sums."""
+    """Add the gradients with respect to `sent` and `table`, given that with respect to the sums."""
     size, l_max = sent.shape[2], sent.shape[1] - 1 - len(degree_of)
     looked_up, grad_looked_up = np.empty(table.shape[1], table.dtype), np.empty(table.shape[1], table.dtype)
     filters, grad_filters = looked_up.reshape(-1, size), grad_looked_up.reshape(-1, size)
@@ -186,7 +186,9 @@ def add_equivariant_sum_gradients(
             radial, passthrough, sent_m = 1 + degree_of[m], 1 + l_max + degree_of[m], 1 + l_max + m
             harmonic = harmonics[edge, m]
             for h in range(size):
-                grad_filters[radial, h] += harmonic * gradient[v, 1 + m, h]  # not yet times what the sender sends
+                grad_filters[radial, h] += (
+                    harmonic * gradient[v, 1 + m, h]
+                )  # not yet multiplied by the sender's factors
             for h in range(size):
                 grad_filters[passthrough, h] += gradient[v, 1 + m, h] * sent[w, sent_m, h]
             for h in range(size):
@@ -222,7 +224,7 @@ def softplus_of_pairs_with_slope(
 def add_softplus_of_pairs_gradients(
     gradient: Reals, slope: Reals, sender: Indices, receiver: Indices, grad_sent: Reals, grad_received: Reals
 ) -> None:
-    """Gradients with respect to `sent` and `received` are added, from that with respect to the values."""
+    """Add the gradients with respect to `sent` and `received`, given that with respect to the values."""
     for edge in range(len(sender)):
         of_sender, own = grad_sent[sender[edge]], grad_received[receiver[edge]]
         for h in range(gradient.shape[1]):

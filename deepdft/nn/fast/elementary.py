@@ -1,4 +1,4 @@
-"""Exponentials in single precision for compiled loops, which make vector instructions of them."""
+"""Exponentials in single precision for compiled loops, written so that they become vector instructions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
     "softplus_and_slope",
 ]
 
-# polynomials of the least relative error: 2ˣ for |x| ≤ ½ (2e-9), and ln(1 + x) / x for 0 ≤ x ≤ 1 (5e-9)
+# polynomials of least relative error: 2ˣ for |x| ≤ ½ (2e-9), and ln(1 + x) / x for 0 ≤ x ≤ 1 (5e-9)
 E0, E1, E2, E3, E4, E5, E6 = np.array(
     [1.0, 0.693147206, 0.240226469, 0.0555032878, 0.00961848898, 0.00133999316, 0.000153458079], np.float32
 )
@@ -39,9 +39,9 @@ L0, L1, L2, L3, L4, L5, L6, L7, L8, L9 = np.array(
 )
 ZERO, ONE, LOG2_E = np.float32(0.0), np.float32(1.0), np.float32(math.log2(math.e))
 SMALLEST_POWER = np.float32(-126.0)
-"""Of two, that single precision has in full."""
+"""The natural logarithm of two in two parts, the first of which is exact in single precision."""
 BIAS, MANTISSA = np.int32(127), np.int32(23)
-"""What a float32's exponent is stored with, and the bits below it."""
+"""Bias of a float32's exponent, and number of bits below it."""
 
 
 @compiled
@@ -56,7 +56,7 @@ def exponential(x: np.float32) -> np.float32:
 
 @compiled
 def smooth_end(squared: np.float32, reach: np.float32) -> np.float32:
-    """(1 - r²/reach²)³ from r², zero beyond the reach."""
+    """Factor (1 - r²/reach²)³ from r², zero beyond the reach."""
     left = max(ONE - squared / (reach * reach), ZERO)
     return left * left * left
 

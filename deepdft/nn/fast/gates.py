@@ -1,4 +1,4 @@
-"""The compiled loops of `nn.gates`: values and gradients, row after row, in single precision.
+"""Compiled loops of `nn.gates`: values and gradients, row after row, in single precision.
 
 Loops over the channels h come last and write to one array each, so that they become vector instructions.
 """
@@ -38,7 +38,7 @@ def _sigmoids(gates: Floats, bias: Floats, i: int, share: Floats) -> None:
 def gated_update_values(
     gate: Floats, gate_bias: Floats, state: Floats, update: Floats, update_bias: Floats, result: Floats
 ) -> None:
-    """`nn.gates.gated_update`."""
+    """Values of `nn.gates.gated_update`."""
     for i in range(len(gate)):
         for h in range(gate.shape[1]):
             new = update[i, h] + update_bias[h]
@@ -57,7 +57,7 @@ def gated_update_gradients(
     grad_state: Floats,
     grad_update: Floats,
 ) -> None:
-    """Gradients of `nn.gates.gated_update` with respect to its inputs, from those of its results."""
+    """Gradients of `nn.gates.gated_update` with respect to its inputs, given those of its results."""
     share = np.empty(gate.shape[1], np.float32)
     for i in range(len(gate)):
         _sigmoids(gate, gate_bias, i, share)
@@ -80,7 +80,7 @@ def gated_update_vector_values(
     new_scalar: Floats,
     new_vector: Floats,
 ) -> None:
-    """`nn.gates.gated_update_vector`."""
+    """Values of `nn.gates.gated_update_vector`."""
     size = scalar.shape[1]
     share = np.empty(gates.shape[1], np.float32)
     for i in range(len(gates)):
@@ -106,7 +106,7 @@ def gated_update_vector_gradients(
     grad_vector: Floats,
     grad_message: Floats,
 ) -> None:
-    """Gradients of `nn.gates.gated_update_vector` with respect to its inputs, from those of its results."""
+    """Gradients of `nn.gates.gated_update_vector` with respect to its inputs, given those of its results."""
     size = scalar.shape[1]
     share, grad_share = np.empty(gates.shape[1], np.float32), np.empty(size, np.float32)
     for i in range(len(gates)):
@@ -133,7 +133,7 @@ def gated_update_vector_gradients(
 
 @compiled
 def invariants_values(scalar: Floats, u: Floats, v: Floats, lengths: Floats, products: Floats) -> None:
-    """`nn.gates.invariants`."""
+    """Values of `nn.gates.invariants`."""
     size = scalar.shape[1]
     for i in range(len(scalar)):
         for h in range(size):
@@ -156,7 +156,7 @@ def invariants_gradients(
     grad_u: Floats,
     grad_v: Floats,
 ) -> None:
-    """Gradients of `nn.gates.invariants` with respect to its inputs, from those of its results."""
+    """Gradients of `nn.gates.invariants` with respect to its inputs, given those of its results."""
     size = scalar.shape[1]
     of_length = np.empty(size, np.float32)  # gradient with respect to the length, divided by the length
     for i in range(len(scalar)):
@@ -183,7 +183,7 @@ def vector_update_values(
     new_scalar: Floats,
     new_vector: Floats,
 ) -> None:
-    """`nn.gates.vector_update`."""
+    """Values of `nn.gates.vector_update`."""
     size = scalar.shape[1]
     for i in range(len(scalar)):
         for h in range(size):
@@ -210,7 +210,7 @@ def vector_update_gradients(
     grad_products: Floats,
     grad_u: Floats,
 ) -> None:
-    """Gradients of `nn.gates.vector_update` with respect to its inputs, from those of its results."""
+    """Gradients of `nn.gates.vector_update` with respect to its inputs, given those of its results."""
     size = scalar.shape[1]
     grad_scalar[:] = grad_new_scalar
     grad_vector[:] = grad_new_vector

@@ -1,4 +1,4 @@
-"""Compiled loops of `nn.orbitals` over the points of a block, in single precision: one pass where torch makes ten."""
+"""Compiled loops of `nn.orbitals` over the points of a block, in single precision: one pass instead of torch's ten."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 @compiled
 def radial_functions(reach: np.float32, positions: Floats, points: Floats, exponents: Floats, values: Floats) -> None:
-    """exp(-α r²) (1 - r²/reach²)³, zero beyond the reach.
+    """Radial functions exp(-α r²) (1 - r²/reach²)³, zero beyond the reach.
 
     Args:
         reach: Å.
@@ -39,7 +39,7 @@ def radial_functions(reach: np.float32, positions: Floats, points: Floats, expon
 
 @compiled
 def add_harmonics_times_sums(sums: Floats, harmonics: Floats, total: Floats) -> None:
-    """Σ_j sums_jkp harmonics_jp is added to total_kp.
+    """Add Σ_j sums_jkp harmonics_jp to total_kp.
 
     Args:
         sums: (n_functions, n_orbitals, n_points).

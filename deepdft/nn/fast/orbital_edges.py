@@ -18,9 +18,9 @@ from deepdft.nn.fast.elementary import radial_function, smooth_end
 __all__ = ["Basis", "Edges", "add_orbitals", "fill_coefficient_gradients"]
 
 EDGES = 64
-"""At a time (measured: 128 take as long, 256 longer)."""
+"""Edges processed together (measured: 128 take as long, 256 longer)."""
 ROWS = 4
-"""Of a matrix at a time: a sum is then loaded and stored a fourth as often."""
+"""Rows of a matrix processed together: a sum is then loaded and stored a fourth as often."""
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -34,29 +34,29 @@ class Basis(NamedTuple):
     reaches: Floats
     """(n_radial,) Å, equal within a shell and descending."""
     shells: Indices
-    """(n_shells + 1,), where each begins among the radial functions."""
+    """(n_shells + 1,), where each shell starts among the radial functions."""
     factors: Indices
     """(n_monomials, 2): M_j is monomial number factors[j, 0] < j times coordinate factors[j, 1]; M_0 is 1."""
 
 
 class Edges(NamedTuple):
-    """From atoms to points."""
+    """Edges from atoms to points."""
 
     atom_positions: Floats
     """(n_atoms, 3) Å."""
     points: Floats
     """(n_points, 3) Å."""
     sender: Indices
-    """(n_edges,), the atom."""
+    """(n_edges,), the atom of each edge."""
     receiver: Indices
-    """(n_edges,), the point."""
+    """(n_edges,), the point of each edge."""
     shift: Floats
     """(n_edges, 3) Å, added to the atom's position."""
 
 
 @compiled
 def add_orbitals(basis: Basis, edges: Edges, coefficients: Floats, orbitals: Floats) -> None:
-    """Σ_a,n,j c_anjk R_n(|r - a|) M_j(r - a) over the edges (a, r) is added to the values at r.
+    """Add Σ_a,n,j c_anjk R_n(|r - a|) M_j(r - a) over the edges (a, r) to the values at r.
 
     Args:
         basis: R_n and M_j.
@@ -94,9 +94,9 @@ def add_orbitals(basis: Basis, edges: Edges, coefficients: Floats, orbitals: Flo
                         orbitals[probe[start + e], k] += values[k, e]
 
 
-@reassociated  # the sum over edges is made of several
+@reassociated  # the sum over edges is split into several
 def fill_coefficient_gradients(basis: Basis, edges: Edges, gradient: Floats, grad_coefficients: Floats) -> None:
-    """The transposed sums: gradients of coefficients are filled in, from those of orbitals (n_points, n_orbitals)."""
+    """Fill in the gradients with respect to coefficients, given those of orbitals (n_points, n_orbitals)."""
     n_atoms, shells = len(edges.atom_positions), basis.shells
     first, by_atom = _by_atom(edges.sender, n_atoms)
     vectors, probe = _room(first)
@@ -127,13 +127,13 @@ def fill_coefficient_gradients(basis: Basis, edges: Edges, gradient: Floats, gra
 
 @inlined
 def _rows(count: int) -> int:
-    """That many or more, in whole steps."""
+    """The smallest multiple of the step that is not below `count`."""
     return (count + ROWS - 1) // ROWS * ROWS
 
 
 @compiled
 def _by_atom(sender: Indices, n_atoms: int) -> tuple[Indices, Indices]:
-    """Where the edges of each atom begin (n_atoms + 1,) among those sorted by atom (n_edges,)."""
+    """Where the edges of each atom start (n_atoms + 1,) among those sorted by atom (n_edges,)."""
     first = np.zeros(n_atoms + 1, np.int64)
     for edge in range(len(sender)):
         first[sender[edge] + 1] += 1
@@ -148,7 +148,7 @@ def _by_atom(sender: Indices, n_atoms: int) -> tuple[Indices, Indices]:
 
 @compiled
 def _room(first: Indices) -> tuple[Floats, Indices]:
-    """For x, y, z and r² of an atom's edges (4, n), and their points (n,); zeros, as what is left of a step is used."""
+    """Scratch memory for x, y, z, r² (4, n) and points (n,) of an atom's edges; zeroed, as padding is used too."""
     most = 0
     for a in range(len(first) - 1):
         most = max(most, first[a + 1] - first[a])
@@ -157,7 +157,7 @@ def _room(first: Indices) -> tuple[Floats, Indices]:
 
 @compiled
 def _matrices(shells: Indices, n_monomials: int, n_orbitals: int) -> tuple[Floats, Floats]:
-    """For functions of a shell (n_rows, n_edges), and a number for each and each orbital (n_rows, n_orbitals)."""
+    """Scratch matrices for functions of a shell (n_rows, n_edges), and their coefficients (n_rows, n_orbitals)."""
     most = 0
     for s in range(len(shells) - 1):
         most = max(most, shells[s + 1] - shells[s])
@@ -194,7 +194,7 @@ def _within(reach: float, n_edges: int, vectors: Floats, probe: Indices) -> int:
 
 @inlined
 def _evaluate(basis: Basis, begin: int, end: int, vectors: Floats, start: int, functions: Floats) -> None:
-    """R_n M_j of a shell at `EDGES` edges; what is left of them gets numbers too."""
+    """Evaluate R_n M_j of a shell at `EDGES` edges; padding gets numbers too."""
     n_monomials, factors, reach = len(basis.factors), basis.factors, basis.reaches[begin]
     for n in range(begin, end):
         row, exponent = (n - begin) * n_monomials, basis.exponents[n]
@@ -209,7 +209,7 @@ def _evaluate(basis: Basis, begin: int, end: int, vectors: Floats, start: int, f
 
 @inlined
 def _take(coefficients: Floats, a: int, begin: int, end: int, of_atom: Floats) -> None:
-    """The coefficients of a shell of an atom; what is left of the rows is zero."""
+    """Copy the coefficients of a shell of an atom; padding rows are zero."""
     n_monomials = coefficients.shape[2]
     n_rows = (end - begin) * n_monomials
     of_atom[n_rows:] = 0.0
@@ -219,7 +219,7 @@ def _take(coefficients: Floats, a: int, begin: int, end: int, of_atom: Floats) -
 
 @inlined
 def _put(grad_atom: Floats, a: int, begin: int, end: int, grad_coefficients: Floats) -> None:
-    """Gradients with respect to the coefficients of a shell of an atom, from rows to their places."""
+    """Copy the gradients with respect to the coefficients of a shell of an atom to their places."""
     n_monomials = grad_coefficients.shape[2]
     for row in range((end - begin) * n_monomials):
         grad_coefficients[a, begin + row // n_monomials, row % n_monomials] = grad_atom[row]

@@ -20,14 +20,14 @@ from torch import Tensor
 __all__ = ["BLOCK", "density_of_blocks", "works_on"]
 
 BLOCK = 64
-"""Points of a program."""
+"""Points per program."""
 SMALLEST_SIDE = 16
-"""Of the matrices that tensor cores multiply."""
+"""Smallest size of matrices that tensor cores multiply."""
 
 
 @cache
 def works_on(device: torch.device) -> bool:
-    """Whether a GPU has the products that are used here, and Triton can compile for it, which takes a C compiler."""
+    """Whether a GPU has the instructions used here, and Triton can compile for it, which takes a C compiler."""
     if torch.version.hip is not None or torch.cuda.get_device_capability(device) < (8, 0):
         return False
     ones = torch.ones(SMALLEST_SIDE, device=device)
@@ -42,7 +42,7 @@ def works_on(device: torch.device) -> bool:
             *[ones[None]] * 2,
             l_max=0,
         )
-    except Exception as error:  # whatever a compiler may say
+    except Exception as error:  # a compiler may raise anything
         warnings.warn(f"Triton cannot compile for {device}, so predictions are slower there: {error}", stacklevel=2)
         return False
     return True
@@ -61,7 +61,7 @@ def density_of_blocks(
     *,
     l_max: int,
 ) -> Tensor:
-    """Σ_k linear_ck φ_k + signs_ck φ_k² at points (n_blocks × BLOCK, n_channels), single precision.
+    """Density Σ_k linear_ck φ_k + signs_ck φ_k² at points (n_blocks × BLOCK, n_channels), single precision.
 
     Args:
         points: (n_blocks × BLOCK, 3) Å.
@@ -78,7 +78,7 @@ def density_of_blocks(
     n_radial, n_orbitals = coefficients.shape[2:]
     density = points.new_empty(len(points), len(linear))
     padded = [max(SMALLEST_SIDE, triton.next_power_of_2(n)) for n in (n_radial, n_orbitals)]
-    with torch.cuda.device_of(points):  # Triton takes the current GPU
+    with torch.cuda.device_of(points):  # Triton uses the current GPU
         _density[(len(image_offsets) - 1,)](
             *(one.contiguous() for one in (points, image_offsets, atom, atom_positions, coefficients)),
             *(one.contiguous() for one in (exponents, reaches.square().reciprocal(), linear, signs)),
