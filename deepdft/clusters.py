@@ -1,4 +1,4 @@
-"""Who runs independent tasks: this process, others of this machine, jobs of SLURM, or a Dask scheduler (conf/cluster).
+"""Workers that run independent tasks: this process, others on this machine, SLURM jobs, or Dask (conf/cluster).
 
 Tasks are coarse, and repeating one does no harm: they write their results to files, and find what is done already.
 """
@@ -24,7 +24,7 @@ T = TypeVar("T", bound=Callable[[], Any])
 
 
 class Workers(Protocol):
-    """Runs tasks; gives each with its result, or with the exception of a worker that was lost, as they end."""
+    """Runs tasks and yields each, in the order in which they end, with its result or the exception of a lost worker."""
 
     def __call__(self, tasks: Sequence[T]) -> Iterator[tuple[T, Any]]:
         """Run them."""
@@ -34,7 +34,7 @@ class InProcess:
     """Runs tasks one after the other in this process."""
 
     def __call__(self, tasks: Sequence[T]) -> Iterator[tuple[T, Any]]:
-        """Run them in their order."""
+        """Run the tasks in their order."""
         for task in tasks:
             yield task, task()
 
@@ -42,7 +42,7 @@ class InProcess:
 SETTINGS: dict[str, Any] = {
     "distributed.scheduler.worker-saturation": 1.0,  # a killed worker takes down the task it runs, no queued one
     "distributed.scheduler.allowed-failures": 2,
-    "distributed.scheduler.default-task-durations": {"task": "1h"},  # worth a worker each, from the beginning
+    "distributed.scheduler.default-task-durations": {"task": "1h"},  # worth a worker each, from the start
     "distributed.worker.memory.target": False,  # nothing to spill: results are small
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,  # a paused worker may wait for ever
@@ -53,7 +53,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 
 
 def _environment() -> dict[str, str]:
-    """Of a worker that is started by a script."""
+    """Environment of a worker that is started by a script."""
     memory = {key: value for key, value in SETTINGS.items() if key.startswith("distributed.worker.")}
     return ONE_THREAD | {f"DASK_{key.replace('.', '__').upper()}": str(value) for key, value in memory.items()}
 
@@ -61,7 +61,7 @@ def _environment() -> dict[str, str]:
 class DaskWorkers(ABC):
     """Runs tasks on a Dask cluster; each worker runs one at a time.
 
-    A task whose worker dies is begun again elsewhere, and given up when that happens a third time.
+    A task whose worker dies is restarted elsewhere, up to three times.
     """
 
     def __call__(self, tasks: Sequence[T]) -> Iterator[tuple[T, Any]]:
@@ -114,7 +114,7 @@ class Local(DaskWorkers):
 
     Args:
         workers: processes, or None for one on each core.
-        dashboard: port on localhost of Dask's page of what is going on, or None.
+        dashboard: port on localhost of Dask's dashboard, or None.
     """
 
     def __init__(self, *, workers: int | None = None, dashboard: int | None = None) -> None:

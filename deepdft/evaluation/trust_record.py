@@ -36,7 +36,7 @@ def trust_record(
     *,
     pbc: bool | None,
 ) -> dict[str, Any] | None:
-    """The record for a checkpoint's info, entry "trust"; None where the model has no `invariants`.
+    """Record for the entry "trust" of a checkpoint's info; None if no `invariants` of the model tell atoms apart.
 
     Args:
         model: in evaluation mode.
@@ -57,6 +57,8 @@ def trust_record(
         np.concatenate([invariants for invariants in found if invariants is not None]),
         periodic=any(repeats(atoms, pbc) for atoms in training),
     )
+    if domain.projection.shape[1] == 0:  # one round of messages to probes: its invariants tell elements apart, no more
+        return None
     domain = Domain.from_plain(domain.to_plain())  # with the precision with which it is stored
     novelties, errors = [], []
     for atoms, error in validation:

@@ -127,7 +127,7 @@ def test_the_help_has_the_groups_of_the_command_with_their_choices(
     (user / "mine" / "dft" / "vasp.yaml").touch()
     lines = shown_help(call, capsys, "--config-dir", str(user / "mine"), name="generate")
     assert "dft=gpaw_molecule, or gpaw_periodic, qe, vasp" in lines
-    assert "cluster=local, or none, slurm" in lines  # without the former name of none
+    assert "cluster=local, or address, none, slurm" in lines  # without the former name of none
     assert not any(line.startswith(("model", "trainer", "hydra", "override")) for line in lines)
     comment = "# wandb logs the summary, the table and the pictures too"
     assert f"logger=null, or csv, mlflow, tensorboard, wandb {comment}" in shown_help(call, capsys, name="evaluate")
