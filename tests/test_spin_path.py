@@ -90,6 +90,7 @@ def run(store):
         f"data.root={store.root}",
         "model=superposition",
         "model.channels=[total,difference]",
+        "optimizer.lr=1e-4",  # the fit before the first step is good already
         "trainer.max_steps=4",
         "trainer.val_check_interval=2",
         "trainer.accelerator=cpu",

@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 import torch
 from ase.data import chemical_symbols
-from omegaconf import OmegaConf
 from scipy.interpolate import BarycentricInterpolator
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from deepdft import bundled
 from deepdft.models.free_atoms import FreeAtoms
-from deepdft.runs.compose import config_directory
 from deepdft.testing.contract import ModelContract, densities
+from deepdft.training.averaging import EMAWithWarmup
 
 TABLE = np.load(bundled.FREE_ATOMS)
 
@@ -88,9 +87,8 @@ def test_nothing_is_trained() -> None:
 
 
 def test_averaging_of_weights_leaves_elements_what_they_are() -> None:
-    settings = OmegaConf.load(config_directory() / "callbacks" / "ema.yaml").ema
-    model = FreeAtoms()
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9995), use_buffers=settings.use_buffers)
+    callback, model = EMAWithWarmup(), FreeAtoms()
+    averaged = AveragedModel(model, avg_fn=callback._average, use_buffers=callback._use_buffers)
     for _ in range(10):
         averaged.update_parameters(model)
     assert torch.equal(averaged.module.row_of, model.row_of)
