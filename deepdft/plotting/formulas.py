@@ -7,7 +7,7 @@ from ase.formula import Formula
 
 from deepdft.electrostatics import is_isolated
 
-__all__ = ["formula", "formula_tex"]
+__all__ = ["NONMETALS", "formula", "formula_tex"]
 
 NONMETALS = (
     *("Rn", "Xe", "Kr", "Ar", "Ne", "He", "B", "Si", "C", "Sb", "As", "P", "N", "H"),

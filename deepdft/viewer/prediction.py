@@ -20,7 +20,7 @@ from deepdft.io import write_density
 from deepdft.metrics import eps_mae
 from deepdft.plotting.formulas import formula
 from deepdft.units import DEBYE
-from deepdft.viewer import views
+from deepdft.viewer.atoms import atoms_shown, extent, plane_of_atoms
 from deepdft.viewer.sources import Source
 
 __all__ = ["DERIVED", "FIELDS", "FILES", "Prediction"]
@@ -95,8 +95,8 @@ class Prediction:
         """Numbers that the page shows about the density."""
         density, atoms = self.density, self.density.atoms
         periodic = bool(atoms.pbc.any())
-        _, positions = views.atoms_shown(density.grid)
-        tilt, turn = views.plane_of_atoms(positions, periodic=periodic)
+        _, positions = atoms_shown(density.grid)
+        tilt, turn = plane_of_atoms(positions, periodic=periodic)
         summary: dict[str, Any] = {
             "label": self.label,
             "labels": None if self.second is None else [self.source.label, self.second.label],
@@ -111,7 +111,7 @@ class Prediction:
             "pbc": atoms.pbc.tolist(),
             "spacing": density.grid.spacing.max(),
             "plane": {"tilt": tilt, "turn": turn},
-            "extent": views.extent(positions, density.grid),
+            "extent": extent(positions, density.grid),
             "n_electrons": density.n_electrons,
             "max_density": float(density.values.max()),
             "seconds": self.seconds,

@@ -6,12 +6,13 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from ase.data import chemical_symbols
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deepdft.viewer import views
+from deepdft.viewer import atoms, views
 from deepdft.viewer.prediction import FILES, Prediction
 from deepdft.viewer.service import Service
 from deepdft.viewer.work import Job
@@ -200,18 +201,20 @@ def file(
 
 @router.get("/predictions/{identifier}/scene")
 def scene(service: Here, identifier: Identifier, asked: Annotated[SceneRequest, Query()]) -> dict[str, Any]:
-    """The atoms to draw, with those on opposite faces of a repeating cell, the edges of the cells, and a view."""
+    """The atoms to draw, with those on opposite faces of a repeating cell, bonds, edges of the cells, and a view."""
     prediction = service.prediction(identifier)
     grid = prediction.density.grid
     if asked.which == "second" and prediction.second is not None:
         grid = prediction.on_grid(prediction.second.atoms)
-    which, positions = views.atoms_shown(grid, asked.repeats)
-    towards = views.orientation(positions, periodic=bool(grid.atoms.pbc.any()))
+    which, positions = atoms.atoms_shown(grid, asked.repeats)
+    numbers = grid.atoms.numbers[which]
+    towards = atoms.orientation(positions, periodic=bool(grid.atoms.pbc.any()))
     return {
-        "symbols": [grid.atoms.symbols[index] for index in which],
+        "symbols": [chemical_symbols[number] for number in numbers],
         "atoms": which.tolist(),
         "positions": positions.round(5).tolist(),
-        "edges": views.cell_edges(grid, asked.repeats).round(5).tolist(),
+        "bonds": atoms.bonds(numbers, positions).tolist(),
+        "edges": atoms.cell_edges(grid, asked.repeats).round(5).tolist(),
         "orientation": towards.round(6).tolist(),
     }
 
@@ -240,7 +243,7 @@ def cut(service: Here, identifier: Identifier, asked: Annotated[SliceRequest, Qu
     """Values on a plane, little-endian float32 row by row, NaN outside; headers hold its axes and centre in Å."""
     prediction, values = service.values(identifier, asked.field)
     grid = prediction.density.grid
-    middle = views.atoms_shown(grid, asked.repeats)[1].mean(axis=0)
+    middle = atoms.atoms_shown(grid, asked.repeats)[1].mean(axis=0)
     plane = views.slice_plane(
         middle, tilt=asked.tilt, turn=asked.turn, offset=asked.offset, size=asked.size, pixels=asked.pixels
     )

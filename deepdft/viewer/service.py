@@ -131,7 +131,7 @@ class Service:
                 f"{', '.join(sorted(known or []))}"
             )
             if source.reference is None:
-                raise ValueError(reason)
+                raise ValueError(f"{reason}. deepdft-view checkpoint=free_atoms shows free atoms side by side")
             return self.jobs.submit(show_file(self.predictor, source, f"{reason}. This is the density of the file"))
         task = predict(self.predictor, source, spacing=spacing, fields=list(fields), limits=self.limits)
         return self.jobs.submit(task)

@@ -1,26 +1,19 @@
-"""Surfaces and slices of fields on a regular grid, with repeats and faces of cells closed as they should be."""
+"""Surfaces and slices of fields on a regular grid, with the faces of repeating cells closed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import ase
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
-from scipy.spatial.transform import Rotation
 
 from deepdft.density import Grid
 
 __all__ = [
     "Mesh",
     "SlicePlane",
-    "atoms_shown",
-    "cell_edges",
-    "extent",
     "isosurface",
-    "orientation",
-    "plane_of_atoms",
     "sample",
     "slice_plane",
     "stl",
@@ -160,82 +153,3 @@ def slice_plane(centre: Array, *, tilt: float, turn: float, offset: float, size:
     ticks = np.linspace(-size / 2, size / 2, pixels)
     raster = ticks[None, :, None] * right + ticks[:, None, None] * up + middle
     return SlicePlane(raster.reshape(-1, 3), right, up, middle)
-
-
-def atoms_shown(grid: Grid, repeats: tuple[int, int, int] = (1, 1, 1)) -> tuple[NDArray[np.intp], Array]:
-    """Which atoms are drawn and where: in the cell along axes that repeat, those on a face on both faces.
-
-    Returns:
-        Indices (n,) of atoms and positions (n, 3) in Å.
-    """
-    atoms: ase.Atoms = grid.atoms
-    index, shifts = [], []
-    fractional = (atoms.positions - grid.origin) @ np.linalg.inv(grid.cell)
-    on_face = 0.15 / np.linalg.norm(grid.cell, axis=1)  # atoms within 0.15 Å of a face lie on it
-    for atom, position in enumerate(fractional):
-        choices = []
-        for axis in range(3):
-            if not atoms.pbc[axis]:
-                choices.append([0.0])
-                continue
-            base = -np.floor(position[axis] + on_face[axis])
-            first = position[axis] + base
-            choices.append([base + n for n in range(repeats[axis] + 1) if first + n <= repeats[axis] + on_face[axis]])
-        for shift in np.stack(np.meshgrid(*choices, indexing="ij"), axis=-1).reshape(-1, 3):
-            index.append(atom)
-            shifts.append(shift)
-    which = np.array(index, dtype=np.intp)
-    return which, atoms.positions[which] + np.array(shifts) @ grid.cell
-
-
-def orientation(positions: Array, *, periodic: bool) -> Array:
-    """The quaternion (x, y, z, w) that turns positions (n, 3) towards the viewer.
-
-    Molecules lie flat with their longest axis to the right; crystals stand on their xy plane, seen from a little above.
-    """
-    if periodic:
-        turned = Rotation.from_euler("xyz", [-90, 0, 0], degrees=True)
-        return np.asarray((Rotation.from_euler("yx", [-28, 14], degrees=True) * turned).as_quat())
-    axes = _principal_axes(positions)
-    flat = Rotation.from_matrix(np.stack([axes[2], axes[1], np.cross(axes[2], axes[1])]))
-    return np.asarray((Rotation.from_euler("xy", [-12, 12], degrees=True) * flat).as_quat())
-
-
-def plane_of_atoms(positions: Array, *, periodic: bool) -> tuple[float, float]:
-    """Tilt and turn in degrees of the plane that lies closest to positions (n, 3); crystals are cut across z."""
-    if periodic or len(positions) < 2:
-        return 0.0, 0.0
-    normal = _principal_axes(positions)[0]
-    normal = normal if normal[2] >= 0 else -normal
-    tilt = np.degrees(np.arccos(normal[2].clip(-1, 1)))
-    turn = np.degrees(np.arctan2(normal[1], normal[0])) if tilt > 0.5 else 0.0
-    return float(np.round(tilt)), float(np.round(turn))
-
-
-def _principal_axes(positions: Array) -> Array:
-    """Axes (3, 3) as rows, from the direction of least to that of most spread."""
-    centred = positions - positions.mean(axis=0)
-    axes = np.linalg.eigh(centred.T @ centred)[1].T
-    largest = np.abs(axes).argmax(axis=1)
-    return np.asarray(axes * np.sign(axes[np.arange(3), largest])[:, None])
-
-
-def extent(positions: Array, grid: Grid) -> float:
-    """Å, side of a square that holds a slice through the atoms: the cell where it repeats, else 2.5 Å about them."""
-    if grid.atoms.pbc.any():
-        return float(np.linalg.norm(grid.cell, axis=1).max())
-    return float(2 * np.linalg.norm(positions - positions.mean(axis=0), axis=1).max() + 5.0)
-
-
-def cell_edges(grid: Grid, repeats: tuple[int, int, int] = (1, 1, 1)) -> Array:
-    """The edges (n, 2, 3) in Å of the cells that are drawn; none where nothing repeats."""
-    if not grid.atoms.pbc.any():
-        return np.zeros((0, 2, 3))
-    edges = set()
-    counts = [repeats[axis] if grid.atoms.pbc[axis] else 1 for axis in range(3)]
-    for corner in np.ndindex(*(n + 1 for n in counts)):
-        for axis in range(3):
-            if corner[axis] < counts[axis]:
-                end = tuple(c + (a == axis) for a, c in enumerate(corner))
-                edges.add((corner, end))
-    return np.array(sorted(edges), dtype=np.float64).reshape(-1, 2, 3) @ grid.cell + grid.origin

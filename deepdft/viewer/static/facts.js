@@ -58,20 +58,21 @@ function trustWords({ trust, warnings, is_prediction, expected_electrons: expect
   }
   for (const reason of trust?.reasons ?? []) said.push(["warn", `Outside what the model knows: ${reason}.`]);
   if (trust?.outside) said.push(["warn", "The picture may be wrong, and nobody can say by how much."]);
-  else if (trust && !trust.expected_eps_mae) said.push(["note", `How large the error is, is not known: ${trust.words.replace("no estimate: ", "")}.`]);
+  else if (trust && !trust.expected_eps_mae) said.push(["note", `The model does not say how large its error is: ${trust.words.replace("no estimate: ", "")}.`]);
   if (trust?.spread) said.push(["note", `The members of the ensemble differ by ${trust.spread.toPrecision(2)} %.`]);
   if (expected && is_prediction) {
     const off = Math.abs(n_electrons / expected - 1) * 100;
     if (off <= 1) said.push(["", `It holds the right number of electrons, to ${Math.max(off, 0.01).toFixed(2)} %.`]);
     else if (spacing > 0.21) said.push(["note", `On this coarse grid the electrons add up to ${off.toFixed(1)} % too ${n_electrons > expected ? "many" : "few"}: choose a finer one to count them.`]);
   }
-  for (const text of warnings) said.push(["warn", `${text}.`.replace(/([.!?])\.$/, "$1")]);
+  for (const text of warnings) said.push([is_prediction ? "warn" : "note", `${text}.`.replace(/([.!?])\.$/, "$1")]);
   if (is_prediction) said.push(["note", "Predictions are for neutral structures in their ground state."]);
   return said;
 }
 
 function trust(result) {
   const said = trustWords(result);
+  $("trust-title").textContent = result.is_prediction ? "How far to trust it" : "What this is";
   $("trust").hidden = said.length === 0;
   $("trust-list").replaceChildren(...said.map(([kind, text]) => make("li", text, { className: kind })));
 }

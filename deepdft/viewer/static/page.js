@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { onScheme } from "./colour.js";
 import { facts, formulaParts, links } from "./facts.js";
 import { COLOURS, DERIVED, SIDE_BY_SIDE, labelOf, modesOf } from "./fields.js";
+import { navigate } from "./navigation.js";
 import { Picture } from "./picture.js";
 import { forget, readAddress, state, writeAddress } from "./state.js";
 
@@ -225,7 +226,8 @@ function listen() {
   $("copy").addEventListener("click", () => navigator.clipboard.writeText($("python").textContent)
     .then(() => say("Copied."), () => fail(new Error("The browser did not allow copying: select the text instead."))));
   dropping();
-  viewing();
+  navigate(picture.first, () => Boolean(shown));
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && running) api.cancel(running).catch(fail); });
   window.addEventListener("hashchange", restore);
   onScheme(() => picture.all());
 }
@@ -237,45 +239,6 @@ function dropping() {
       document.body.classList.toggle("dragging", name === "dragover");
       if (name === "drop" && event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
     });
-  }
-}
-
-function viewing() {
-  const scene = picture.first, draw = () => scene.render();
-  const home = () => { scene.home(); state.view = null; writeAddress(); };
-  const keys = {
-    ArrowLeft: () => scene.turn(-10, "y"), ArrowRight: () => scene.turn(10, "y"), ArrowUp: () => scene.turn(-10, "x"),
-    ArrowDown: () => scene.turn(10, "x"), "+": () => scene.zoom(1.15), "=": () => scene.zoom(1.15), "-": () => scene.zoom(1 / 1.15), 0: home,
-  };
-  $("view").addEventListener("keydown", (event) => {
-    const act = keys[event.key];
-    if (!act || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    act();
-    draw();
-  });
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape" && running) api.cancel(running).catch(fail); });
-  $("home").addEventListener("click", home);
-  $("nearer").addEventListener("click", () => { scene.zoom(1.25); draw(); });
-  $("farther").addEventListener("click", () => { scene.zoom(0.8); draw(); });
-  $("spin").addEventListener("click", () => {
-    const on = $("spin").getAttribute("aria-pressed") !== "true";
-    $("spin").setAttribute("aria-pressed", on);
-    scene.spin(on);
-  });
-  if (!document.fullscreenEnabled) $("full").hidden = true;
-  $("full").addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : $("stage").requestFullscreen()));
-  let timer = null;
-  for (const name of ["pointerup", "wheel", "keyup", "touchend"]) {
-    $("stage").addEventListener(name, () => { // the address keeps the direction of view
-      clearTimeout(timer);
-      timer = setTimeout(() => {
-        if (!shown || !scene.start) return;
-        const moved = scene.position.some((x, i) => Math.abs(x - scene.start[i]) > 1e-3);
-        state.view = moved ? scene.position : null;
-        writeAddress();
-      }, 300);
-    }, { passive: true });
   }
 }
 

@@ -49,8 +49,10 @@ export class Scene {
     this.viewer.removeAllShapes();
     this.surfaces = [];
     this.plane = null;
-    const lines = scene.positions.map((p, i) => `${scene.symbols[i]} ${p.map((x) => x.toFixed(5)).join(" ")}`);
-    this.viewer.addModel(`${lines.length}\n\n${lines.join("\n")}\n`, "xyz");
+    const bonds = scene.positions.map(() => []);
+    for (const [i, j] of scene.bonds) { bonds[i].push(j); bonds[j].push(i); }
+    this.viewer.addModel().addAtoms(scene.positions.map((p, index) => (
+      { ...point(p), elem: scene.symbols[index], index, serial: index, bonds: bonds[index], bondOrder: bonds[index].map(() => 1) })));
     const colorfunc = (atom) => colour(scene.symbols[atom.index], scene.atoms[atom.index]);
     this.viewer.setStyle({}, { stick: { radius: 0.11, colorfunc }, sphere: { scale: 0.22, colorfunc } });
     for (const [start, end] of scene.edges) {
