@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import ase
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepdft.vectors import matmul_single_threaded
+
+if TYPE_CHECKING:
+    import xarray
+    from pymatgen.io.vasp.outputs import Chgcar
 
 __all__ = ["TOTAL", "DensityGrid", "Grid", "Order", "grid_points", "volume"]
 
@@ -245,3 +249,35 @@ class DensityGrid:
     ) -> NDArray[np.float64]:
         """Positions (n, 3) in Å of grid points, counted in C order (z fastest) like `values.ravel()`."""
         return self.grid.points(flat_indices, order=order)
+
+    def to_pymatgen(self) -> Chgcar:
+        """This density as a pymatgen Chgcar (extra `pymatgen`), with its spin channels and PAW occupancies.
+
+        Raises:
+            ModuleNotFoundError: if pymatgen is not installed.
+            ValueError: if the grid does not begin at zero, or there is a channel that a CHGCAR does not hold.
+        """
+        from deepdft.interop import to_pymatgen
+
+        return to_pymatgen(self)
+
+    @classmethod
+    def from_pymatgen(cls, chgcar: Chgcar) -> DensityGrid:
+        """A density from a pymatgen Chgcar, such as those of the Materials Project.
+
+        Raises:
+            ValueError: if the structure has partial occupancies.
+        """
+        from deepdft.interop import from_pymatgen
+
+        return from_pymatgen(chgcar)
+
+    def to_xarray(self) -> xarray.Dataset:
+        """This density as an xarray Dataset (extra `xarray`): a variable in e/Å³ for each channel over a, b and c.
+
+        Raises:
+            ModuleNotFoundError: if xarray is not installed.
+        """
+        from deepdft.interop import to_xarray
+
+        return to_xarray(self)

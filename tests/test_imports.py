@@ -12,13 +12,13 @@ PACKAGE = Path(__file__).parents[1] / "deepdft"
 
 LAYERS = [  # lowest first; a module may import from its own and from lower layers
     {"chunks", "compiled", "errors", "files", "locks", "memory", "units", "vectors", "version"},
-    {"density"},
+    {"density", "interop"},
     {"electrostatics"},
     {"comparison", "measures"},
     {"graph", "nn", "metrics", "io", "plotting", "bundled"},
     {"data", "models", "checkpoint"},
     {"clusters", "training", "inference", "dft"},
-    {"evaluation", "testing"},
+    {"ase", "evaluation", "testing"},
     {"runs"},
     {"cli", "viewer"},
 ]

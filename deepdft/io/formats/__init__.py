@@ -20,6 +20,7 @@ from deepdft.io.formats.base import Chunks, Field, Format
 from deepdft.io.formats.chgcar import Chgcar
 from deepdft.io.formats.cube import Cube
 from deepdft.io.formats.hdf5 import Hdf5
+from deepdft.io.formats.pymatgen_json import PymatgenJson
 from deepdft.io.formats.vaspout import Vaspout
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
     "write_field",
 ]
 
-FORMATS: tuple[Format, ...] = (Vaspout(), Hdf5(), Cube(), Chgcar())
+FORMATS: tuple[Format, ...] = (Vaspout(), Hdf5(), Cube(), PymatgenJson(), Chgcar())
 """All formats; a file is read by the first that recognises its name, or else its content."""
 
 _OTHER_FIELDS = re.compile(r"(ELFCAR|LOCPOT|TAUCAR|POT)(?![A-Za-z])")
