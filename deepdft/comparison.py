@@ -73,8 +73,10 @@ class Comparison:
     """Channel → (n_points,) e/Å³ on the grid, z fastest."""
     spread: tuple[float, float] | None = None
     """∫(1/K) Σ_k |ρ̂_k - median| and ∫|ρ̂| over the members of an ensemble, in electrons; None for a single model."""
-    scale: float | None = None
-    """Expected ε_mae in units of the spread; None for an ensemble that was not calibrated."""
+    expected: float | None = None
+    """ε_mae in % that was expected before the reference was known; None where none could be."""
+    novelty: float | None = None
+    """Of the atom that is most unlike the training set, 1 at the limit; None for new elements or without a record."""
     device: torch.device | str = "cpu"
     """Device that computes Fourier transforms."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from deepdft.comparison import Comparison, PointSums
 from deepdft.density import TOTAL, DensityGrid
 from deepdft.evaluation.parts import StructureRow, write_table
+from deepdft.inference.assessment import assess
 from deepdft.inference.uncertainty import Members
-from deepdft.measures import EPS_MAE, MEASURES, Terms, absolute_deviations, measures_of
+from deepdft.measures import EPS_MAD, EPS_MAE, MEASURES, Terms, absolute_deviations, measures_of
 from deepdft.models.base import DensityModel
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "write_csv",
 ]
 
+NO_INFO: Mapping[str, Any] = {}
 BY_NAME = {measure.name: measure for measure in MEASURES}
 
 
@@ -82,6 +84,7 @@ def structure_errors(
     pbc: bool | None = None,
     index: int = 0,
     name: str = "",
+    info: Mapping[str, Any] = NO_INFO,
 ) -> StructureErrors:
     """Predict a density on the grid of its reference and compare; sums are in double precision.
 
@@ -93,11 +96,12 @@ def structure_errors(
         pbc: None as the structure has it, True forced on, False ignored.
         index: of the structure in its store.
         name: of the structure in its store.
+        info: of the model's checkpoint, whose trust record says what error to expect.
 
     Raises:
         ValueError: if the reference is zero everywhere, or a prediction is not finite.
     """
-    comparison = _compare(model, reference, pbc=pbc)
+    comparison = _compare(model, reference, pbc=pbc, info=info)
     totals = comparison.sums[TOTAL]
     if not all(np.isfinite(sums.squared) for sums in comparison.sums.values()):
         raise ValueError(f"{name}: the predicted density is not finite; the checkpoint's training has diverged")
@@ -115,7 +119,7 @@ def structure_errors(
     )
 
 
-def _compare(model: DensityModel, reference: DensityGrid, *, pbc: bool | None) -> Comparison:
+def _compare(model: DensityModel, reference: DensityGrid, *, pbc: bool | None, info: Mapping[str, Any]) -> Comparison:
     """Predict on the whole grid of a reference, chunk by chunk, and accumulate sums."""
     members = Members(model, reference.grid, pbc=pbc)
     columns = {i: name for i, name in enumerate(model.channels) if name in reference.channel_names}
@@ -133,13 +137,18 @@ def _compare(model: DensityModel, reference: DensityGrid, *, pbc: bool | None) -
             added = PointSums.over(mean[:, i].astype(np.float64), exact[name][chunk].astype(np.float64))
             sums[name] = sums[name] + added if name in sums else added
     voxel = reference.voxel_volume
+    spread = (voxel * deviation, voxel * sums[TOTAL].predicted_absolute) if len(model.members) > 1 else None
+    trust = assess(
+        model, reference.atoms, info, pbc=pbc, spread=None if spread is None else float(EPS_MAD.value(*spread))
+    )
     return Comparison(
         sums,
         grid=reference.grid,
         predicted=predicted,
         reference=exact,
-        spread=(voxel * deviation, voxel * sums[TOTAL].predicted_absolute) if len(model.members) > 1 else None,
-        scale=model.spread_scale,
+        spread=spread,
+        expected=trust.expected_eps_mae,
+        novelty=None if trust.novelty is None or np.isinf(trust.novelty).any() else float(trust.novelty.max()),
         device=members.encoded[0].structures.positions.device,
     )
 
@@ -151,10 +160,11 @@ def evaluate_structure(
     *,
     pbc: bool | None = None,
     label: str | None = None,
+    info: Mapping[str, Any] = NO_INFO,
 ) -> StructureErrors:
     """Errors of one structure of a store; the arguments are those of `evaluate`."""
     reference = store.density(index, label=label)
-    return structure_errors(model, reference, pbc=pbc, index=index, name=store.names[index])
+    return structure_errors(model, reference, pbc=pbc, index=index, name=store.names[index], info=info)
 
 
 def evaluate(
@@ -164,6 +174,7 @@ def evaluate(
     *,
     pbc: bool | None = None,
     label: str | None = None,
+    info: Mapping[str, Any] = NO_INFO,
 ) -> Iterator[StructureErrors]:
     """Errors of some structures of a store.
 
@@ -173,9 +184,10 @@ def evaluate(
         indices: which structures.
         pbc: None as the structures have it, True forced on, False ignored.
         label: which density of an ensemble store; None for its first.
+        info: of the model's checkpoint, whose trust record says what error to expect.
     """
     for index in indices:
-        yield evaluate_structure(model, store, index, pbc=pbc, label=label)
+        yield evaluate_structure(model, store, index, pbc=pbc, label=label, info=info)
 
 
 def columns(rows: Sequence[StructureErrors]) -> dict[str, list[float | None]]:

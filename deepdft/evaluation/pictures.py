@@ -14,7 +14,7 @@ from deepdft.density import DensityGrid
 from deepdft.evaluation.ensemble import StructureSpread, deviation_at
 from deepdft.evaluation.ensemble_structure import EnsembleStructure
 from deepdft.evaluation.errors import StructureErrors
-from deepdft.evaluation.summary import calibrate
+from deepdft.evaluation.summary import expected_errors
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.measures import EPS_MAD, EPS_MAE
 from deepdft.models.base import DensityModel
@@ -39,15 +39,17 @@ def histogram(rows: Sequence[StructureErrors], path: Path, *, title: str | None 
 
 
 def calibration_picture(rows: Sequence[StructureErrors], path: Path, *, title: str | None = None) -> bool:
-    """Write expected against true ε_mae of an ensemble; False, and nothing, if there is no spread.
+    """Write expected against true ε_mae; False, and nothing, where no error is expected of any structure.
 
     The expected error of an ensemble that was not calibrated is its spread times the factor that fits these structures.
     """
-    fit = calibrate(rows)
-    if fit is None:
+    expectation = expected_errors(rows)
+    if expectation is None:
         return False
-    expected = [fit["spread_scale"] * row["spread"] if fit["fitted"] else row["expected_eps_mae"] for row in rows]
-    figure = plotting.calibration(expected, [row.eps_mae for row in rows], [row.name for row in rows], title=title)
+    known = [(value, row) for value, row in zip(expectation, rows, strict=True) if value is not None]
+    figure = plotting.calibration(
+        [value for value, _ in known], [row.eps_mae for _, row in known], [row.name for _, row in known], title=title
+    )
     plotting.save(figure, path)
     return True
 

@@ -15,7 +15,15 @@ from deepdft.evaluation.ensemble import StructureSpread
 from deepdft.evaluation.errors import StructureErrors
 from deepdft.measures import EPS_MAD, MEASURES
 
-__all__ = ["calibrate", "electron_counts_that_differ", "share_below", "summarise", "summarise_spread", "summary_table"]
+__all__ = [
+    "calibrate",
+    "electron_counts_that_differ",
+    "expected_errors",
+    "share_below",
+    "summarise",
+    "summarise_spread",
+    "summary_table",
+]
 
 SAME_ELECTRONS = 0.01
 """Relative difference in electron counts, between prediction and reference, above which a structure is reported."""
@@ -52,28 +60,46 @@ def summarise(rows: Sequence[StructureErrors]) -> dict[str, Any]:
 
 
 def calibrate(rows: Sequence[StructureErrors]) -> dict[str, Any] | None:
-    """How the spread of an ensemble relates to its error; None for a single model or zero spread.
+    """How well errors were expected; None where nothing was, and there is no spread to expect them from.
 
-    `spread_scale` is the median of ε_mae over spread, which makes a spread an expected ε_mae. `coverage_1.5`
-    and `coverage_2` are shares of the structures, 0 to 1, whose ε_mae is within these factors of the expected one;
-    `rank_correlation` is Spearman's. `fitted` says whether the factor is of these very structures.
+    Without a calibration, the spread of an ensemble times the factor that fits these structures is taken for the
+    expected error. `coverage_1.5` and `coverage_2` are shares of the structures, 0 to 1, whose ε_mae is within these
+    factors of the expected one; `rank_correlation` is Spearman's; `fitted` says whether the factor is of these very
+    structures, `spread_scale` is that factor, None for a single model. `n_outside` structures had no expected error.
     """
-    if not all(row.terms.get("spread", (0.0, 1.0))[0] > 0 for row in rows):
+    expectation = expected_errors(rows)
+    if expectation is None:
         return None
-    spread = np.array([row["spread"] for row in rows])
-    errors = np.array([row.eps_mae for row in rows])
-    scale = float(np.median(errors / spread))
-    fitted = not all("expected_eps_mae" in row.terms for row in rows)
-    expected = scale * spread if fitted else np.array([row["expected_eps_mae"] for row in rows])
+    known = np.array([value is not None for value in expectation])
+    outside = int((~known).sum())
+    expected = np.array([value for value in expectation if value is not None])
+    errors = np.array([row.eps_mae for row in rows])[known]
     factor = np.exp(np.abs(np.log(np.maximum(errors, 1e-12) / expected)))
-    ranked = len(rows) > 2 and np.ptp(spread) > 0 and np.ptp(errors) > 0
+    ranked = len(errors) > 2 and np.ptp(expected) > 0 and np.ptp(errors) > 0
     return {
-        "spread_scale": scale,
-        "fitted": fitted,
-        "rank_correlation": float(spearmanr(spread, errors).statistic) if ranked else None,
+        "spread_scale": _spread_scale(rows),
+        "fitted": not any("expected_eps_mae" in row.terms for row in rows),
+        "n_expected": len(errors),
+        "n_outside": outside,
+        "rank_correlation": float(spearmanr(expected, errors).statistic) if ranked else None,
         "coverage_1.5": float((factor <= 1.5).mean()),
         "coverage_2": float((factor <= 2.0).mean()),
     }
+
+
+def expected_errors(rows: Sequence[StructureErrors]) -> list[float | None] | None:
+    """Expected ε_mae in % of each structure, None for those outside; None altogether where nothing is expected."""
+    if any("expected_eps_mae" in row.terms for row in rows):
+        return [row["expected_eps_mae"] if "expected_eps_mae" in row.terms else None for row in rows]
+    scale = _spread_scale(rows)
+    return None if scale is None else [scale * row["spread"] for row in rows]
+
+
+def _spread_scale(rows: Sequence[StructureErrors]) -> float | None:
+    """The median of ε_mae over spread, which makes a spread an expected ε_mae; None without a spread."""
+    if not all(row.terms.get("spread", (0.0, 1.0))[0] > 0 for row in rows):
+        return None
+    return float(np.median([row.eps_mae / row["spread"] for row in rows]))
 
 
 def summarise_spread(rows: Sequence[StructureSpread], *, reference: str) -> dict[str, Any]:
@@ -151,12 +177,14 @@ def summary_table(summary: dict[str, Any], *, title: str) -> Table:
 
 
 def _add_calibration(table: Table, calibration: dict[str, Any] | None) -> None:
-    """Add rows about the relation between the spread of an ensemble and its error."""
+    """Add rows about expected and true errors."""
     if calibration is None:
         return
     if calibration["rank_correlation"] is not None:
-        table.add_row("rank correlation of spread and ε_mae", f"{calibration['rank_correlation']:.2f}", "")
+        table.add_row("rank correlation of expected and true ε_mae", f"{calibration['rank_correlation']:.2f}", "")
     within = "structures within a factor of two of the expected ε_mae"
     table.add_row(within, f"{100 * calibration['coverage_2']:.1f}", "%")
+    if calibration["n_outside"]:
+        table.add_row("structures outside, with no expected ε_mae", str(calibration["n_outside"]), "")
     if calibration["fitted"]:
         table.add_row("ε_mae in units of the spread, fitted here", f"{calibration['spread_scale']:.3g}", "")

@@ -19,7 +19,7 @@ from deepdft.inference.encoded import EncodedStructure
 from deepdft.metrics import eps_mae
 from deepdft.models.base import DensityModel
 
-__all__ = ["sampled_errors", "trust_record"]
+__all__ = ["covering_indices", "sampled_errors", "trust_record"]
 
 N_TRAINING, N_VALIDATION = 1200, 200
 """Largest number of structures, evenly spread over the set, from which a record is made."""

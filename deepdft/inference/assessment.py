@@ -59,6 +59,18 @@ class Trust:
             return f"no estimate: {self.missing}{spread}"
         return f"expected ε_mae {self.expected_eps_mae:.2g} %{spread}"
 
+    @property
+    def heading(self) -> str:
+        """A few words for the title of a picture; empty where there is no estimate."""
+        if self.outside:
+            return "outside what the model was trained on"
+        return self.words if self.expected_eps_mae is not None or self.spread is not None else ""
+
+    @property
+    def unlike(self) -> list[int]:
+        """Indices of the atoms whose surroundings are unlike any of the training set."""
+        return [] if self.novelty is None else np.flatnonzero(self.novelty > 1.0).tolist()
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: "novelty" is a list of numbers, with null for infinite ones, or null altogether."""
         atoms = None if self.novelty is None else [float(x) if np.isfinite(x) else None for x in self.novelty.round(3)]
@@ -135,7 +147,7 @@ def _expected(
     if model.spread_scale is not None and spread is not None:
         return model.spread_scale * spread, ""
     if spread is not None:
-        return None, "the ensemble was not calibrated: deepdft-evaluate checkpoint=[…] subset=validation does it"
+        return None, "the ensemble is not calibrated; deepdft-evaluate checkpoint=[…] subset=validation does it"
     if domain is None:
         return None, "the checkpoint has no trust record"
     if novelty is None or domain.expected is None or not np.isfinite(novelty).all():

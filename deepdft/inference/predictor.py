@@ -161,16 +161,20 @@ class Predictor:
             warnings.warn(f"{formula_of(box.atoms)}: {info['doubts']}", InputWarning, stacklevel=3)
         return replace(density, info={name: text for name, text in info.items() if text})
 
-    def trust(self, atoms: ase.Atoms) -> Trust:
+    def trust(self, atoms: ase.Atoms, *, spread: float | None = None) -> Trust:
         """How far the prediction of a structure can be trusted, per atom and overall, without predicting it.
 
         Elements that the model was not trained on are reported, not refused.
+
+        Args:
+            atoms: the structure.
+            spread: of the members of an ensemble in %, where it is known; None estimates it at some points.
 
         Raises:
             ValueError: if the structure cannot exist.
         """
         check_structure(atoms)
-        return assess(self.model, atoms, self.info, pbc=self.pbc)
+        return assess(self.model, atoms, self.info, pbc=self.pbc, spread=spread)
 
     def tally(self, box: Box) -> Tally:
         """Tally of the electrons on the grid of a box, compared with the number that its atoms should have."""

@@ -41,7 +41,12 @@ def _hartree(c: Comparison) -> Terms | None:
 
 
 def _expected(c: Comparison) -> Terms | None:
-    return None if c.spread is None or c.scale is None else (c.scale * c.spread[0], c.spread[1])
+    electrons = c.voxel * c.sums["total"].predicted_absolute
+    return None if c.expected is None else (c.expected / 100.0 * electrons, electrons)
+
+
+def _novelty(c: Comparison) -> Terms | None:
+    return None if c.novelty is None else (c.novelty, 1.0)
 
 
 EPS_MAE = Measure(
@@ -139,11 +144,21 @@ TOTAL_DENSITY: tuple[Measure, ...] = (
         "expected_eps_mae",
         "expected ε_mae",
         "%",
-        "the spread of the ensemble times a factor that was fitted to validation structures",
+        "what the checkpoint leads to expect: calibrated on validation structures, and missing for what is outside",
         _expected,
         statistics,
         finish=percent,
         whole_grid=True,
+    ),
+    Measure(
+        "novelty",
+        "largest novelty of an atom",
+        "of the limit",
+        "how unlike the training set its surroundings are; above 1 the structure is outside",
+        _novelty,
+        distribution,
+        whole_grid=True,
+        shown=("median", "max"),
     ),
 )
 """Measures of the total density, in the order of tables."""

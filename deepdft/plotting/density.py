@@ -73,6 +73,7 @@ def plane_picture(
     title: str | None = None,
     scale: Scale = DENSITY,
     unknown: Collection[int] = (),
+    unlike: Collection[int] = (),
 ) -> Figure:
     """Values on a plane with the atoms in it: a density, or another quantity with its `scale`.
 
@@ -84,12 +85,13 @@ def plane_picture(
         title: None for the formula.
         scale: how the quantity is shown, an entry of `deepdft.plotting.SCALES`.
         unknown: atomic numbers of elements that the model was not trained on, which are marked.
+        unlike: indices of atoms with surroundings that the model was not trained on, which are marked.
     """
     width, height = _panel_size(plane, longest=4.8)
     figure = new_figure(width + 1.1, height + 1.0)
     axes = figure.subplots()
     image = _draw_values(axes, plane, values, scale)
-    drawn = draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64), unknown=unknown)
+    drawn = draw_structure(axes, plane, atoms, np.asarray(origin, dtype=np.float64), unknown=unknown, unlike=unlike)
     axes.set_title(heading(atoms) if title is None else title, fontsize=11)
     _colour_bar(figure, axes, image, scale)
     add_legend(figure, drawn)

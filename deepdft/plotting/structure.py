@@ -29,7 +29,13 @@ LABEL_SIZE = 0.25
 
 
 def draw_structure(
-    axes: Axes, plane: Plane, atoms: ase.Atoms, origin: NDArray[np.float64], *, unknown: Collection[int] = ()
+    axes: Axes,
+    plane: Plane,
+    atoms: ase.Atoms,
+    origin: NDArray[np.float64],
+    *,
+    unknown: Collection[int] = (),
+    unlike: Collection[int] = (),
 ) -> dict[str, Artist]:
     """Draw the elements of atoms in the plane, circles for those beside it, and the outline of the cell.
 
@@ -39,6 +45,7 @@ def draw_structure(
         atoms: the structure.
         origin: (3,) Å, corner of the cell.
         unknown: atomic numbers of elements that the model was not trained on, which are marked.
+        unlike: indices of atoms with surroundings that the model was not trained on, which are marked.
 
     Returns:
         What was drawn, for a legend: label → artist.
@@ -54,16 +61,16 @@ def draw_structure(
             drawn["boundary of the cell"] = Line2D([], [], color="0.6", linewidth=0.9, linestyle="--")
     repeats = [(-1, 0, 1) if repeated and atoms.cell.rank == 3 else (0,) for repeated in atoms.pbc]
     for image in product(*repeats):
-        for number, symbol, (x, y, height) in zip(
-            atoms.numbers, atoms.symbols, plane.project(atoms.positions + image @ cell), strict=True
-        ):
+        for index, (x, y, height) in enumerate(plane.project(atoms.positions + image @ cell)):
             at_edge = -AT_EDGE < x < plane.size[0] + AT_EDGE and -AT_EDGE < y < plane.size[1] + AT_EDGE
             if not at_edge or abs(height) >= NEAR_PLANE:
                 continue
-            if int(number) in unknown:
+            if int(atoms.numbers[index]) in unknown:
                 drawn["element that the model was not trained on"] = _mark(axes, x, y)
+            elif index in unlike:
+                drawn["surroundings unlike any the model was trained on"] = _mark(axes, x, y, dashed=True)
             if abs(height) < IN_PLANE:
-                _label(axes, plane, x, y, symbol)
+                _label(axes, plane, x, y, atoms.symbols[index])
             else:
                 drawn[f"atom up to {NEAR_PLANE:.1f} Å above or below the plane"] = _circle(axes, x, y)
     return drawn
@@ -105,8 +112,17 @@ def _circle(axes: Axes, x: float, y: float) -> Artist:
     return circle
 
 
-def _mark(axes: Axes, x: float, y: float) -> Artist:
+def _mark(axes: Axes, x: float, y: float, *, dashed: bool = False) -> Artist:
+    """A ring around an atom."""
     (ring,) = axes.plot(
-        x, y, "o", fillstyle="none", color=ORANGE, markersize=17, markeredgewidth=1.8, linestyle="none", clip_on=False
+        x,
+        y,
+        marker="$\N{DOTTED CIRCLE}$" if dashed else "o",
+        fillstyle="none",
+        color=ORANGE,
+        markersize=17,
+        markeredgewidth=0.6 if dashed else 1.8,
+        linestyle="none",
+        clip_on=False,
     )
     return ring

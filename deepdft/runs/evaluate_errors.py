@@ -9,7 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
-from deepdft.checkpoint import save_checkpoint
+from deepdft.checkpoint import Checkpoint, save_checkpoint
+from deepdft.data.splits import load_split
 from deepdft.data.store import DensityStore
 from deepdft.evaluation.ensemble import StructureSpread
 from deepdft.evaluation.errors import StructureErrors, columns, write_csv
@@ -17,12 +18,17 @@ from deepdft.evaluation.parts import StructureRow
 from deepdft.evaluation.pictures import calibration_picture, histogram, worst_pictures
 from deepdft.evaluation.ranks import Ranks
 from deepdft.evaluation.summary import calibrate, summarise, summary_table
+from deepdft.evaluation.trust_record import covering_indices, trust_record
+from deepdft.inference.assessment import TRUST
 from deepdft.measures import MEASURES, flatten
 from deepdft.runs.data_checks import warn_of_free_atom_valences
 from deepdft.runs.evaluated_model import EvaluatedModel, chosen_indices
 from deepdft.runs.evaluation_settings import EvaluationSettings
 
 __all__ = ["ErrorEvaluation"]
+
+CALIBRATED = "calibrated.ckpt"
+"""The evaluated model, calibrated on the validation structures."""
 
 
 class ErrorEvaluation:
@@ -89,19 +95,31 @@ class ErrorEvaluation:
         return ["errors.csv", "histogram.png", *pictures, *self._write_calibration(output)]
 
     def _write_calibration(self, output: Path) -> list[str]:
-        """Draw the error of an ensemble over its spread; for validation structures, also write a calibrated model."""
-        for name in ("calibration.png", "ensemble.ckpt"):
+        """Draw true over expected errors; for validation structures, also write a calibrated model."""
+        for name in ("calibration.png", CALIBRATED):
             (output / name).unlink(missing_ok=True)  # of an earlier evaluation, which may be of another model
+        title = f"{len(self.errors)} {self.title}"
+        files = ["calibration.png"] if calibration_picture(self.errors, output / "calibration.png", title=title) else []
+        checkpoint = self._calibrated() if self.subset == "validation" else None
+        if checkpoint is not None:
+            save_checkpoint(output / CALIBRATED, checkpoint)
+            files.append(CALIBRATED)
+        return files
+
+    def _calibrated(self) -> Checkpoint | None:
+        """The checkpoint with a trust record and, of an ensemble, a factor of its spread; None where neither can be."""
+        checkpoint, pbc = self.model.checkpoint, self.model.pbc
         calibration = calibrate(self.errors)
-        if calibration is None:
-            return []
-        calibration_picture(self.errors, output / "calibration.png", title=f"{len(self.errors)} {self.title}")
-        if self.subset != "validation":
-            return ["calibration.png"]
-        checkpoint = self.model.checkpoint
-        config = {**checkpoint.config, "spread_scale": calibration["spread_scale"]}
-        save_checkpoint(output / "ensemble.ckpt", replace(checkpoint, config=config))
-        return ["calibration.png", "ensemble.ckpt"]
+        scale = None if calibration is None else calibration["spread_scale"]
+        config = checkpoint.config if scale is None else {**checkpoint.config, "spread_scale": scale}
+        indices = load_split(self.settings.split, self.store).train
+        training = [self.store.atoms(index) for index in covering_indices(self.store, indices)]
+        validation = [(self.store.atoms(row.index), row.eps_mae) for row in self.errors]
+        record = trust_record(checkpoint.model, training, validation, pbc=pbc) if training else None
+        if record is None and scale is None:
+            return None
+        info = checkpoint.info if record is None else {**checkpoint.info, TRUST: record}
+        return replace(checkpoint, config=config, info=info)
 
     def table(self, summary: dict[str, Any]) -> Table:
         """The table that the terminal shows."""

@@ -92,9 +92,10 @@ class EvaluatedModel:
         Returns:
             Errors of each structure, and the number of grid points predicted by this call.
         """
+        model, info = self.checkpoint.model, self.checkpoint.info
         errors, n_points = collect(
             StructureErrors,
-            partial(evaluate_structure, self.checkpoint.model, references, pbc=self.pbc, label=label),
+            partial(evaluate_structure, model, references, pbc=self.pbc, label=label, info=info),
             indices,
             measure="eps_mae",
             identity={

@@ -17,6 +17,7 @@ from deepdft import plotting
 from deepdft.density import Grid
 from deepdft.errors import InputWarning
 from deepdft.files import exclusive_lock
+from deepdft.inference.assessment import Trust
 from deepdft.inference.box import Box, make_box
 from deepdft.inference.field_files import COMPONENTS, component_path, write_fields
 from deepdft.inference.output import PREDICTED, refuse_foreign, refuse_too_large
@@ -26,7 +27,6 @@ from deepdft.inference.uncertainty import predict_with_uncertainty, refuse_singl
 from deepdft.io import write_density
 from deepdft.io.formats import Field, output_format, write_field
 from deepdft.io.plausibility import formula_of
-from deepdft.measures import EPS_MAE
 from deepdft.runs.progress import progress_bar
 
 __all__ = ["PredictionFiles", "numbered", "predict_to_files"]
@@ -129,7 +129,7 @@ class _Files:
         self.output = output
         self.files = files
         self.unknown = symbols(predictor.unknown(box.atoms))
-        self.trust = ""
+        self.trust: Trust | None = None
 
     def write(self) -> None:
         """Write all files, and print what was done."""
@@ -153,6 +153,7 @@ class _Files:
         if self.box.spacing.max() > COARSE + 1e-6:
             apart = f"{self.box.spacing.max():.2f} Å apart"
             print(f"points {apart} miscount the electrons near nuclei; spacing=0.1 counts them right")
+        self._report_trust()
         for doubt in tally.doubts(self.box.spacing.max()):
             warnings.warn(f"{self.output}: {doubt}", InputWarning, stacklevel=2)
         return tally
@@ -163,6 +164,7 @@ class _Files:
         if self.files.uncertainty:
             self._predict_with_uncertainty(tally, advance, comment)
             return
+        self.trust = self.predictor.trust(self.box.structure())
         if len(self.predictor.model.channels) > 1:
             density = self.predictor.predict_box(self.box, **options)  # type: ignore[arg-type]
             tally.add(density.values)
@@ -178,13 +180,15 @@ class _Files:
         tally.add(result.density.values)
         write_density(self.output, result.density, comment=comment)
         write_density(_std_path(self.output), result.std, comment=f"standard deviation of the members, {comment}")
-        if result.expected_eps_mae is None:
-            self.trust = f"spread of the ensemble {result.spread:.2g} %"
-            advice = "calibrate it: deepdft-evaluate checkpoint=[…] subset=validation writes ensemble.ckpt"
-            print(f"{_std_path(self.output)}: {self.trust}; for an expected error, {advice}")
-        else:
-            self.trust = f"expected {EPS_MAE.label} {result.expected_eps_mae:.2g} %"
-            print(f"{_std_path(self.output)}: {self.trust} (spread of the ensemble {result.spread:.2g} %)")
+        self.trust = self.predictor.trust(structure, spread=result.spread)
+        print(f"{_std_path(self.output)}: standard deviation of the members")
+
+    def _report_trust(self) -> None:
+        """Say which error to expect, or warn of what is outside."""
+        if self.trust is not None and self.trust.outside:
+            warnings.warn(f"{self.output}: {self.trust.words}", InputWarning, stacklevel=2)
+        elif self.trust is not None:
+            print(f"{self.output}: {self.trust.words}")
 
     def _draw(self, electrons: float) -> None:
         """Draw the density on the plane that shows the structure best."""
@@ -193,7 +197,7 @@ class _Files:
             values = self.predictor.predict_points(self.box.structure(), plane.points())
         model = f"{self.files.model}, not trained on {self.unknown}" if self.unknown else self.files.model
         title = plotting.heading(self.box.atoms, model=model, n_electrons=electrons)
-        title += f"\n{self.trust}" if self.trust else ""
+        title += f"\n{self.trust.heading}" if self.trust is not None and self.trust.heading else ""
         self._picture(plane, values.reshape(len(values), -1)[:, 0], "density", ".png", title=title)
 
     def _derive(self) -> None:
@@ -238,6 +242,7 @@ class _Files:
             title=title,
             scale=scale,
             unknown=self.predictor.unknown(self.box.atoms),
+            unlike=() if self.trust is None else self.trust.unlike,
         )
         plotting.save(picture, path)
         print(f"{path}: {'the density' if name == 'density' else name.upper()} on a plane through the atoms")

@@ -185,7 +185,7 @@ def test_members_with_records_of_their_own_make_an_ensemble_without(tmp_path):
     checkpoint = load_checkpoint([tmp_path / "0.ckpt", tmp_path / "1.ckpt"])
     assert "trust" not in checkpoint.info
     words = Predictor(checkpoint.model, info=checkpoint.info).trust(molecule("H2O")).words
-    assert words.startswith("no estimate: the ensemble was not calibrated")
+    assert words.startswith("no estimate: the ensemble is not calibrated")
 
 
 def test_validation_structures_are_needed():
@@ -199,3 +199,7 @@ def test_a_record_that_was_read_is_the_one_that_was_written():
     assert again["limit"] == record["limit"]
     assert again["expected"] == record["expected"]
     assert torch.equal(again["references"][6], record["references"][6])
+
+
+def test_one_atom_of_each_element_is_too_little_for_a_record():
+    assert trust_record(small(SchNet), [ase.Atoms("OH", [[0, 0, 0], [0, 0, 1]])], VALIDATION, pbc=None) is None
