@@ -29,6 +29,7 @@ TEXTS = {  # page in docs/generated: text in the repository
             "qm9_small",
             "released_vs_paper",
             "table1_small",
+            "uncertainty",
             "xc_ensemble",
         )
     },
