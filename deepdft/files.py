@@ -55,7 +55,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(beside, target)
         _flush(target.parent)
     except OSError as error:
-        raise _said_of(path, error) from error
+        raise _named_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -91,7 +91,7 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _said_of(path: Path, error: OSError) -> OSError:
+def _named_error(path: Path, error: OSError) -> OSError:
     """The error with the name of the file that was to be written."""
     reason = error.errno
     for code in _NO_SPACE:  # HDF5 and others embed the system's message in their own

@@ -65,7 +65,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path, checkpoint: Checkpoint) 
 
 
 @pytest.mark.parametrize(
-    ("made", "changed", "said"),
+    ("made", "changed", "reported"),
     [
         (
             {},
@@ -76,9 +76,11 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path, checkpoint: Checkpoint) 
         ({"n_interactions": 2}, {}, r"\d+ not of the model, such as atom_steps\.0\."),
     ],
 )
-def test_weights_that_do_not_fit_the_config_are_named(tmp_path: Path, made: dict, changed: dict, said: str) -> None:
+def test_weights_that_do_not_fit_the_config_are_named(tmp_path: Path, made: dict, changed: dict, reported: str) -> None:
     save_checkpoint(tmp_path / "wrong.ckpt", Checkpoint(build_model(CONFIG | made), CONFIG | changed))
-    with pytest.raises(ValueError, match=r"wrong\.ckpt: the weights do not fit the model config: " + said) as caught:
+    with pytest.raises(
+        ValueError, match=r"wrong\.ckpt: the weights do not fit the model config: " + reported
+    ) as caught:
         load_checkpoint(tmp_path / "wrong.ckpt")
     assert "\n" not in str(caught.value)
 

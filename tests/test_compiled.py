@@ -18,16 +18,16 @@ def test_the_first_compilation_is_announced(tmp_path: Path, monkeypatch: pytest.
     def double(number):
         return 2 * number
 
-    said: list[str] = []
-    with announced(lambda: said.append("compiling")):
-        assert said == []
+    reported: list[str] = []
+    with announced(lambda: reported.append("compiling")):
+        assert reported == []
         assert double(2) == 4
-        assert said == ["compiling"]
+        assert reported == ["compiling"]
         assert double(2.5) == 5.0, "compiled for other numbers"
-        assert said == ["compiling"]
-    with announced(lambda: said.append("again")):
+        assert reported == ["compiling"]
+    with announced(lambda: reported.append("again")):
         assert double(3) == 6
-    assert said == ["compiling"]
+    assert reported == ["compiling"]
 
 
 def test_an_edited_helper_is_compiled_again(tmp_path: Path) -> None:

@@ -85,10 +85,10 @@ def leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 @pytest.mark.parametrize("option", [*(f"experiment={name}" for name in EXPERIMENTS), "debug=default"])
 def test_an_experiment_has_the_last_word(option: str) -> None:
     group, name = option.split("=")
-    said = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
-    said.pop("defaults", None)
+    reported = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    reported.pop("defaults", None)
     whole = dict(leaves(composed("train", option)))
-    for key, value in leaves(said):
+    for key, value in leaves(reported):
         assert whole[key] == value, key
 
 

@@ -273,10 +273,10 @@ def test_of_many_that_find_a_stale_lock_one_takes_it(tmp_path: Path) -> None:
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
-    said = [process.stdout.readline() for process in processes]
+    reported = [process.stdout.readline() for process in processes]
     for process in processes:
         process.communicate("\n")
-    assert sorted(said) == ["held\n"] + ["refused\n"] * 7
+    assert sorted(reported) == ["held\n"] + ["refused\n"] * 7
 
 
 def test_locks_hold_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,8 +84,8 @@ def hydra_command(
             except KeyboardInterrupt as interrupt:
                 raise KeyboardInterrupt(str(interrupt) or interrupted) from interrupt
             except ConfigCompositionException as error:
-                if said := no_such_option(error, names) or no_such_choice(error):
-                    raise ValueError(said) from error
+                if message := no_such_option(error, names) or no_such_choice(error):
+                    raise ValueError(message) from error
                 raise
             if failures:
                 raise failures[0]

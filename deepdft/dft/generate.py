@@ -166,7 +166,7 @@ def generate(
         progress: called at the start and after each structure.
 
     Raises:
-        ValueError: if the output was begun with another plan or is something else, or if all structures failed.
+        ValueError: if the output was started with another plan, or is something else, or if all structures failed.
     """
     if (store := finished_store(output, plan.identity)) is not None:
         return store

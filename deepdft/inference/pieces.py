@@ -33,7 +33,7 @@ RESERVED = 300_000_000
 BYTES_PER_ATOM = 300
 """Bytes of a structure's arrays for each of its atoms, while domains are cut."""
 SHARE = 0.5
-"""Of the memory that is free, where nothing is said about it."""
+"""Fraction of the free memory that is used by default."""
 MIN_BUDGET = 1_000_000_000
 """Bytes; where less of it is free, the system may still find more."""
 

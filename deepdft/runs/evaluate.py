@@ -164,15 +164,15 @@ def run_evaluation(settings: EvaluationSettings, output: Path, logger: Any = Non
     """
     if settings.evaluation not in EVALUATIONS:
         raise ValueError(f"evaluation={settings.evaluation}: expected {' or '.join(EVALUATIONS)}")
-    settings, said = with_data(settings)
+    settings, message = with_data(settings)
     with (
         only_writer(output, "evaluation"),
         ranks() as process_group,
         matmul_precision(settings.matmul_precision),
     ):
         is_first = process_group.rank == 0
-        if said is not None and is_first:
-            print(said)
+        if message is not None and is_first:
+            print(message)
         with (
             only_writer(output if is_first else None, "evaluation"),
             logger() if logger is not None and is_first else nullcontext() as log,

@@ -105,12 +105,12 @@ def with_data(settings: EvaluationSettings) -> tuple[EvaluationSettings, str | N
     if settings.root is None:
         root, whose = _own_root(settings, run)
         settings = replace(settings, root=str(root))
-        said = f"data: {root}, {whose}"
+        message = f"data: {root}, {whose}"
     else:
-        said = None
+        message = None
     if run is None:
-        return settings, said
-    return _with_own_split(settings, run, said)
+        return settings, message
+    return _with_own_split(settings, run, message)
 
 
 def _own_root(settings: EvaluationSettings, run: Path | None) -> tuple[Path, str]:
@@ -128,20 +128,22 @@ def _own_root(settings: EvaluationSettings, run: Path | None) -> tuple[Path, str
     raise ValueError(f"data.root= is required with {what}: give a store made by deepdft-convert")
 
 
-def _with_own_split(settings: EvaluationSettings, run: Path, said: str | None) -> tuple[EvaluationSettings, str | None]:
+def _with_own_split(
+    settings: EvaluationSettings, run: Path, message: str | None
+) -> tuple[EvaluationSettings, str | None]:
     """Add the split and the label that a run was trained with, if it was trained on the evaluated data."""
     data, split = _data_of(run), run / "split.json"
     same = data.get("fingerprint") == DensityStore(str(settings.root)).fingerprint
     if not same:
-        if said is not None:
-            said += f", which have changed since: the split is that of the store, not {split}"
-        return settings, said
+        if message is not None:
+            message += f", which have changed since: the split is that of the store, not {split}"
+        return settings, message
     if settings.split is None and split.is_file():
         settings = replace(settings, split=str(split))
-        said = None if said is None else f"{said}, with its split"
+        message = None if message is None else f"{message}, with its split"
     if settings.label is None and settings.evaluation == "errors":
         settings = replace(settings, label=data.get("label"))
-    return settings, said
+    return settings, message
 
 
 def _data_of(run: Path) -> dict[str, Any]:

@@ -124,16 +124,16 @@ class _Lines:
     """Prints a line for each structure with the time left, for log files."""
 
     def __init__(self) -> None:
-        self.begun = time.monotonic()
+        self.started = time.monotonic()
         self.before: float | None = None
 
     def __call__(self, status: Progress) -> None:
         if self.before is None:
             self.before = status.cost_done
-            self.begun = time.monotonic()
+            self.started = time.monotonic()
             print(f"{status.done} of {status.total} structures are there", file=sys.stderr)
             return
-        spent = time.monotonic() - self.begun
+        spent = time.monotonic() - self.started
         left = spent * (status.cost_total - status.cost_done) / (status.cost_done - self.before)
         outcome = f"failed: {status.error}" if status.error else "done"
         failed = f", {status.failed} failed" if status.failed else ""

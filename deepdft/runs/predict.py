@@ -86,7 +86,7 @@ def predict_to_files(
 ) -> None:
     """Predict structures into files, and print a few lines about each.
 
-    Nothing is begun before all structures, grids and files are known to be possible. While files are written, another
+    Nothing is computed before all structures, grids and files have been checked. While files are written, another
     process that would write the same ones is refused.
 
     Args:
@@ -98,7 +98,7 @@ def predict_to_files(
         vacuum: Å on each side of a molecule.
 
     Raises:
-        ValueError: if a structure or its grid makes no sense, a file is no prediction and would be written over,
+        ValueError: if a structure or its grid makes no sense, a file that is not a prediction would be overwritten,
             there is no room, or another process writes the same files.
     """
     if files.uncertainty:

@@ -179,7 +179,7 @@ def refuse_changes(stored: Mapping[str, Any], now: Mapping[str, Any], run_dir: P
     """Refuse changes of settings that a resumed run must keep.
 
     Raises:
-        ValueError: if a key that a resumed run must keep has another value now. A run that was begun before there was
+        ValueError: if a key that a resumed run must keep has another value now. A run that was started before there was
             a key had what it switches on switched off.
     """
     changes = [
@@ -188,11 +188,11 @@ def refuse_changes(stored: Mapping[str, Any], now: Mapping[str, Any], run_dir: P
         if key.split(".")[0] in _FIXED and key not in _FREE and not (before is None and after is False)
     ]
     if changes:
-        said = "; ".join(f"{key}: {before!r} → {after!r}" for key, before, after in changes)
+        changed = "; ".join(f"{key}: {before!r} → {after!r}" for key, before, after in changes)
         kept = " ".join(f"{key}={'null' if before is None else before}" for key, before, _ in changes)
         raise ValueError(
-            f"resume={run_dir}: {said}. A resumed run keeps {', '.join(_FIXED)}: resume it with {kept}, or start a new "
-            "run, with init=RUN_DIR if it is to begin from these weights"
+            f"resume={run_dir}: {changed}. A resumed run keeps {', '.join(_FIXED)}: resume it with {kept}, or start a "
+            "new run, with init=RUN_DIR to start from these weights"
         )
 
 

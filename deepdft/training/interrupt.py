@@ -155,8 +155,8 @@ class CheckpointOnInterrupt(Checkpoint):
     ) -> None:
         """Make Lightning repeat a validation that was not completed."""
         if self.validation_due == trainer.global_step:
-            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-            progress = {"total": begun, "current": dict(begun), "is_last_batch": False}
+            started = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            progress = {"total": started, "current": dict(started), "is_last_batch": False}
             checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = progress
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -100,7 +100,7 @@ class Guard:
 
 
 class _TooLargeError(Exception):
-    """A body is larger than its header said, or has none."""
+    """A body is larger than its header says, or has none."""
 
 
 def _same(given: str, token: str) -> bool:

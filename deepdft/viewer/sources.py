@@ -116,9 +116,9 @@ def _quietly(label: str, path: Path, read):  # type: ignore[no-untyped-def]
             warnings.simplefilter("ignore")
             return read()
     except Exception as error:  # readers raise what they like at a damaged file
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        said = said.removeprefix(f"{path}: ").replace(str(path), label)
-        raise ValueError(f"{label}: it cannot be read: {said}") from error
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = message.removeprefix(f"{path}: ").replace(str(path), label)
+        raise ValueError(f"{label}: it cannot be read: {message}") from error
 
 
 def _checked(atoms: ase.Atoms, limits: Limits) -> ase.Atoms:

@@ -46,8 +46,8 @@ def predict(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             density, spread = _density(predictor, source, spacing, limits, lambda part: progress(share * part))
-        said = list(dict.fromkeys(" ".join(str(one.message).split()) for one in caught))
-        found = Prediction(source, density, time.monotonic() - began, said, predictor)
+        messages = list(dict.fromkeys(" ".join(str(one.message).split()) for one in caught))
+        found = Prediction(source, density, time.monotonic() - began, messages, predictor)
         found.trust = predictor.trust(source.atoms).as_dict()
         if spread is not None:
             found.fields["spread"] = spread

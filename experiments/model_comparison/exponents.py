@@ -87,7 +87,7 @@ class SlaterBasis(OrbitalBasis):
     ROUNDED = 0.05  # Å
 
     def become(self) -> SlaterBasis:
-        """Compute the mixing anew, as `OrbitalBasis` does for Gaussians."""
+        """Compute the mixing again, as `OrbitalBasis` does for Gaussians."""
         r = torch.linspace(0.0, float(self.shells[0].reach), 4001, dtype=torch.float64)
         squared = r.square()[None, None]
         radials = [self.radial(squared, shell)[0] for shell in self.shells]

@@ -87,7 +87,7 @@ class Run:
             return
         try:
             self._run(folder)
-        except BaseException:  # Ctrl-C too: what was begun is begun anew the next time
+        except BaseException:  # Ctrl-C too: what was started is started again the next time
             shutil.rmtree(folder)
             raise
 

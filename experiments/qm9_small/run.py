@@ -2,7 +2,7 @@
 
     python experiments/qm9_small/run.py SOURCE.tar SPLIT.json [WORK_FOLDER]
 
-Converts the source if that has not been done, trains (an interrupted run goes on), evaluates, and writes the results
+Converts the source if that has not been done, trains (an interrupted run is resumed), evaluates, and writes the results
 beside this file.
 """
 

@@ -3,7 +3,7 @@
     python experiments/released_vs_paper/run.py QM9_SMALL_STORE QM9_STORE [WORK_FOLDER]
 
 The stores are made by deepdft-convert, with their splits. Runs that are complete are not repeated, an interrupted one
-goes on. Results are written beside this file.
+is resumed. Results are written beside this file.
 """
 
 from __future__ import annotations

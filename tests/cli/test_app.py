@@ -213,7 +213,7 @@ def test_a_missing_value_is_named(call: Call, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "said"),
+    ("name", "given", "reported"),
     [
         ("convert", "output", "it is required; --help shows what it means"),
         ("convert", "source", "it is required; --help shows what it means"),
@@ -224,11 +224,11 @@ def test_a_missing_value_is_named(call: Call, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_null_is_refused_where_there_must_be_something(
-    call: Call, user: Path, name: str, given: str, said: str, capsys: pytest.CaptureFixture[str]
+    call: Call, user: Path, name: str, given: str, reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as failed:
         call(lambda cfg: None, f"{given}=null", name=name)
-    assert expect_line(capsys, failed) == f"error: {given}=null: {said}\n"
+    assert expect_line(capsys, failed) == f"error: {given}=null: {reported}\n"
     call(lambda cfg: None, name=name)  # a task that does not read it
 
 
@@ -264,7 +264,7 @@ def test_the_task_and_its_processes_see_the_environment_of_the_user(
     assert [*seen, os.environ.get("HYDRA_FULL_ERROR")] == [value, value]
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_says_how_to_continue(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def task(cfg: DictConfig) -> None:
         signal.raise_signal(signal.SIGINT)
 

@@ -114,7 +114,7 @@ def test_a_killed_worker_ends_the_command_with_a_remedy(source: Path, tmp_path: 
         wait_for_the_end(workers)
 
 
-def test_ctrl_c_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_continue(source: Path, tmp_path: Path) -> None:
     with running(arguments(source, tmp_path / "store"), tmp_path, ENVIRONMENT) as process:
         workers = wait_for_a_shard(tmp_path / "store", process)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
@@ -135,7 +135,7 @@ def test_ctrl_c_while_workers_are_starting_ends_as_quietly(source: Path, tmp_pat
     )
 
 
-def test_a_finished_store_is_said_to_be_complete(source: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_finished_store_is_reported_to_be_complete(source: Path, whole: Path, tmp_path: Path) -> None:
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"train": [0, 2], "validation": [1], "test": [3]}))
     result = run(*arguments(source, whole, f"split={split}"), cwd=tmp_path)
@@ -165,7 +165,7 @@ def test_relative_paths_and_lists_are_read_from_where_the_user_stands(tmp_path: 
 CELL = "1.0\n2 0 0\n0 2 0\n0 0 2\nH\n1\nDirect\n0 0 0\n\n1 1 2\n"
 
 
-def test_runs_of_vasp_are_one_density_each_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+def test_runs_of_vasp_are_one_density_each_and_what_is_left_out_is_reported(tmp_path: Path) -> None:
     for run_name in ("1", "2"):
         (tmp_path / "runs" / run_name).mkdir(parents=True)
         for name in ("CHGCAR", "AECCAR0", "AECCAR1", "CHG", "INCAR", ".hidden"):
@@ -175,12 +175,12 @@ def test_runs_of_vasp_are_one_density_each_and_what_is_left_out_is_said(tmp_path
     assert result.returncode == 0, result.stderr
     assert Store(tmp_path / "out").names == ["1/CHGCAR", "2/CHGCAR"]
     others = r"3 not a density (1/INCAR, '1/\udcff', 2/INCAR)"
-    said = f"left out of the source: 6 derived from a CHGCAR (1/AECCAR0, 1/AECCAR1, 1/CHG, …); {others}\n"
-    assert said in result.stdout
+    reported = f"left out of the source: 6 derived from a CHGCAR (1/AECCAR0, 1/AECCAR1, 1/CHG, …); {others}\n"
+    assert reported in result.stdout
     assert result.stderr == ""
 
 
-def test_densities_that_cannot_be_are_said_once_and_stored(tmp_path: Path) -> None:
+def test_densities_that_cannot_be_are_reported_once_and_stored(tmp_path: Path) -> None:
     for i in range(5):
         (tmp_path / f"{i}.CHGCAR").write_text(f"{i}\n{CELL}{i}.0 {i}.0\n")
     result = run(*COMMAND, "source=[0.CHGCAR,1.CHGCAR,2.CHGCAR,3.CHGCAR,4.CHGCAR]", "output=out", cwd=tmp_path)
@@ -194,7 +194,7 @@ def test_densities_that_cannot_be_are_said_once_and_stored(tmp_path: Path) -> No
     assert Store(tmp_path / "out").names == list("01234")
 
 
-def test_whether_structures_repeat_can_be_said(tmp_path: Path) -> None:
+def test_whether_structures_repeat_can_be_reported(tmp_path: Path) -> None:
     (tmp_path / "x.CHGCAR").write_text(f"x\n{CELL}1.0 1.0\n")
     for pbc, expected in (("null", True), ("true", True), ("false", False)):
         result = run(*COMMAND, "source=x.CHGCAR", f"output=out-{pbc}", f"pbc={pbc}", cwd=tmp_path)

@@ -84,7 +84,7 @@ def left_in(folder):
 
 
 def test_the_spread_of_every_structure_of_a_store(folder, structures, evaluate):
-    said = evaluate("output=results")
+    reported = evaluate("output=results")
     table = rows(folder / "results" / "errors.csv")
     assert [row["name"] for row in table] == list(NAMES)
     for row in table:
@@ -99,9 +99,9 @@ def test_the_spread_of_every_structure_of_a_store(folder, structures, evaluate):
     assert (summary["reference"], summary["n_structures"], summary["subset"]) == ("PBE", 4, "all")
     assert (summary["evaluation"], summary["incomplete"]) == ("xc_ensemble", [])
     assert "eps_mae" not in summary
-    assert f"{np.mean(values):.3f}" in said.out
+    assert f"{np.mean(values):.3f}" in reported.out
     assert left_in(folder / "results") == {"errors.csv", "summary.json", "histogram.png", "spread.png"}
-    assert said.err == ""
+    assert reported.err == ""
 
 
 def test_with_a_model_both_figures_stand_in_one_table(folder, structures, evaluate):
@@ -199,8 +199,8 @@ def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypa
     monkeypatch.setattr(
         module, "structure_spread", lambda *args, **options: done.append(options["index"]) or real(*args, **options)
     )
-    said = evaluate("output=cut", "checkpoint=tiny.ckpt")
-    assert "2 of 4 structures are done" in said.out
+    reported = evaluate("output=cut", "checkpoint=tiny.ckpt")
+    assert "2 of 4 structures are done" in reported.out
     assert done == [2, 3]
     assert (folder / "cut" / "errors.csv").read_text() == (folder / "whole" / "errors.csv").read_text()
     assert left_in(folder / "cut") == left_in(folder / "whole")
@@ -208,8 +208,8 @@ def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypa
 
 def test_structures_that_lack_a_density_are_counted(folder, structures, evaluate):
     write_store(folder / "some", {name: {"PBE": structures[name]["LDA"]} for name in NAMES if name != "CH4"}, ["PBE"])
-    said = evaluate("densities=[PBE=store,LDA=some]", "output=results")
-    assert "warning: 1 structures lack some of the densities and are left out, e.g. CH4" in said.err
+    reported = evaluate("densities=[PBE=store,LDA=some]", "output=results")
+    assert "warning: 1 structures lack some of the densities and are left out, e.g. CH4" in reported.err
     assert json.loads((folder / "results" / "summary.json").read_text())["incomplete"] == ["CH4"]
 
 
@@ -246,8 +246,8 @@ def test_densities_of_different_kinds_are_warned_of(folder, structures, evaluate
         for name, density in structures.items()
     }
     write_store(folder / "doubled", doubled, ["LDA"])
-    said = evaluate("densities=[PBE=store,LDA=doubled]", "output=results")
-    (line,) = said.err.splitlines()
+    reported = evaluate("densities=[PBE=store,LDA=doubled]", "output=results")
+    (line,) = reported.err.splitlines()
     assert line.startswith("warning: the electron counts of the densities of 4 structures differ by more than 0.5 %")
 
 
@@ -286,8 +286,8 @@ def test_a_mistake_gets_one_clear_line(folder, structures, evaluate, capsys, ove
     with pytest.raises(SystemExit) as stopped:
         evaluate("output=results", *overrides)
     assert stopped.value.code == 1
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    (line,) = said.splitlines()
+    reported = capsys.readouterr().err
+    assert "Traceback" not in reported
+    (line,) = reported.splitlines()
     assert line.startswith("error: ")
     assert expected in line

@@ -89,7 +89,7 @@ def expected_error(structure, values):
 
 
 def test_an_evaluation_leaves_table_summary_and_pictures(folder, densities, evaluate):
-    said = evaluate("output=results")
+    reported = evaluate("output=results")
     table = rows(folder / "results" / "errors.csv")
     assert [row["name"] for row in table] == SPLIT["test"]
     for row in table:
@@ -101,7 +101,7 @@ def test_an_evaluation_leaves_table_summary_and_pictures(folder, densities, eval
     assert set(summary["eps_mae"]) == {"mean", "median", "p99", "max", "pooled"}
     assert (summary["n_structures"], summary["subset"], summary["checkpoint"]) == (4, "test", "tiny.ckpt")
     assert summary["pbc"] is False  # the checkpoint's
-    assert f"{np.mean(errors):.3f}" in said
+    assert f"{np.mean(errors):.3f}" in reported
     left = {path.name for path in (folder / "results").iterdir() if not path.name.startswith(".")}
     assert left == {"errors.csv", "summary.json", "histogram.png", "worst.png", "worst_2.png", "worst_3.png"}
 
@@ -110,11 +110,11 @@ def test_an_evaluation_leaves_table_summary_and_pictures(folder, densities, eval
 def test_periodic_boundaries_are_those_the_model_was_trained_with(folder, evaluate, group):
     for name, trained in (("stored", None), ("ignored", False)):
         torch.save(torch.load("tiny.ckpt", weights_only=True) | {"pbc": trained}, f"{name}.ckpt")
-        said = evaluate(f"checkpoint={name}.ckpt", f"data={group}", f"output={name}")
-        assert f"periodic boundaries {'as stored' if trained is None else name} (as the model was trained)" in said
+        reported = evaluate(f"checkpoint={name}.ckpt", f"data={group}", f"output={name}")
+        assert f"periodic boundaries {'as stored' if trained is None else name} (as the model was trained)" in reported
         assert json.loads((folder / name / "summary.json").read_text())["pbc"] is trained
-    said = evaluate("checkpoint=ignored.ckpt", f"data={group}", "output=forced", "pbc=true")
-    assert "periodic boundaries forced on (ignored when the model was trained)" in said
+    reported = evaluate("checkpoint=ignored.ckpt", f"data={group}", "output=forced", "pbc=true")
+    assert "periodic boundaries forced on (ignored when the model was trained)" in reported
     stored, ignored, forced = (rows(folder / name / "errors.csv") for name in ("stored", "ignored", "forced"))
     assert [row["eps_mae"] for row in stored] == [row["eps_mae"] for row in forced]  # the store's all repeat
     assert all(a["eps_mae"] != b["eps_mae"] for a, b in zip(stored, ignored, strict=True))
@@ -146,10 +146,10 @@ def test_pictures_of_an_earlier_evaluation_are_not_left_beside_the_new_ones(fold
 
 
 def test_without_output_a_new_folder_is_made_for_each_evaluation(folder, evaluate):
-    said = [evaluate("limit=1"), evaluate("limit=1")]
+    reported = [evaluate("limit=1"), evaluate("limit=1")]
     folders = sorted((folder / "runs" / "evaluate").iterdir())
     assert len(folders) == 2
-    assert all(re.search(r"runs/evaluate/\d{4}-", text) for text in said)
+    assert all(re.search(r"runs/evaluate/\d{4}-", text) for text in reported)
 
 
 def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypatch):
@@ -177,8 +177,8 @@ def test_an_interrupted_evaluation_does_only_the_rest(folder, evaluate, monkeypa
     evaluate("output=cut_2", "matmul_precision=medium")
     assert len(done) == 4, "rows of another precision are not gone on with"
     done.clear()
-    said = evaluate("output=cut")
-    assert "2 of 4 structures are done" in said
+    reported = evaluate("output=cut")
+    assert "2 of 4 structures are done" in reported
     assert done == ["HF", "N2"]
     assert (folder / "cut" / "errors.csv").read_text() == (folder / "whole" / "errors.csv").read_text()
 
@@ -209,9 +209,9 @@ def test_a_mistake_gets_one_clear_line(evaluate, capsys, overrides, expected):
     with pytest.raises(SystemExit) as stopped:
         evaluate("output=results", *overrides)
     assert stopped.value.code == 1
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    reported = capsys.readouterr().err
+    assert "Traceback" not in reported
+    (line,) = [line for line in reported.splitlines() if line.startswith("error: ")]
     assert expected in line
 
 

@@ -140,8 +140,8 @@ def test_a_generation_that_was_stopped_loses_only_what_was_running(
     assert result.returncode == 0, result.stderr
     assert f"{len(kept)} of 6 structures are there" in result.stderr
     DensityStore(output).verify()
-    begun = Counter(path.name.split("-")[0] for path in log.iterdir())
-    twice = [name for name, count in begun.items() if count > 1]
+    started = Counter(path.name.split("-")[0] for path in log.iterdir())
+    twice = [name for name, count in started.items() if count > 1]
     assert len(twice) <= 2, "only what two workers were calculating is calculated again"
 
 

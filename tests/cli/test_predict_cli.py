@@ -57,9 +57,9 @@ def failure(predict, capsys):
         with pytest.raises(SystemExit) as stopped:
             predict(*overrides)
         assert stopped.value.code not in (0, None)
-        said = capsys.readouterr().err
-        assert "Traceback" not in said
-        (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+        reported = capsys.readouterr().err
+        assert "Traceback" not in reported
+        (line,) = [line for line in reported.splitlines() if line.startswith("error: ")]
         return line
 
     return run
@@ -72,16 +72,16 @@ def read(path):
 
 
 def test_a_molecule_becomes_a_cube_and_a_picture(folder, predict):
-    said = predict("structure=water.xyz", "output=out/water.cube", "spacing=0.5").out
+    reported = predict("structure=water.xyz", "output=out/water.cube", "spacing=0.5").out
     values, atoms = read(folder / "out" / "water.cube")
     expected = Predictor.from_checkpoint("tiny.ckpt").predict(molecule("H2O"), spacing=0.5)
     np.testing.assert_allclose(values, expected.values, rtol=1e-4, atol=1e-7)
     assert (folder / "out" / "water.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["water.cube", "water.png"]
-    electrons = float(re.search(r"(-?[\d.]+) electrons", said).group(1))
+    electrons = float(re.search(r"(-?[\d.]+) electrons", reported).group(1))
     assert electrons == pytest.approx(values.mean() * atoms.get_volume(), abs=1e-3)
-    assert "H2O" in said
-    assert "points/s" in said
+    assert "H2O" in reported
+    assert "points/s" in reported
 
 
 def test_a_crystal_becomes_a_chgcar_in_its_own_cell(folder, predict):
@@ -110,8 +110,8 @@ def test_nothing_else_is_left_behind(folder, predict):
 
 
 def test_free_atoms_need_no_checkpoint(folder, predict):
-    said = predict("checkpoint=free_atoms", "structure=water.xyz", "output=w.cube", "spacing=0.1", "picture=false")
-    assert "warning" not in said.err
+    reported = predict("checkpoint=free_atoms", "structure=water.xyz", "output=w.cube", "spacing=0.1", "picture=false")
+    assert "warning" not in reported.err
     values, atoms = read(folder / "w.cube")
     assert values.sum() * atoms.get_volume() / values.size == pytest.approx(8.0, rel=1e-3)
 
@@ -127,7 +127,7 @@ def gaussian(folder):
 
 
 def test_fields_are_written_beside_the_density_and_drawn(folder, predict, gaussian):
-    said = predict(
+    reported = predict(
         "checkpoint=gaussian.ckpt", "structure=water.xyz", "output=out/w.cube", "spacing=0.5", "fields=[iri,hessian]"
     )
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
@@ -146,8 +146,8 @@ def test_fields_are_written_beside_the_density_and_drawn(folder, predict, gaussi
         with (folder / "out" / f"w_{name}.cube").open() as file:
             scale = np.abs(values).max()
             np.testing.assert_allclose(read_cube(file)["data"], values, rtol=1e-4, atol=1e-5 * scale, err_msg=name)
-    assert re.search(r"out/w_iri.cube, .*out/w_hessian_3.cube: [\d.]+ s, \d+ points/s", said.out)
-    assert "out/w_iri.png: IRI on a plane" in said.out
+    assert re.search(r"out/w_iri.cube, .*out/w_hessian_3.cube: [\d.]+ s, \d+ points/s", reported.out)
+    assert "out/w_iri.png: IRI on a plane" in reported.out
 
 
 def test_fields_without_pictures_and_of_several_frames(folder, predict, gaussian):
@@ -165,14 +165,14 @@ def test_fields_without_pictures_and_of_several_frames(folder, predict, gaussian
 
 def test_elements_that_the_model_does_not_know_are_refused_before_anything_is_written(folder, failure):
     write("methane.xyz", molecule("CH4"))
-    said = failure("structure=methane.xyz", "output=out/x.cube", "shape=[4,4,4]")
-    assert f"CH4: the model has not been trained on C, but on H, O, Al; {KNOWN}; allow_unknown=true" in said
+    reported = failure("structure=methane.xyz", "output=out/x.cube", "shape=[4,4,4]")
+    assert f"CH4: the model has not been trained on C, but on H, O, Al; {KNOWN}; allow_unknown=true" in reported
     assert not (folder / "out").exists()
 
 
-def test_elements_that_are_predicted_all_the_same_are_said_once_and_marked(folder, predict, gaussian):
+def test_elements_that_are_predicted_all_the_same_are_reported_once_and_marked(folder, predict, gaussian):
     write("methane.xyz", molecule("CH4"))
-    said = predict(
+    reported = predict(
         "checkpoint=gaussian.ckpt",
         "structure=methane.xyz",
         "output=x.h5",
@@ -181,30 +181,31 @@ def test_elements_that_are_predicted_all_the_same_are_said_once_and_marked(folde
         "allow_unknown=true",
     )
     assert (
-        said.err.strip() == f"warning: CH4: the model has not been trained on C: densities there are guesses; {KNOWN}"
+        reported.err.strip()
+        == f"warning: CH4: the model has not been trained on C: densities there are guesses; {KNOWN}"
     )
     with h5py.File("x.h5") as file:
         assert "which was not trained on C" in file.attrs["comment"]
 
 
-def test_missing_electrons_and_negative_densities_are_said_beside_the_count(folder, predict):
+def test_missing_electrons_and_negative_densities_are_reported_beside_the_count(folder, predict):
     config = {"_target_": "deepdft.models.superposition.Superposition", "n_functions": 1, "smallest_exponent": 1.0}
     model = build_model(config)
     torch.nn.init.constant_(model.weights.weight, -1.0)
     info = {"elements": [1, 8], "valences": {1: 1, 8: 6}}
     save_checkpoint(folder / "bad.ckpt", Checkpoint(model, config, info=info))
-    said = predict("checkpoint=bad.ckpt", "structure=water.xyz", "output=x.cube", "spacing=0.2", "picture=false")
+    reported = predict("checkpoint=bad.ckpt", "structure=water.xyz", "output=x.cube", "spacing=0.2", "picture=false")
     exact = -3 * quad(lambda r: 4 * np.pi * r**2 * np.exp(-(r**2)) * (1 - r**2 / 10) ** 3, 0, 10**0.5)[0]
-    found, share = re.search(r"x\.cube: (-[\d.]+) electrons \((-[\d.]+) of 8 expected\);", said.out).groups()
+    found, share = re.search(r"x\.cube: (-[\d.]+) electrons \((-[\d.]+) of 8 expected\);", reported.out).groups()
     assert float(found) == pytest.approx(exact, rel=1e-3)
     assert float(share) == pytest.approx(exact, abs=0.06)
-    assert "warning: x.cube: -" in said.err
-    assert re.search(r"warning: x\.cube: the density goes down to -[\d.]+ e/Å³", said.err)
+    assert "warning: x.cube: -" in reported.err
+    assert re.search(r"warning: x\.cube: the density goes down to -[\d.]+ e/Å³", reported.err)
 
 
 def test_names_and_lists_of_smiles_are_structures(folder, predict):
-    said = predict("checkpoint=free_atoms", "structure=NaCl", "output=n.cube", "shape=[8,8,8]", "picture=false").out
-    assert "structure: the crystal NaCl (rocksalt, a = 5.64 Å; 8 atoms, by ASE's bulk)" in said
+    reported = predict("checkpoint=free_atoms", "structure=NaCl", "output=n.cube", "shape=[8,8,8]", "picture=false").out
+    assert "structure: the crystal NaCl (rocksalt, a = 5.64 Å; 8 atoms, by ASE's bulk)" in reported
     assert read(folder / "n.cube")[1].get_chemical_formula() == "Cl4Na4"
     pytest.importorskip("rdkit", reason="RDKit is not installed: pip install 'deepdft-lightning[view]'")
     predict("checkpoint=free_atoms", "structure=[CCO,C(=O)O]", "output=m.cube", "shape=[4,4,4]", "picture=false")
@@ -218,8 +219,8 @@ def test_a_file_with_an_at_sign_in_its_name_is_read(folder, predict):
 
 def test_a_second_prediction_into_the_same_file_is_refused(folder, failure):
     with exclusive_lock("x.cube", "prediction"):
-        said = failure("structure=water.xyz", "output=x.cube", "shape=[4,4,4]", "picture=false")
-    assert "x.cube: prediction is under way there, by this process" in said
+        reported = failure("structure=water.xyz", "output=x.cube", "shape=[4,4,4]", "picture=false")
+    assert "x.cube: prediction is under way there, by this process" in reported
     assert not (folder / "x.cube").exists()
 
 
@@ -269,8 +270,8 @@ def test_a_mistake_gets_one_clear_line(folder, failure, overrides, expected):
 def test_what_is_no_prediction_is_not_written_over(folder, failure, predict, name):
     content = b"not by us\n" * 50
     (folder / name).write_bytes(content)
-    said = failure("structure=water.xyz", f"output={name}")
-    assert f"output={name}: the file exists and is not a prediction" in said
+    reported = failure("structure=water.xyz", f"output={name}")
+    assert f"output={name}: the file exists and is not a prediction" in reported
     assert (folder / name).read_bytes() == content
     (folder / name).unlink()
     for _ in range(2):  # the second time over the first
@@ -302,19 +303,19 @@ def test_a_density_of_dft_is_not_written_over(folder, failure):
     assert (folder / "dft.h5").read_bytes() == before
 
 
-def test_a_grid_that_its_disk_cannot_hold_is_not_begun(folder, failure):
+def test_a_grid_that_its_disk_cannot_hold_is_not_started(folder, failure):
     for options in (["output=x.cube", "spacing=1e-3"], ["output=x.h5", "spacing=1e-4"]):
-        said = failure("structure=water.xyz", *options)
-        assert "GB left; take a wider spacing" in said
+        reported = failure("structure=water.xyz", *options)
+        assert "GB left; take a wider spacing" in reported
     assert not list(folder.glob("x*"))
 
 
-def test_a_charge_is_said_to_be_ignored(folder, predict):
+def test_a_charge_is_reported_to_be_ignored(folder, predict):
     water = molecule("H2O")
     water.info["charge"] = -1
     write("charged.xyz", water, format="extxyz")
-    said = predict("structure=charged.xyz", "output=x.cube", "spacing=0.5").err
-    assert "warning: H2O has the charge -1, which models ignore" in said
+    reported = predict("structure=charged.xyz", "output=x.cube", "spacing=0.5").err
+    assert "warning: H2O has the charge -1, which models ignore" in reported
     assert "charge" not in predict("structure=water.xyz", "output=y.cube", "spacing=0.5").err
 
 
@@ -326,14 +327,14 @@ def test_a_mistyped_option_is_refused(failure, folder):
 def test_without_a_checkpoint_the_bundled_model_predicts(folder, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["deepdft-predict", "structure=water.xyz", "output=water.h5", "picture=false"])
     main()
-    said = capsys.readouterr().out
-    assert "no checkpoint given: the bundled model" in said
-    electrons = float(re.search(r"([\d.]+) electrons", said).group(1))
+    reported = capsys.readouterr().out
+    assert "no checkpoint given: the bundled model" in reported
+    electrons = float(re.search(r"([\d.]+) electrons", reported).group(1))
     assert electrons == pytest.approx(8, rel=0.02)  # valence electrons
-    assert "electrons (8 expected);" in said
+    assert "electrons (8 expected);" in reported
 
 
-def test_a_coarse_grid_is_said_to_miscount(predict):
+def test_a_coarse_grid_is_reported_to_miscount(predict):
     hint = "miscount the electrons near nuclei"
     assert hint in predict("structure=water.xyz", "output=water.cube", "spacing=0.5", "picture=false").out
     assert hint not in predict("structure=water.xyz", "output=water.cube", "spacing=0.2", "picture=false").out

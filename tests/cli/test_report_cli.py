@@ -65,11 +65,11 @@ def run(study, monkeypatch, capsys):
 
 def test_a_report_compares_what_the_commands_left(study, run):
     before = set(study.iterdir())
-    said = run("run", "test", "dft", "output=out")
+    reported = run("run", "test", "dft", "output=out")
     assert set(study.iterdir()) - before == {study / "out"}
     assert sorted(path.name for path in (study / "out").iterdir()) == ["report.html", "report.md"]
-    assert "1 training runs and 2 evaluations are compared in out/report.html" in said.out
-    assert said.err == ""
+    assert "1 training runs and 2 evaluations are compared in out/report.html" in reported.out
+    assert reported.err == ""
     markdown = (study / "out" / "report.md").read_text()
     summary = json.loads((study / "test" / "summary.json").read_text())
     mean = f"{summary['eps_mae']['mean']:.3f}"
@@ -95,15 +95,15 @@ def test_a_folder_of_runs_a_title_and_names(study, run):
 def test_runs_of_a_study_at_several_levels_are_all_compared(study, run, tmp_path):
     for name in ("train/a", "sweep/2026-01-31/0", "sweep/2026-01-31/1"):
         shutil.copytree(study / "run", tmp_path / "runs" / name)
-    said = run(str(tmp_path / "runs"), f"output={tmp_path / 'out'}")
-    assert "3 training runs and 0 evaluations" in said.out
-    assert said.err == ""
+    reported = run(str(tmp_path / "runs"), f"output={tmp_path / 'out'}")
+    assert "3 training runs and 0 evaluations" in reported.out
+    assert reported.err == ""
 
 
 def test_what_failed_is_left_out_aloud(study, run):
-    said = run("ensemble", "run", "output=some")
-    assert "1 training runs and 0 evaluations" in said.out
-    (line,) = said.err.splitlines()
+    reported = run("ensemble", "run", "output=some")
+    assert "1 training runs and 0 evaluations" in reported.out
+    (line,) = reported.err.splitlines()
     assert line.startswith("warning: left out: ensemble: neither a training run")
 
 

@@ -149,7 +149,7 @@ def wait_for_the_end_of_group(group: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(train, tiny_store: Path) -> None:
+def test_a_killed_run_resumes_as_if_nothing_had_happened(train, tiny_store: Path) -> None:
     train("hydra.run.dir=whole", "trainer.max_steps=12")
 
     overrides = ["hydra.run.dir=killed", "trainer.max_steps=100000", "data.num_workers=2"]
@@ -240,7 +240,7 @@ def test_a_run_whose_time_was_over_gets_more(train, capfd: pytest.CaptureFixture
     assert 4.0 <= after["seconds"] < 12.0, "the time before is counted, and no other"
 
 
-def test_a_run_goes_on_where_it_lies(train, capfd: pytest.CaptureFixture) -> None:
+def test_a_run_is_resumed_in_place(train, capfd: pytest.CaptureFixture) -> None:
     train("run_dir=run")
     train("resume=run", "run_dir=./run", "trainer.max_steps=12", settings=[])
     for name in ("run_dir", "hydra.run.dir"):
@@ -250,7 +250,7 @@ def test_a_run_goes_on_where_it_lies(train, capfd: pytest.CaptureFixture) -> Non
     assert not Path("other").exists()
 
 
-def test_what_a_run_began_with_may_be_gone_when_it_goes_on(train, tiny_store: Path) -> None:
+def test_what_a_run_started_from_may_be_gone_when_it_is_resumed(train, tiny_store: Path) -> None:
     train("run_dir=first")
     shutil.copy(tiny_store / "split.json", "split.json")
     train("run_dir=run", "init=first", "data.split=split.json")
@@ -260,7 +260,7 @@ def test_what_a_run_began_with_may_be_gone_when_it_goes_on(train, tiny_store: Pa
     assert json.loads(Path("run/summary.json").read_text())["steps"] == 12
 
 
-def test_a_run_goes_on_with_its_own_data_only(
+def test_a_run_is_resumed_with_its_own_data_only(
     train, tiny_store: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     store = tmp_path / "store"
@@ -296,7 +296,7 @@ def test_a_new_run_does_not_go_into_the_folder_of_another(train, capfd: pytest.C
         assert f"{name}: belongs to a single run; a sweep (-m) makes new ones" in capfd.readouterr().err
 
 
-def test_a_resumed_run_finds_the_configs_it_was_begun_with(train, tmp_path: Path) -> None:
+def test_a_resumed_run_finds_the_configs_it_was_started_with(train, tmp_path: Path) -> None:
     folder = tmp_path / "mine" / "model"
     folder.mkdir(parents=True)
     (folder / "narrow.yaml").write_text("_target_: deepdft.models.superposition.Superposition\ncutoff: 3.0\n")
@@ -323,15 +323,15 @@ def test_a_run_of_another_version_of_the_model_is_left_as_it_was(train, capfd: p
     assert Path("run/summary.json").read_text() == summary
 
 
-def test_a_finished_run_says_so_and_goes_on_where_its_end_is_moved(train, capfd: pytest.CaptureFixture) -> None:
+def test_a_finished_run_says_so_and_continues_if_its_limit_is_raised(train, capfd: pytest.CaptureFixture) -> None:
     train("hydra.run.dir=run")
     before = Path("run/metrics.csv").read_text()
     summary = json.loads(Path("run/summary.json").read_text())
     capfd.readouterr()
     train("resume=run", "data.num_workers=1", settings=[])
-    said = capfd.readouterr().out
-    assert f"is finished, after 8 steps with a best validation ε_mae of {summary['val/eps_mae']:.3f} %" in said
-    assert "raise what ended it, trainer.max_steps=8" in said
+    reported = capfd.readouterr().out
+    assert f"is finished, after 8 steps with a best validation ε_mae of {summary['val/eps_mae']:.3f} %" in reported
+    assert "raise what ended it, trainer.max_steps=8" in reported
     assert Path("run/metrics.csv").read_text() == before
     assert json.loads(Path("run/summary.json").read_text()) == summary
 
@@ -345,7 +345,7 @@ def test_a_finished_run_says_so_and_goes_on_where_its_end_is_moved(train, capfd:
     assert "is finished, after 12 steps" in capfd.readouterr().out, "the end that was moved is the run's own now"
 
 
-def test_a_run_that_died_before_its_config_was_written_begins_anew(train, capfd: pytest.CaptureFixture) -> None:
+def test_a_run_that_died_before_its_config_was_written_starts_again(train, capfd: pytest.CaptureFixture) -> None:
     train("hydra.run.dir=run")
     for file in ("config.yaml", "summary.json", "checkpoints/last.ckpt"):
         (Path("run") / file).unlink()
@@ -570,7 +570,7 @@ def test_several_batches_of_a_step_count_as_one(train) -> None:
         assert float(probes) == pytest.approx(4 * 2 * 50 * float(steps), rel=1e-4)
 
 
-def test_a_run_that_died_while_it_wrote_its_metrics_goes_on(train) -> None:
+def test_a_run_that_died_while_it_wrote_its_metrics_continues(train) -> None:
     train("hydra.run.dir=run")
     before = metrics("run", "val/eps_mae", "train/loss")
     for half in ("1e-4", "1e-4,10"):
@@ -619,9 +619,9 @@ def test_an_interrupted_run_loses_no_step(train, tiny_store: Path, how: signal.S
         os.killpg(process.pid, how)  # as a terminal or a batch system does: to those that load data too
         _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
-    said = re.search(r"interrupted; to continue: deepdft-train resume=run \(after step (\d+)\)\n", error)
-    assert said, error
-    reached = int(said[1])
+    reported = re.search(r"interrupted; to continue: deepdft-train resume=run \(after step (\d+)\)\n", error)
+    assert reported, error
+    reached = int(reported[1])
     assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] == reached
 
     steps = reached + 55
@@ -720,7 +720,7 @@ def test_workers_leave_ctrl_c_to_the_process_that_trains(train) -> None:
 
 
 class Slow(pl.Callback):
-    """Validation takes its time, and says when it has begun."""
+    """Validation takes its time, and says when it has started."""
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         Path("validating").touch()
@@ -869,10 +869,10 @@ def test_several_processes_keep_the_same_step(train, tiny_store: Path) -> None:
         os.kill(second_process(process.pid), signal.SIGTERM)
         _, error = process.communicate(timeout=300)
     assert process.returncode == 130, error
-    said = re.search(r"interrupted; to continue: deepdft-train resume=run \(after step (\d+)\)\n", error)
-    assert said, error
+    reported = re.search(r"interrupted; to continue: deepdft-train resume=run \(after step (\d+)\)\n", error)
+    assert reported, error
     last = torch.load("run/checkpoints/last.ckpt", weights_only=True)
-    assert last["global_step"] == int(said[1])
+    assert last["global_step"] == int(reported[1])
     assert last["global_step"] % 30 == 0 or last["callbacks"]["CheckpointOnInterrupt"] == {"validation_due": None}
 
 

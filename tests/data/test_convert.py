@@ -134,7 +134,7 @@ def test_of_an_ensemble_one_density_is_taken_by_its_label(tmp_path: Path) -> Non
         make_plan([store.root])
 
 
-def test_a_store_that_was_made_anew_is_another_source(tmp_path: Path) -> None:
+def test_a_store_that_was_remade_is_another_source(tmp_path: Path) -> None:
     plans = []
     for seed in (0, 1):
         (tmp_path / "0.CHGCAR").write_text(chgcar(seed))
@@ -225,7 +225,7 @@ def cube(n_electrons: float = 1.0, unit: float = BOHR**3) -> str:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_cubes_of_crystals_repeat_where_it_is_said(tmp_path: Path, workers: int) -> None:
+def test_cubes_of_crystals_repeat_where_it_is_reported(tmp_path: Path, workers: int) -> None:
     (tmp_path / "0.cube").write_text(cube())
     (tmp_path / "1.CHGCAR").write_text(chgcar(1))
     files = [tmp_path / "0.cube", tmp_path / "1.CHGCAR"]
@@ -250,9 +250,9 @@ def test_whether_structures_repeat_is_part_of_a_plan(tmp_path: Path, source: Pat
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_plan(plans[1], tmp_path / "begun", progress=stop)
+        run_plan(plans[1], tmp_path / "started", progress=stop)
     with pytest.raises(ValueError, match=r"a conversion of another source, or .*, was started here"):
-        run_plan(plans[0], tmp_path / "begun")
+        run_plan(plans[0], tmp_path / "started")
 
 
 def test_densities_with_impossible_electrons_are_found(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_finished_store_has_nothing_else_in_its_folder(tmp_path: Path, source:
 
 
 @pytest.mark.parametrize("when", [1, 5, 11])
-def test_a_conversion_that_was_interrupted_goes_on(tmp_path: Path, source: Path, when: int) -> None:
+def test_a_conversion_that_was_interrupted_continues(tmp_path: Path, source: Path, when: int) -> None:
     plan = make_plan([source], shard_size=SHARD)
     assert [len(task.members) for task in plan.tasks] == [2] * 6
     run_plan(plan, tmp_path / "whole")
@@ -450,7 +450,7 @@ def test_a_store_that_another_process_has_just_finished_is_left_alone(
     assert [path.name for path in (tmp_path / "store").iterdir() if path.name.startswith(".")] == []
 
 
-def test_an_output_begun_otherwise_is_refused(tmp_path: Path, source: Path) -> None:
+def test_an_output_started_otherwise_is_refused(tmp_path: Path, source: Path) -> None:
     output = tmp_path / "store"
 
     def stop(done: int) -> None:
@@ -527,7 +527,7 @@ def test_other_densities_of_the_same_names_and_sizes_are_another_source(tmp_path
     assert contents(tmp_path / "store") == before
 
 
-def test_a_conversion_goes_on_when_its_source_was_mended(tmp_path: Path) -> None:
+def test_a_conversion_continues_when_its_source_was_corrected(tmp_path: Path) -> None:
     source = densities(tmp_path / "source", [1, 2, 3, 4])
     damaged = source / "2.CHGCAR"
     damaged.write_text(chgcar(3)[:300])  # of another size

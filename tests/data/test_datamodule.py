@@ -1,4 +1,4 @@
-"""The data module streams what the sampler says, from any number of workers, and goes on where it stopped."""
+"""The data module streams what the sampler says, from any number of workers, and continues where it stopped."""
 
 import itertools
 import multiprocessing

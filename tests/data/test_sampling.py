@@ -32,7 +32,7 @@ def test_ranks_together_see_what_one_process_with_a_larger_step_sees() -> None:
 
 
 @pytest.mark.parametrize("first_step", [1, 3, 4, 11])
-def test_a_stream_begun_later_goes_on_as_the_whole_stream(first_step: int) -> None:
+def test_a_stream_started_later_continues_as_the_whole_stream(first_step: int) -> None:
     assert steps(5, first_step=first_step) == steps(first_step + 5)[first_step:]
 
 

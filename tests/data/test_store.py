@@ -151,7 +151,7 @@ def test_processes_read_what_their_parent_reads(tmp_path: Path, compression: str
 
 @pytest.mark.parametrize("compression", LOSSLESS)
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of fork beside threads of other tests
-def test_a_forked_process_opens_the_files_anew(tmp_path: Path, compression: str) -> None:
+def test_a_forked_process_opens_the_files_again(tmp_path: Path, compression: str) -> None:
     make_store(tmp_path, compression=compression)
     store = Store(tmp_path)
     expected = read_all(store)

@@ -118,7 +118,7 @@ def test_where_all_fail_there_is_no_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", [0, 1, 2, 3, 5])
-def test_an_interrupted_generation_goes_on(tmp_path: Path, when: int) -> None:
+def test_an_interrupted_generation_continues(tmp_path: Path, when: int) -> None:
     output, log = tmp_path / "store", tmp_path / "log"
     log.mkdir()
     engine = FakeEngine(log=str(log))
@@ -139,7 +139,7 @@ def test_an_interrupted_generation_goes_on(tmp_path: Path, when: int) -> None:
     store.verify()
 
 
-def test_failures_are_not_tried_again_when_a_generation_goes_on(tmp_path: Path) -> None:
+def test_failures_are_not_tried_again_when_a_generation_continues(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.mkdir()
     engine = FakeEngine(log=str(log))

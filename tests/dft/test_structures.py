@@ -1,4 +1,4 @@
-"""Structures of all kinds come with names, and recipes go on where they were interrupted."""
+"""Structures of all kinds come with names, and recipes resume where they were interrupted."""
 
 from pathlib import Path
 
@@ -141,7 +141,7 @@ class Counting:
         return f"{number:03d}", ase.Atoms("HO", rng.random((2, 3)), cell=rng.random((3, 3)), pbc=[True, True, False])
 
 
-def test_a_recipe_that_was_interrupted_goes_on(tmp_path: Path) -> None:
+def test_a_recipe_that_was_interrupted_continues(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         members_of_recipe(Counting(stop_at=2), tmp_path)
     recipe = Counting()

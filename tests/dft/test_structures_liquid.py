@@ -61,7 +61,7 @@ def test_packing_depends_on_the_random_numbers_alone() -> None:
     assert not np.allclose(packed(1), packed(2))
 
 
-def test_what_does_not_fit_is_said() -> None:
+def test_what_does_not_fit_is_reported() -> None:
     with pytest.raises(ValueError, match=r"8 molecules OH2 do not fit into a box of"):
         pack(molecule("H2O"), 8, 6.0, np.random.default_rng(0))
 

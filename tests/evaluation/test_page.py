@@ -156,12 +156,12 @@ def test_runs_alone_and_evaluations_alone_can_be_reported(tmp_path, report, writ
     assert len(page.pictures) == 1
 
 
-def test_many_runs_are_drawn_up_to_a_number_that_is_said(tmp_path, report, write_training, write_evaluation):
+def test_many_runs_are_drawn_up_to_a_number_that_is_reported(tmp_path, report, write_training, write_evaluation):
     for i in range(14):
         write_training(tmp_path / "many" / f"run{i}", (20.0 + i, 10.0 + i))
         write_evaluation(tmp_path / "many" / f"test{i}", {"a": 1.0 + i})
     _, page, markdown = report(tmp_path / "many")
-    said = " ".join(caption for _, caption in page.pictures)
-    assert "The 6 first of 14" in said
-    assert "The 12 best of 14 runs" in said
+    reported = " ".join(caption for _, caption in page.pictures)
+    assert "The 6 first of 14" in reported
+    assert "The 12 best of 14 runs" in reported
     assert all(f"run{i}" in markdown and f"test{i}" in markdown for i in range(14))

@@ -1,4 +1,4 @@
-"""Rows on disk: an interrupted evaluation goes on from its parts, and only from its own."""
+"""Rows on disk: an interrupted evaluation resumes from its parts, and only from its own."""
 
 import csv
 import json

@@ -50,5 +50,5 @@ def test_two_processes_gather_everything_and_agree_with_the_first():
         )
         for rank in range(2)
     ]
-    said = [process.communicate(timeout=60)[0].strip() for process in processes]
-    assert said == ["0 0 [0, 1, 2, 3, 4, 5, 6]", "1 0 [0, 1, 2, 3, 4, 5, 6]"]
+    reported = [process.communicate(timeout=60)[0].strip() for process in processes]
+    assert reported == ["0 0 [0, 1, 2, 3, 4, 5, 6]", "1 0 [0, 1, 2, 3, 4, 5, 6]"]

@@ -164,11 +164,11 @@ def _read_one(target: Target, folder: Path, place: Path, original: Content, outc
     try:
         found = target.read(folder)
     except (ValueError, OSError) as error:
-        said = str(error)
-        if place.name not in said and str(folder) not in said:
-            outcome.note("without the file's name", f"{label}: {said!r}")
-        elif "\n" in said.strip():
-            outcome.note("several lines", f"{label}: {said!r}")
+        reported = str(error)
+        if place.name not in reported and str(folder) not in reported:
+            outcome.note("without the file's name", f"{label}: {reported!r}")
+        elif "\n" in reported.strip():
+            outcome.note("several lines", f"{label}: {reported!r}")
         else:
             outcome.note("refused")
         return

@@ -123,7 +123,7 @@ def test_groups_of_sparse_points_are_small_as_each_of_them_has_edges(monkeypatch
     assert max(sizes[200]) <= 300 < max(sizes[10**9])
 
 
-def test_images_are_found_anew_after_a_change_in_place() -> None:
+def test_images_are_found_again_after_a_change_in_place() -> None:
     structures = structures_from_atoms([STRUCTURES["molecule"]])
     points, own = structures.positions.clone(), torch.zeros(len(structures.positions), dtype=torch.int64)
     assert dense_edges(structures, points, own, 3.0)[0].shape[1] >= len(points)

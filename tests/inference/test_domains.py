@@ -165,7 +165,7 @@ def test_what_the_memory_is_too_small_for_is_refused(gaussians, monkeypatch):
         Predictor(gaussians, memory=5 * 10**9).predict(atoms, spacing=1.0)
 
 
-def test_half_of_the_free_memory_is_taken_where_nothing_is_said(gaussians, monkeypatch):
+def test_half_of_the_free_memory_is_taken_where_nothing_is_reported(gaussians, monkeypatch):
     gaussians.encoding_bytes = 1e6
     monkeypatch.setattr("deepdft.inference.pieces.available_memory", lambda: 8 * 10**9)
     assert max_atoms_at_once(gaussians, 10, None) == 4000

@@ -68,11 +68,11 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize(("damage", "said"), DAMAGE.values(), ids=DAMAGE)
-def test_what_is_no_density_is_refused_by_name(path, damage, said):
+@pytest.mark.parametrize(("damage", "reported"), DAMAGE.values(), ids=DAMAGE)
+def test_what_is_no_density_is_refused_by_name(path, damage, reported):
     with h5py.File(path, "a") as file:
         damage(file)
-    with pytest.raises(DensityFormatError, match=rf"x\.h5: .*{said}"):
+    with pytest.raises(DensityFormatError, match=rf"x\.h5: .*{reported}"):
         deepdft.read_density(path)
 
 

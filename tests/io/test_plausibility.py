@@ -92,11 +92,11 @@ def test_contacts_are_those_of_brute_force():
         radii = np.array([0.76, 0.66, 0.71, 0.71, 1.11, 0.31, 0.31, 0.31])
         ratios = distances / (radii[:, None] + np.tile(radii, 27)[None])
         lowest = ratios[ratios > 1e-9].min()
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as reported:
             warnings.simplefilter("always")
             if lowest < 0.5:
                 with pytest.raises(ValueError, match=f"{lowest:.2f} of the sum"):
                     check_structure(atoms)
             else:
                 check_structure(atoms)
-        assert bool(said) == (0.5 <= lowest < 0.6)
+        assert bool(reported) == (0.5 <= lowest < 0.6)

@@ -79,7 +79,7 @@ def test_names_of_atoms_tell_elements_where_a_pdb_names_none(tmp_path, name, res
     assert list(atoms.symbols) == [element]
 
 
-def test_an_element_that_is_guessed_is_said(tmp_path):
+def test_an_element_that_is_guessed_is_reported(tmp_path):
     with pytest.warns(InputWarning, match="CL1 as Cl"):
         (atoms,) = read(tmp_path, "x.pdb", named("CL1 ", "LIG"))
     assert list(atoms.symbols) == ["Cl"]

@@ -73,7 +73,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_after_a_failure_nothing_is_begun_or_still_going_on() -> None:
+def test_after_a_failure_nothing_is_started_or_still_running() -> None:
     done = []
 
     def item(i: int) -> None:

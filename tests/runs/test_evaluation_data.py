@@ -33,10 +33,10 @@ def make_run(folder: Path, root: Path, split: dict[str, list[str]] | None = None
 def test_a_run_is_evaluated_on_its_own_data_and_split(tmp_path: Path, tiny_store: Path) -> None:
     run = make_run(tmp_path / "run", tiny_store, {"train": [], "validation": [], "test": []})
     for checkpoint in (run, run / "checkpoints" / "best.ckpt"):
-        settings, said = with_data(EvaluationSettings(checkpoint=str(checkpoint)))
+        settings, reported = with_data(EvaluationSettings(checkpoint=str(checkpoint)))
         assert settings.root == str(tiny_store.resolve())
         assert settings.split == str(run / "split.json")
-        assert said == f"data: {tiny_store.resolve()}, the data of this run, with its split"
+        assert reported == f"data: {tiny_store.resolve()}, the data of this run, with its split"
 
 
 def test_the_same_data_named_have_the_split_of_the_run_unless_another_is_given(
@@ -46,16 +46,16 @@ def test_the_same_data_named_have_the_split_of_the_run_unless_another_is_given(
     moved = tmp_path / "moved"
     shutil.copytree(tiny_store, moved)
     given = EvaluationSettings(checkpoint=str(run), root=str(moved))
-    settings, said = with_data(given)
-    assert (settings.root, settings.split, said) == (str(moved), str(run / "split.json"), None)
+    settings, reported = with_data(given)
+    assert (settings.root, settings.split, reported) == (str(moved), str(run / "split.json"), None)
     assert with_data(replace(given, split="mine.json"))[0].split == "mine.json"
 
 
 def test_other_data_keep_their_own_split(tmp_path: Path, tiny_store: Path) -> None:
     run = make_run(tmp_path / "run", tiny_store, {"train": [], "validation": [], "test": []})
     other = bundled.path("qm9_demo")
-    settings, said = with_data(EvaluationSettings(checkpoint=str(run), root=str(other)))
-    assert (settings.root, settings.split, said) == (str(other), None, None)
+    settings, reported = with_data(EvaluationSettings(checkpoint=str(run), root=str(other)))
+    assert (settings.root, settings.split, reported) == (str(other), None, None)
 
 
 def test_data_of_a_run_that_are_gone_are_named(tmp_path: Path, tiny_store: Path) -> None:
@@ -69,10 +69,10 @@ def test_data_of_a_run_that_are_gone_are_named(tmp_path: Path, tiny_store: Path)
 
 @pytest.mark.parametrize("checkpoint", ["bundled", "free_atoms"])
 def test_models_of_the_package_are_evaluated_on_its_molecules_and_say_so(checkpoint: str) -> None:
-    settings, said = with_data(EvaluationSettings(checkpoint=checkpoint))
+    settings, reported = with_data(EvaluationSettings(checkpoint=checkpoint))
     assert settings.root == str(bundled.path("qm9_demo"))
-    assert said is not None
-    assert "the bundled molecules; data.root=STORE" in said
+    assert reported is not None
+    assert "the bundled molecules; data.root=STORE" in reported
 
 
 def test_a_checkpoint_without_a_run_needs_data(tmp_path: Path) -> None:

@@ -84,12 +84,12 @@ def test_a_job_is_requeued(slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     slurm(SLURM_JOB_ID="77", **more)
     scontrol = tmp_path / "scontrol"
     scontrol.write_text(
-        f"#!{sys.executable}\nimport sys\nopen({str(tmp_path / 'said')!r}, 'w').write(str(sys.argv[1:]))"
+        f"#!{sys.executable}\nimport sys\nopen({str(tmp_path / 'reported')!r}, 'w').write(str(sys.argv[1:]))"
     )
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     requeue()
-    assert (tmp_path / "said").read_text() == str(["requeue", job])
+    assert (tmp_path / "reported").read_text() == str(["requeue", job])
 
 
 def test_a_job_that_cannot_be_requeued_is_a_line(slurm, monkeypatch, capsys: pytest.CaptureFixture) -> None:

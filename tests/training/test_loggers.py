@@ -1,4 +1,4 @@
-"""metrics.csv of a run that goes on: what is there stays there."""
+"""metrics.csv of a resumed run: existing rows are kept."""
 
 from pathlib import Path
 

@@ -32,7 +32,7 @@ def test_a_checkpoint_never_lies_in_the_folder_of_temporary_files(
 
 
 @pytest.mark.parametrize("missing", [1, 48, 100, 1000, 20_000])
-def test_a_disk_that_is_full_anywhere_in_a_checkpoint_is_said(tmp_path: Path, missing: int) -> None:
+def test_a_disk_that_is_full_anywhere_in_a_checkpoint_is_reported(tmp_path: Path, missing: int) -> None:
     checkpoint = {"state_dict": {str(k): torch.zeros(1000) for k in range(50)}}
     file = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(checkpoint, file)

@@ -238,10 +238,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("asked", "status", "said"), REFUSED.values(), ids=REFUSED)
-def test_requests_that_make_no_sense_are_refused_in_a_sentence(client, asked, status, said):
+@pytest.mark.parametrize(("asked", "status", "reported"), REFUSED.values(), ids=REFUSED)
+def test_requests_that_make_no_sense_are_refused_in_a_sentence(client, asked, status, reported):
     answer = client.post("/api/predictions", json=asked)
-    assert (answer.status_code, said in answer.json()["error"]) == (status, True), answer.text
+    assert (answer.status_code, reported in answer.json()["error"]) == (status, True), answer.text
 
 
 UPLOADS = {
@@ -257,10 +257,10 @@ UPLOADS = {
 }
 
 
-@pytest.mark.parametrize(("name", "content", "said"), UPLOADS.values(), ids=UPLOADS)
-def test_uploads_that_are_no_structures_are_refused_in_a_sentence(client, name, content, said):
+@pytest.mark.parametrize(("name", "content", "reported"), UPLOADS.values(), ids=UPLOADS)
+def test_uploads_that_are_no_structures_are_refused_in_a_sentence(client, name, content, reported):
     answer = client.post("/api/uploads", params={"name": name}, content=content)
-    assert (answer.status_code, said in answer.json()["error"]) == (400, True), answer.text
+    assert (answer.status_code, reported in answer.json()["error"]) == (400, True), answer.text
     assert "/tmp" not in answer.text
 
 

@@ -176,17 +176,17 @@ def test_two_structures_are_compared_side_by_side_and_by_their_difference(page):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "reported"),
     [
         ("x.cube", b"nonsense", "x.cube: it cannot be read"),
         ("x.pkl", b"cos", "this kind of file is not read"),
         ("x.xyz", b"0" * (2**20 + 1), "at most 1 MB"),
     ],
 )
-def test_files_that_are_none_are_told_in_place(page, name, content, said):
+def test_files_that_are_none_are_told_in_place(page, name, content, reported):
     upload(page, name, content)
-    expect(page.locator("#error")).to_contain_text(said, timeout=SECONDS)
-    show(page, "water")  # and the page goes on
+    expect(page.locator("#error")).to_contain_text(reported, timeout=SECONDS)
+    show(page, "water")  # and the page still works
     assert page.locator("#error").is_hidden()
 
 

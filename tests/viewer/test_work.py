@@ -24,16 +24,16 @@ def jobs():
 
 def blocked(jobs):
     """A job under way that ends when the event is set, or when it is cancelled."""
-    release, begun = threading.Event(), threading.Event()
+    release, started = threading.Event(), threading.Event()
 
     def task(progress):
-        begun.set()
+        started.set()
         while not release.wait(0.01):
             progress(0.5)
         return Result(0)
 
     job = jobs.submit(task)
-    assert begun.wait(10)
+    assert started.wait(10)
     return job, release
 
 
@@ -64,7 +64,7 @@ def test_a_full_queue_refuses_and_takes_again_later(jobs):
 
 def test_a_job_is_cancelled_in_the_queue_and_under_way(jobs):
     running, _ = blocked(jobs)
-    waiting = jobs.submit(lambda _: pytest.fail("a cancelled task was begun"))
+    waiting = jobs.submit(lambda _: pytest.fail("a cancelled task was started"))
     jobs.cancel(waiting)
     assert waiting.state == "cancelled"
     jobs.cancel(running)

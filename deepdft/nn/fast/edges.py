@@ -74,15 +74,15 @@ def filtered_sum(
     sent: Reals, table: Reals, first: Indices, weights: Reals, sender: Indices, receiver: Indices, total: Reals
 ) -> None:
     """`nn.scatter.filtered_sum` with filters from a table (n_knots, H)."""
-    begun = 0
+    started = 0
     for edge in range(len(first)):
         w, v, knot = sender[edge], receiver[edge], first[edge]
-        _begin(total, begun, v + 1)
-        begun = v + 1
+        _begin(total, started, v + 1)
+        started = v + 1
         a, b, c, d, e, f = weights[edge]
         for h in range(table.shape[1]):
             total[v, h] += sent[w, h] * _between(table, knot, (a, b, c, d, e, f), h)
-    _begin(total, begun, len(total))
+    _begin(total, started, len(total))
 
 
 @compiled
@@ -123,13 +123,13 @@ def equivariant_sum(
     total: Reals,
 ) -> None:
     """`nn.equivariant.equivariant_sum` with filters from a table (n_knots, (1 + 2L) H)."""
-    size, l_max, begun = sent.shape[2], sent.shape[1] - 1 - len(degree_of), 0
+    size, l_max, started = sent.shape[2], sent.shape[1] - 1 - len(degree_of), 0
     looked_up = np.empty(table.shape[1], table.dtype)
     filters = looked_up.reshape(-1, size)
     for edge in range(len(first)):
         w, v = sender[edge], receiver[edge]
-        _begin(total, begun, v + 1)
-        begun = v + 1
+        _begin(total, started, v + 1)
+        started = v + 1
         _look_up(table, first[edge], weights[edge], looked_up)
         for h in range(size):
             total[v, 0, h] += filters[0, h] * sent[w, 0, h]
@@ -141,7 +141,7 @@ def equivariant_sum(
             harmonic = harmonics[edge, m]
             for h in range(size):
                 total[v, 1 + m, h] += filters[passthrough, h] * sent[w, sent_m, h] + harmonic * filters[radial, h]
-    _begin(total, begun, len(total))
+    _begin(total, started, len(total))
 
 
 @inlined

@@ -21,7 +21,7 @@ function fail(error) {
   $("structure").setAttribute("aria-invalid", Boolean(error));
 }
 
-// Await a prediction that is begun by `start`; null where a newer one was asked for meanwhile.
+// Await a prediction that is started by `start`; null if a newer one was requested meanwhile.
 async function awaited(start, doing, turn) {
   const { id } = await start();
   if (turn !== newest) { api.cancel(id).catch(() => {}); return null; }

@@ -88,7 +88,7 @@ def prediction(model: DensityModel, density: DensityGrid, points: np.ndarray, fo
     def predict() -> torch.Tensor:
         if form is None:
             return torch.from_numpy(EncodedStructure(model, density.atoms, pbc=False).total(points))
-        parts = []  # atoms are encoded anew for each slice; the released script does it once (README)
+        parts = []  # atoms are encoded again for each slice; the released script does it once (README)
         for start in range(0, len(points), 5000):
             graph = released_form.graph(density.atoms, points[start : start + 5000], model.cutoff)
             parts.append(form(model, released_form.collate([graph]))[0])
