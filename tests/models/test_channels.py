@@ -169,6 +169,7 @@ def test_each_channel_of_a_superposition_is_fitted() -> None:
 
 @pytest.mark.filterwarnings("ignore::deepdft.errors.InputWarning")  # of densities below zero: the weights are random
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.filterwarnings("ignore:.*a density cannot be negative")  # of random weights
 def test_predictions_and_checkpoints_have_the_channels(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = MODELS[name] | {"channels": SPIN}
