@@ -72,11 +72,25 @@ def relinked(text: str, source: Path, page: Path, docs: Path) -> str:
     return LINK.sub(relink, text)
 
 
+def endpoints_page() -> str:
+    """The page of all requests that deepdft-view answers, from its routes and their docstrings."""
+    from deepdft.viewer.routes import router
+
+    lines = ["# Requests", "", "Made from the routes of the server when these pages were built.", ""]
+    for route in router.routes:
+        (method,) = route.methods
+        text = " ".join((route.endpoint.__doc__ or "").split())
+        query = [parameter.alias for parameter in route.dependant.query_params]
+        lines += [f"`{method} {route.path}`", f": {text}" + (f" Query: {', '.join(query)}." if query else ""), ""]
+    return "\n".join(lines)
+
+
 def _write(app: Sphinx) -> None:
     docs = Path(app.srcdir)
     made = {
         "options/commands": command_page(ROOT / "conf"),
         "options/groups": group_page(ROOT / "conf"),
+        "options/requests": endpoints_page(),
     }
     for page, path in TEXTS.items():
         source = ROOT / path
