@@ -35,7 +35,7 @@ ACCURACY = 1e-4  # e/Å³, of the compression
 
 
 def name(number: int) -> str:
-    """Of a molecule of the recipe."""
+    """Name of a molecule of the recipe."""
     return f"{number:06d}"
 
 
@@ -53,7 +53,7 @@ def generate(numbers: list[int], store: Path, *settings: str) -> DensityStore:
 
 
 def install(store: DensityStore, parts: dict[str, list[int]]) -> None:
-    """Put a finished store with its split in the place of the bundled one; the README stays."""
+    """Replace the bundled store by a finished one, with its split; the README stays."""
     folder = Path(bundled.__file__).parent / store.root.name
     folder.mkdir(exist_ok=True)
     for old in [*folder.glob("shard-*.h5"), *folder.glob("*.json*")]:

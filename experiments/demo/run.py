@@ -1,4 +1,4 @@
-"""The demo: train on bundled molecules, evaluate held-out ones, beside DFT's own spread too, predict one; then a table.
+"""The demo: train on bundled molecules, evaluate held-out ones, predict one; print a table with the spread of DFT.
 
 Run it as `make demo`. Further Hydra overrides go to the training:
 `python experiments/demo/run.py trainer.max_steps=500`.

@@ -20,7 +20,7 @@ from deepdft.dft.gpaw_density import valence_densities
 from deepdft.io.smiles import atoms_from_smiles
 
 SPACINGS = (0.2, 0.15)  # Å
-RATIOS = (0.4, 0.5, 0.6)  # of the Gaussian's width to the spacing
+RATIOS = (0.4, 0.5, 0.6)  # ratios of the Gaussian's width to the spacing
 ROUGH = {"spacing": 0.2, "smoothing": 0.1, "smearing": 0.2, "convergence": {"density": 1e-3}, "max_iterations": 100}
 MOLECULES = GpawMolecule(cutoff=400, vacuum=3.5, **ROUGH)
 CRYSTALS = GpawPeriodic(cutoff=450, kpoint_density=0.3, **ROUGH)

@@ -13,7 +13,7 @@ from deepdft.models.base import DensityModel
 from deepdft.models.free_atoms import FreeAtoms
 from deepdft.models.superposition import Superposition
 
-STEPS = 100  # of 2 structures × 1000 points, to fit to
+STEPS = 100  # steps of 2 structures × 1000 points to which the atoms are fitted
 
 
 def row(name: str, model: DensityModel, data: DensityDataModule, limit: int | None) -> str:
@@ -31,7 +31,7 @@ def main() -> None:
     """Print a Markdown table."""
     settings = dict(argument.split("=") for argument in sys.argv[2:])
     limit = int(settings["limit"]) if "limit" in settings else None
-    pbc = {"false": False, "true": True}.get(settings.get("pbc", ""))  # else as stored
+    pbc = {"false": False, "true": True}.get(settings.get("pbc", ""))  # otherwise as stored
     data = DensityDataModule(sys.argv[1], pbc=pbc, num_workers=0)
     data.setup("fit")
     print("| atoms | cutoff, Å | ε_mae mean, % | median | max | electrons, % | structures |")

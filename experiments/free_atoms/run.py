@@ -1,4 +1,4 @@
-"""The table of free atoms that comes with the package. Writes deepdft/bundled/free_atoms.npz, prints how good it is.
+"""The table of free atoms that comes with the package. Writes deepdft/bundled/free_atoms.npz and prints its errors.
 
 python experiments/free_atoms/run.py (needs `make gpaw`; half a minute)
 """

@@ -1,4 +1,4 @@
-"""Kill a short training again and again at random moments, resume it, and compare it with one that was left alone.
+"""Kill a short training at random moments, resume it each time, and compare it with an undisturbed one.
 
 `make kill-test`, or `python experiments/kill_test/run.py --runs 100 --seed 1`. Each run is started and resumed with one
 and the same command (resume=auto) until it is finished; its weights and its log must equal the undisturbed ones bit for

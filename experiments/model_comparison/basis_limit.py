@@ -1,4 +1,4 @@
-"""What limits the orbital model, its basis or the network? Coefficients of single structures, fitted directly.
+"""Is the orbital model limited by its basis or by its network? Coefficients of single structures, fitted directly.
 
     python experiments/model_comparison/basis_limit.py STORE RUN [N_STRUCTURES]
 

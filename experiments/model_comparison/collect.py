@@ -1,4 +1,4 @@
-"""Tables and pictures of what run.py has done: results.json, results.md, and the PNG files beside this one.
+"""Tables and pictures of the results of run.py: results.json, results.md, and the PNG files beside this one.
 
 Runs on another machine are kept in avx512.json, from which learning_more_*.png are drawn.
 
@@ -123,7 +123,7 @@ MORE = {  # store → training structures, the fewest and the most → model →
 
 
 def more_structures() -> None:
-    """What more training structures change, for the fewest and the most of them, from avx512.json."""
+    """Effect of more training structures, for the fewest and the most of them, from avx512.json."""
     parts = json.loads((HERE / "avx512.json").read_text())
     records = parts["crystals"] | parts["most structures"]
     for store, counts in MORE.items():
@@ -141,7 +141,7 @@ def more_structures() -> None:
 
 
 def worst(work: Path) -> None:
-    """Where the orbital model is wrong in the worst test molecule; 128 colours are enough."""
+    """Draw where the orbital model is wrong in the worst test molecule; 128 colours are enough."""
     picture = work / "sets" / "qm9_small-orbital" / "test" / "worst.png"
     if picture.is_file():
         Image.open(picture).convert("RGB").quantize(128).save(HERE / "worst.png", optimize=True)

@@ -1,4 +1,4 @@
-"""The orbital model in other forms: ablations of `run.py` only.
+"""Variants of the orbital model, for the ablations of `run.py` only.
 
 Without products of features, and with other radial functions: exponents that are learned, contractions of each
 element's own, and Slater-like functions instead of Gaussians.
@@ -19,7 +19,7 @@ from deepdft.nn.shells import OVERLAP_RIDGE
 
 
 class Exponential(nn.Module):
-    """Keeps a parameter positive, and makes its steps relative ones."""
+    """Keeps a parameter positive, and makes its updates relative."""
 
     def forward(self, logarithm: Tensor) -> Tensor:
         return logarithm.exp()
@@ -29,7 +29,7 @@ class Exponential(nn.Module):
 
 
 class NoProducts(Orbital):
-    """Features are mixed within an order only; orders meet in invariants."""
+    """Features are mixed within a degree only; degrees are combined in invariants alone."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -39,7 +39,7 @@ class NoProducts(Orbital):
 
 
 class LearnedExponents(Orbital):
-    """The exponents of the Gaussians are learned with the network; their reaches and mixing stay as they begin.
+    """The exponents of the Gaussians are learned with the network; their reaches and mixing stay fixed.
 
     The fitted atoms are made of the same Gaussians, so they change with the exponents too.
     """
@@ -53,7 +53,7 @@ class LearnedExponents(Orbital):
 
 
 class ElementContractions(Orbital):
-    """Coefficients are mixed by a matrix of each element's own, which begins as the identity.
+    """Coefficients are mixed by one matrix per element, which starts as the identity.
 
     With it the radial functions that an element's orbitals are made of are its own combinations of the Gaussians:
     contracted functions, the usual way to own exponents for each element in quantum chemistry.

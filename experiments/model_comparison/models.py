@@ -1,4 +1,4 @@
-"""What is compared: data groups, models with their settings, and what is changed in ablations."""
+"""The data groups and models that are compared, with their settings, and the changes of the ablations."""
 
 SETS = {  # store → data group and more
     "qm9_small": ["qm9"],

@@ -62,7 +62,7 @@ EVALUATE_ON = {"cpu": "cpu", "gpu": "cuda"}
 
 
 class Length(NamedTuple):
-    """Of a training, one of the two."""
+    """Length of a training: steps or minutes."""
 
     minutes: float | None = None
     steps: int | None = None
@@ -79,7 +79,7 @@ class Run:
     device: str = "cpu"
 
     def __call__(self, work: Path) -> None:
-        """Do it, unless it has been done or another process is at it."""
+        """Train and evaluate, unless that has been done or another process is doing it."""
         folder = work / self.name
         folder.parent.mkdir(parents=True, exist_ok=True)
         if not _claim(folder):
@@ -200,7 +200,7 @@ def runs(part: str, stores: Path, minutes: float, work: Path, device: str) -> li
 
 
 def equal_steps(stores: Path, work: Path) -> list[Run]:
-    """Where all models of a store have run: the faster ones again, for as many steps as the slowest had."""
+    """Repeat the faster models of a store, where all models have run, for as many steps as the slowest had."""
     found = []
     for name in SETS:
         files = {key: work / f"sets/{name}-{key}" / "record.json" for key in MODELS}

@@ -2,7 +2,7 @@
 
     python experiments/orbital_settings/run.py STORE [WORK_FOLDER]
 
-STORE is qm9_small.tar as deepdft-convert leaves it. One run after the other; what has been done is not done again.
+STORE is qm9_small.tar converted by deepdft-convert. Runs go one after the other; finished ones are not repeated.
 Writes results.csv beside this file, the lowest error on the test molecules first.
 """
 
@@ -50,7 +50,7 @@ CHANGES = [
 
 
 def one(change: str, store: Path, run: Path) -> dict[str, object]:
-    """Train and evaluate with a change; the seconds are of processor time, others may use the machine too."""
+    """Train and evaluate with one change; seconds are CPU time, as others may use the machine too."""
     record = run / "record.json"
     if record.is_file():
         return json.loads(record.read_text())

@@ -60,7 +60,7 @@ def batches(root: Path, size: int, count: int) -> list[Batch]:
 
 
 def fresh(structures: Structures) -> Structures:
-    """The same without what is remembered of it, as every step has it."""
+    """A copy without cached neighbours, as every training step gets."""
     return structures.to_dtype(torch.float32)
 
 
@@ -139,7 +139,7 @@ def peaks() -> dict[str, float]:
 
 
 def memory(work: Callable[[], object]) -> float:
-    """GB at most while it runs."""
+    """Peak memory in GB."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     work()
@@ -175,7 +175,7 @@ def _twice(batch: Batch) -> Batch:
 
 
 def trained(name: str) -> DensityModel:
-    """Random weights, and for the orbital model those that come with the package: random ones cancel one another."""
+    """A model with random weights, or for `orbital` the bundled ones, as random orbitals cancel one another."""
     return load_checkpoint(bundled.MODEL).model.train() if name == "orbital" else cases.MODELS[name]()
 
 

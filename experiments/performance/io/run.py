@@ -33,7 +33,7 @@ def write_ase_chgcar(path: Path, density: DensityGrid) -> None:
 
 
 def vasp_number(value: float) -> str:
-    """As VASP writes it: " 0.12345678901E+02"."""
+    """A number as VASP writes it: " 0.12345678901E+02"."""
     digits = f"{value:.10E}"
     return f" 0.{digits[0]}{digits[2:12]}E{int(digits[13:]) + 1:+03d}"
 
@@ -48,7 +48,7 @@ def write_with(path: Path, density: DensityGrid, number: Callable[[float], str])
 
 
 def cases(density: DensityGrid, folder: Path) -> dict[str, Callable[[], None]]:
-    """What is timed, on files with the numbers of VASP and of other programs."""
+    """The timed cases, on files with the numbers of VASP and of other programs."""
     write_with(folder / "CHGCAR", density, vasp_number)
     # numbers without a place for their sign: lines of many lengths
     signs = np.where(np.random.default_rng(1).random(density.shape) < 0.2, -1.0, 1.0)
@@ -92,7 +92,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         timed = cases(some_density(arguments.points), Path(folder))
         seconds: dict[str, list[float]] = {name: [] for name in timed}
-        for _ in range(arguments.repeats):  # interleaved, so that a busy moment meets all
+        for _ in range(arguments.repeats):  # interleaved, so that a busy moment affects all cases
             for name, action in timed.items():
                 start = time.perf_counter()
                 action()

@@ -1,4 +1,4 @@
-"""What is timed: training steps, predictions and loading, in our form and in that of the released code."""
+"""The timed cases: training steps, predictions and loading, in our form and in that of the released code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FORMS: dict[str, Callable] = {"schnet_released": released_form.schnet, "painn": 
 
 
 def largest(store: DensityStore) -> DensityGrid:
-    """The one with most atoms among the first dozen."""
+    """The structure with most atoms among the first dozen."""
     return max(map(store.density, range(min(12, len(store)))), key=lambda density: len(density.atoms))
 
 

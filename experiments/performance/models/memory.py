@@ -22,13 +22,13 @@ def peak_above_start(store: Path, model: str, form: str) -> float:
 
 
 def peak_kb() -> int:
-    """Of this process, from Linux, since `forget_peak`: `ru_maxrss` would begin at what the parent had."""
+    """Peak memory of this process on Linux since `forget_peak`; `ru_maxrss` would start at the parent's."""
     status = Path("/proc/self/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
 def forget_peak() -> None:
-    """Make the present memory the peak."""
+    """Reset the peak to the present memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 

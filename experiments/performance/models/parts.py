@@ -1,4 +1,4 @@
-"""Where the time of a training step and of a prediction goes, and what share of the machine's peak that is."""
+"""The time of each part of a training step and of a prediction, and the share of the machine's peak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arithmetic of the released code, restated in plain torch: the yardstick of the benchmark.
+"""The arithmetic of the released code, restated in plain torch: the baseline of the benchmark.
 
 Networks per edge instead of per vertex, filters per edge, every probe computed, batches padded and split again, edges
 collected in Python probe by probe, CHGCAR text read for every sample. Of our models it takes the weights, so that both
@@ -27,7 +27,7 @@ from deepdft.models.schnet_released import SchNetReleased
 
 @dataclass
 class Padded:
-    """Structures and probes side by side, filled up with zeros."""
+    """Structures and probes side by side, padded with zeros."""
 
     numbers: Tensor  # (B, n_atoms)
     positions: Tensor  # (B, n_atoms, 3)
@@ -185,5 +185,5 @@ def painn(model: PaiNN, batch: Padded) -> Tensor:
 
 
 def _split(density: Tensor, batch: Padded) -> Tensor:
-    """Padded again, as the released code returns densities."""
+    """Pad again, as the released code returns densities."""
     return pad_sequence(density.split(batch.sizes[:, 1].tolist()), batch_first=True)
