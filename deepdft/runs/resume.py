@@ -121,8 +121,8 @@ def with_values_of_run(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     stored = None if run_dir is None else stored_config(Path(run_dir))
     if stored is None:
         return cfg
-    known = set(_stored_overrides(*(None if run is None else Path(run) for run in (resumed, source))))
-    new = [override for override in overrides if override not in known]
+    known = {_key(o): o for o in _stored_overrides(*(None if run is None else Path(run) for run in (resumed, source)))}
+    new = [override for override in overrides if known.get(_key(override)) != override]  # of a key, the last one counts
     if not resumed and (wandb := (stored.get("logger") or {}).get("wandb")):
         wandb.pop("id", None)  # a new run gets a new one there
     return with_stored_values(cfg, stored, new, choices_are_known=(Path(run_dir) / OVERRIDES).is_file())

@@ -434,7 +434,8 @@ def test_training_begins_from_the_weights_of_init(train) -> None:
 
 def test_a_model_is_prepared_once_before_its_first_step(train, tiny_store: Path) -> None:
     still = ["optimizer.lr=0", "callbacks.ema=null"]
-    train("model=superposition", "hydra.run.dir=fitted", *still, settings=[s for s in SMALL if "model." not in s])
+    others = [setting for setting in SMALL if "model." not in setting]
+    train("model=superposition", "hydra.run.dir=fitted", *still, settings=others)
     fitted = load_checkpoint("fitted").model
     assert fitted.weights.weight[6].any()
     assert float(metrics("fitted", "val/eps_mae")[0][1]) < 10.0, "the bundled test densities are Gaussians on atoms"
@@ -445,7 +446,7 @@ def test_a_model_is_prepared_once_before_its_first_step(train, tiny_store: Path)
         content = torch.load("fitted/checkpoints/best.ckpt", weights_only=True)
         content["state_dict"]["model.weights.weight"] *= 2.0
         torch.save(content, "doubled.ckpt")
-    train("model=superposition", "init=doubled.ckpt", "hydra.run.dir=init", *still, settings=SMALL[:1] + SMALL[3:])
+    train("model=superposition", "init=doubled.ckpt", "hydra.run.dir=init", *still, settings=others)
     assert torch.equal(load_checkpoint("init").model.weights.weight, 2.0 * fitted.weights.weight)
 
 
@@ -506,7 +507,7 @@ def test_every_experiment_trains_and_ends(train, experiment: str) -> None:
         ("optimizer.lr=abc", "the optimizer or its schedule refuses its settings"),
         ("optimizer.lr=-1 run_dir=run", "Invalid learning rate: -1"),
         ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=4 counts batches"),
-        ("model.n_interactions=0", "n_interactions must be a whole number of at least 1, got 0"),
+        ("model.n_interactions=0", "SchNet: n_interactions must be at least 1, got 0"),
         (
             "model.gaussian_width=0",
             "the width of Gaussians is a distance in Å, at least 0.0004",
