@@ -31,6 +31,7 @@ def _run(cfg: DictConfig) -> None:
     from deepdft.data.summary import left_out_line, store_lines
     from deepdft.data.unfinished import finished_store
     from deepdft.data.writer import Compression
+    from deepdft.runs.helpers import workers_of
     from deepdft.runs.progress import progress_bar
     from deepdft.runs.provenance import command_line, versions
 
@@ -56,12 +57,14 @@ def _run(cfg: DictConfig) -> None:
         print(f"{output}: complete already, {len(store)} structures; nothing to convert")
     else:
         workers = int(cfg.workers) if cfg.workers is not None else os.cpu_count() or 1
+        cluster = workers_of(cfg)
         provenance = {"command": command_line(), "versions": versions()}
         with progress_bar("converting", plan.n_members, unit="structures") as progress:
             store = run_plan(
                 plan,
                 output,
                 workers=workers,
+                cluster=cluster,
                 skip_damaged=cfg.on_error == "skip",
                 provenance=provenance,
                 progress=progress,

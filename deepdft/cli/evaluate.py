@@ -18,6 +18,7 @@ from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_list, quote_texts
 from deepdft.evaluation.process_count import n_processes
 from deepdft.runs.directory import named_folder, refuse_training_run, with_run_dir
+from deepdft.runs.helpers import workers_of
 from deepdft.runs.wandb import one_wandb_run, wandb_errors
 
 __all__ = ["main"]
@@ -57,11 +58,12 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     data = config.get("data") or {}
     root = data.get("root")
-    others = ("data", "logger", "output", "run_dir")
+    others = ("data", "logger", "output", "run_dir", "cluster", "workers")
     return {key: value for key, value in config.items() if key not in others} | {
         "root": None if root == "???" else root,
         "split": data.get("split"),
         "label": data.get("label"),
+        "cluster": workers_of(cfg),
     }
 
 

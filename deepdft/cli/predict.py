@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from deepdft import bundled
 from deepdft.cli.app import hydra_command, one_line_errors
@@ -17,6 +17,10 @@ from deepdft.memory import parse_memory
 if TYPE_CHECKING:
     import ase
 
+    from deepdft.checkpoint import Checkpoint
+    from deepdft.inference.predictor import Predictor
+    from deepdft.runs.predict_slabs import Helpers
+
 __all__ = ["main"]
 
 
@@ -24,14 +28,15 @@ __all__ = ["main"]
 def main() -> None:
     """Entry point of deepdft-predict."""
     arguments = [quote_structures(argument, "structure") for argument in sys.argv[1:]]
-    sys.argv[1:] = quote_texts(arguments, "structure", "output", "checkpoint", "export_checkpoint")
+    sys.argv[1:] = quote_texts(arguments, "structure", "output", "checkpoint", "export_checkpoint", "points")
     _run()
 
 
 @hydra_command("predict")
 def _run(cfg: DictConfig) -> None:
     from deepdft.checkpoint import load_checkpoint, model_name, save_checkpoint
-    from deepdft.inference.predictor import Predictor, choose_device
+    from deepdft.inference.device import choose_device
+    from deepdft.inference.predictor import Predictor
     from deepdft.runs.predict import PredictionFiles, predict_to_files
 
     _check(cfg)
@@ -63,7 +68,45 @@ def _run(cfg: DictConfig) -> None:
         allow_unknown=cfg.allow_unknown,
         memory=None if cfg.memory is None else parse_memory(cfg.memory),
     )
-    predict_to_files(predictor, structures, files, spacing=cfg.spacing, shape=cfg.shape, vacuum=cfg.vacuum)
+    grid: dict[str, Any] = {"spacing": cfg.spacing, "shape": cfg.shape}
+    if cfg.points is not None or cfg.above is not None:
+        _predict_points(cfg, predictor, structures, files.output, grid)
+        return
+    helpers = _helpers(cfg, checkpoint)
+    grid |= {"vacuum": cfg.vacuum, "region": None if cfg.region is None else OmegaConf.to_container(cfg.region)}
+    predict_to_files(predictor, structures, files, **grid, helpers=helpers)
+
+
+def _predict_points(
+    cfg: DictConfig, predictor: Predictor, structures: list[ase.Atoms], output: Path, grid: dict[str, Any]
+) -> None:
+    """Densities at a list of points instead of on a whole grid."""
+    from deepdft.inference.box import make_box, make_region
+    from deepdft.runs.predict_points import points_above_to_file, points_to_file
+
+    names = {"source": _source(cfg), "checkpoint": str(cfg.checkpoint or "the bundled model")}
+    if cfg.points is not None:
+        points_to_file(predictor, structures, Path(cfg.points).expanduser(), output, **names)
+        return
+    if cfg.region is None:
+        boxes = [make_box(atoms, vacuum=cfg.vacuum, **grid) for atoms in structures]
+    else:
+        boxes = [make_region(atoms, OmegaConf.to_container(cfg.region), **grid) for atoms in structures]  # type: ignore[arg-type]
+    points_above_to_file(predictor, boxes, float(cfg.above), output, **names)
+
+
+def _helpers(cfg: DictConfig, checkpoint: Checkpoint) -> Helpers | None:
+    """Other processes that predict, where they are asked for."""
+    from deepdft.clusters import Local
+    from deepdft.runs.helpers import workers_of
+    from deepdft.runs.predict_slabs import Helpers
+
+    workers = workers_of(cfg)
+    if workers is None and cfg.workers is not None and cfg.workers != 1:
+        workers = Local(workers=cfg.workers)
+    if workers is None:
+        return None
+    return Helpers(workers, checkpoint, str(cfg.device), tuple(cfg.trusted))
 
 
 def _structures(cfg: DictConfig) -> list[ase.Atoms]:
@@ -92,13 +135,32 @@ def _check(cfg: DictConfig) -> None:
     if cfg.structure is not None:
         if cfg.output is None:
             raise ValueError("output= is required: give the name of a file, x.cube, CHGCAR or x.h5")
-        output_format(cfg.output)
-    refuse_other_kinds(cfg, numbers=["spacing", "vacuum", "n_electrons"], lists=["shape", "fields", "trusted"])
+        if cfg.points is not None or cfg.above is not None:
+            _check_points(cfg)
+        else:
+            output_format(cfg.output)
+    numbers = ["spacing", "vacuum", "n_electrons", "above", "workers"]
+    refuse_other_kinds(cfg, numbers=numbers, lists=["shape", "fields", "trusted", "region"])
     check_names(cfg.fields)
     if cfg.memory is not None:
         parse_memory(cfg.memory)
+    if cfg.region is not None and (cfg.vacuum is not None or cfg.n_electrons is not None):
+        raise ValueError("region= is a part of a structure: leave vacuum= and n_electrons= out")
     if cfg.n_electrons is not None and cfg.fields:
         raise ValueError("n_electrons scales the density, not fields= derived from it: predict them separately")
+
+
+def _check_points(cfg: DictConfig) -> None:
+    """Refuse what does not go together with densities at points."""
+    from deepdft.inference.sparse import check_points_output
+
+    check_points_output(Path(cfg.output))
+    of_grids = ("spacing", "shape", "vacuum", "region", "above")
+    if cfg.points is not None and any(cfg[key] is not None for key in of_grids):
+        raise ValueError("points= says where: leave spacing=, shape=, vacuum=, region= and above= out")
+    if cfg.fields or cfg.uncertainty or cfg.n_electrons is not None or cfg.workers not in (None, 1):
+        left_out = "fields, uncertainty, n_electrons and workers"
+        raise ValueError(f"points= and above= give the density alone, in this process: leave {left_out} out")
 
 
 if __name__ == "__main__":

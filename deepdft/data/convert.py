@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,8 @@ POLL_SECONDS = 0.2
 
 Progress = Callable[[int], None]
 """Called repeatedly with the number of members done so far."""
+Cluster = Callable[[Sequence[Any]], Iterable[tuple[Any, Any]]]
+"""Runs tasks in other processes; gives each with its result, or with the exception of a worker that was lost."""
 
 ON_ERROR = ("stop", "skip")
 
@@ -123,6 +125,7 @@ def run_plan(
     output: Path,
     *,
     workers: int = 1,
+    cluster: Cluster | None = None,
     skip_damaged: bool = False,
     provenance: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -133,6 +136,8 @@ def run_plan(
         plan: what goes into it.
         output: folder of the store; made if it does not exist.
         workers: processes; 1 converts in this one.
+        cluster: from `deepdft.clusters`, makes the shards in other processes that see the source and the output; None
+            makes them in processes of this machine.
         skip_damaged: list damaged members in rejected.csv instead of stopping.
         provenance: further content of index.json.
         progress: called with the number of members that are done.
@@ -155,8 +160,11 @@ def run_plan(
         done = plan.n_members - sum(len(task.members) for task in todo)
         report = progress or (lambda count: None)
         report(done)
-        make = partial(make_shard, output=output, settings=plan.settings, skip_damaged=skip_damaged)
-        damaged = _run(make, todo, min(workers, len(todo)), lambda count: report(done + count))
+        make = partial(make_shard, output=output.absolute(), settings=plan.settings, skip_damaged=skip_damaged)
+        if cluster is None:
+            damaged = _run(make, todo, min(workers, len(todo)), lambda count: report(done + count))
+        else:
+            damaged = _run_on_cluster(make, todo, cluster, lambda count: report(done + count))
         if damaged:
             raise DamagedMembersError(_describe_damaged(damaged))
         records = [record for task in plan.tasks if (record := read_record(output, task.shard))]
@@ -246,6 +254,44 @@ def _run(make: Callable[..., list[Rejected]], todo: Sequence[Task], workers: int
         if damaged := make(task, tick):
             return damaged
     return []
+
+
+@dataclass(frozen=True, eq=False)
+class _Shard:
+    """What makes one shard, in any process."""
+
+    make: Callable[..., list[Rejected]]
+    task: Task
+    folder: Path
+    """The folder that relative paths of the source start from."""
+
+    def __call__(self) -> list[Rejected]:
+        """Make it; returns the damaged members."""
+        os.chdir(self.folder)
+        return self.make(self.task, lambda: None)
+
+
+def _run_on_cluster(
+    make: Callable[..., list[Rejected]], todo: Sequence[Task], cluster: Cluster, report: Progress
+) -> list[Rejected]:
+    """Make shards in processes of a cluster; after damaged members, none that has not been started.
+
+    Raises:
+        ChildProcessError: if the workers of a shard were lost again and again.
+    """
+    count = 0
+    damaged: list[Rejected] = []
+    for shard, outcome in cluster([_Shard(make, task, Path.cwd()) for task in todo]):
+        if isinstance(outcome, Exception):
+            raise ChildProcessError(
+                f"shard {shard.task.shard}: {outcome}; run the same command again: finished shards are kept"
+            )
+        count += len(shard.task.members)
+        report(count)
+        damaged += outcome
+        if damaged:
+            break
+    return damaged
 
 
 def _run_in_processes(

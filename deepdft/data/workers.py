@@ -43,6 +43,8 @@ def ignore_stop_signals() -> None:
 
 def start_forkserver() -> None:
     """Start the process from which workers are forked; it ignores the parent's signals, and all end with the parent."""
+    if multiprocessing.get_start_method(allow_none=True) == "loky":  # joblib's own, which child processes do not know
+        multiprocessing.set_start_method("spawn", force=True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         resource_tracker.ensure_running()  # it undoes the blocking of SIGINT and SIGTERM, which it ignores

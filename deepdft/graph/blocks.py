@@ -102,6 +102,7 @@ def compact_blocks(
     places = inside.detach().numpy()
     low, high = images.positions.min(axis=0) - cutoff, images.positions.max(axis=0) + cutoff
     near = np.flatnonzero(((low < places) & (places < high)).all(axis=1))
+    images = images.around(places[near], cutoff)
     order, first = cut_into_cubes(places[near], largest)
     is_dense = len(near) >= dense * (len(first) - 1)
     if not is_dense:

@@ -25,6 +25,14 @@ class Images:
     shift: Array
     """(n_images, 3) Å, lattice vector from the atom to its image."""
 
+    def around(self, points: Array, cutoff: float) -> Images:
+        """Those that can lie within the cutoff (Å) of any of some points (n, 3): few of a large structure's."""
+        if len(points) == 0:
+            return self
+        low, high = points.min(axis=0) - cutoff, points.max(axis=0) + cutoff
+        near = ((self.positions >= low) & (self.positions <= high)).all(axis=1)
+        return Images(self.positions[near], self.atom[near], self.shift[near])
+
 
 def complete_cell(cell: Array, pbc: NDArray[np.bool_]) -> Array:
     """The cell with unit vectors, normal to the periodic ones, in place of non-periodic vectors.

@@ -201,9 +201,10 @@ def probe_edges(positions: Array, cell: Array, pbc: NDArray[np.bool_], probes: A
         ValueError: if a periodic axis has no lattice vector.
     """
     complete = complete_cell(cell, pbc)
-    images = periodic_images(positions, complete, pbc, cutoff)
     wrap = wrap_shifts(probes, complete, pbc)
-    receiver, image = pairs_within(probes + wrap, images.positions, cutoff)  # images are in the order of atoms
+    wrapped = probes + wrap
+    images = periodic_images(positions, complete, pbc, cutoff).around(wrapped, cutoff)
+    receiver, image = pairs_within(wrapped, images.positions, cutoff)  # images are in the order of atoms
     return _edges_from(image, receiver, images.atom, images.shift, wrap)
 
 

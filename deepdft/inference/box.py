@@ -14,7 +14,17 @@ from deepdft.density import Grid
 from deepdft.errors import InputWarning
 from deepdft.io.plausibility import check_structure
 
-__all__ = ["DEFAULT_SPACING", "DEFAULT_VACUUM", "MARGIN", "Box", "fft_size", "make_box", "room"]
+__all__ = [
+    "DEFAULT_SPACING",
+    "DEFAULT_VACUUM",
+    "MARGIN",
+    "Box",
+    "Region",
+    "fft_size",
+    "make_box",
+    "make_region",
+    "room",
+]
 
 DEFAULT_SPACING = 0.1
 """Å between grid points."""
@@ -37,6 +47,53 @@ class Box(Grid):
         if not self.repeats:
             atoms.cell = np.zeros((3, 3))
         return atoms
+
+
+@dataclass(frozen=True, eq=False)
+class Region(Box):
+    """A grid in an upright box, anywhere in or around a structure."""
+
+    whole: ase.Atoms | None = None
+    """The structure; `atoms` are the same, with the box as cell."""
+
+    def structure(self) -> ase.Atoms:
+        """The structure with its own cell."""
+        return self.atoms.copy() if self.whole is None else self.whole.copy()
+
+
+def make_region(
+    atoms: ase.Atoms,
+    bounds: Sequence[Sequence[float]],
+    *,
+    spacing: float | None = None,
+    shape: Sequence[int] | None = None,
+) -> Region:
+    """A grid in an upright box, or on a plane, of a structure.
+
+    Args:
+        atoms: the structure.
+        bounds: ((x_min, x_max), (y_min, y_max), (z_min, z_max)) Å of the points; two equal numbers make a plane.
+        spacing: Å, largest distance between grid points; None is 0.1 without a shape.
+        shape: (nx, ny, nz) points, instead of a spacing.
+
+    Raises:
+        ValueError: if the bounds are no box, or a number makes no sense.
+    """
+    try:
+        low, high = np.array(bounds, dtype=np.float64).reshape(3, 2).T
+    except (TypeError, ValueError):
+        raise ValueError(f"region={bounds}: expected [[x_min,x_max],[y_min,y_max],[z_min,z_max]] in Å") from None
+    flat = high == low
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (high >= low).all()) or flat.sum() > 1:
+        raise ValueError(f"region={bounds}: expected a box, or a plane with one pair of equal numbers, in Å")
+    step = DEFAULT_SPACING if spacing is None else spacing
+    edges = np.where(flat, step, high - low)
+    n_points = list(_shape(edges, spacing, shape))
+    for axis in np.flatnonzero(flat):
+        n_points[axis] = 1
+    boxed = atoms.copy()
+    boxed.cell, boxed.pbc = np.diag(edges), False
+    return Region(boxed, (n_points[0], n_points[1], n_points[2]), low, repeats=False, whole=atoms.copy())
 
 
 def make_box(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepdft.inference.box import Box
+from deepdft.inference.sparse import csv_comment
 from deepdft.io.formats import output_format
 
 __all__ = ["PREDICTED", "refuse_foreign", "refuse_too_large"]
@@ -21,7 +22,10 @@ def refuse_foreign(output: Path) -> None:
     Raises:
         ValueError: if there is such a file.
     """
-    if output.exists() and PREDICTED not in output_format(output).comment_of(output):
+    if not output.exists():
+        return
+    read = csv_comment if output.suffix.lower() == ".csv" else output_format(output).comment_of
+    if PREDICTED not in read(output):
         raise ValueError(
             f"output={output}: the file exists and is not a prediction; give another name, or move it away"
         )

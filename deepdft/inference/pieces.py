@@ -111,6 +111,7 @@ class Pieces:
         pbc: of the model: None as the structure has it, True forced on, False ignored.
         order: in which the slabs will be joined.
         cut: domains that were found before; None finds them.
+        points_in_slab: at most; None as it suits the model.
 
     Raises:
         ValueError: if the memory is not enough, or the structure makes no sense.
@@ -125,25 +126,34 @@ class Pieces:
         pbc: bool | None = None,
         order: Order = "C",
         cut: Sequence[Domain] | None = None,
+        points_in_slab: int | None = None,
     ) -> None:
-        self.model, self.box, self.pbc = model, box, pbc
+        self.model, self.box, self.pbc, self.order = model, box, pbc, order
         self.structure = box.structure()
-        whole = Domain((0, 0, 0), box.shape, len(self.structure))
         self._domains: Domains | None = None
         if cut is None:
             self._domains = domains_if_needed(model, self.structure, memory, pbc=pbc)
-            self.domains = [whole] if self._domains is None else self._domains.of_grid(box)
-        else:
-            self.domains = list(cut)
-            if self.domains != [whole]:
-                limit = max(domain.n_atoms for domain in cut)
-                self._domains = Domains(self.structure, model.receptive_field, limit, pbc=pbc)
-        self.is_whole = self._domains is None
-        """Whether the structure is encoded at once."""
+            cut = [self._whole()] if self._domains is None else self._domains.of_grid(box)
         by_edges = model.chunk_size(next(model.parameters()).device) is None
         largest = chunks.CPU.points_in_slab_by_edges if by_edges else chunks.CPU.points_in_slab
-        self.slabs = cut_into_slabs(self.domains, largest, order)
+        self.recut(cut, largest if points_in_slab is None else points_in_slab)
+
+    def recut(self, cut: Sequence[Domain], points_in_slab: int) -> None:
+        """Take domains that were found before, and slabs of a size."""
+        self.domains = list(cut)
+        self.is_whole = self.domains == [self._whole()]
+        """Whether the structure is encoded at once."""
+        if self.is_whole:
+            self._domains = None
+        elif self._domains is None:
+            limit = max(domain.n_atoms for domain in cut)
+            self._domains = Domains(self.structure, self.model.receptive_field, limit, pbc=self.pbc)
+        self.points_in_slab = points_in_slab
+        self.slabs = cut_into_slabs(self.domains, points_in_slab, self.order)
         self._encoded: tuple[int, EncodedStructure] | None = None
+
+    def _whole(self) -> Domain:
+        return Domain((0, 0, 0), self.box.shape, len(self.structure))
 
     def density(self, slab: Slab) -> NDArray[np.floating]:
         """Density (n_points, n_channels) in e/Å³ of a slab, its points counted with z fastest."""

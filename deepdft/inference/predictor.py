@@ -17,7 +17,7 @@ from deepdft.checkpoint import load_checkpoint
 from deepdft.density import DensityGrid, Order
 from deepdft.errors import InputWarning
 from deepdft.inference.assessment import Trust, assess
-from deepdft.inference.box import MARGIN, Box, make_box, room
+from deepdft.inference.box import MARGIN, Box, Region, make_box, room
 from deepdft.inference.device import choose_device
 from deepdft.inference.domains import Domain
 from deepdft.inference.encoded import EncodedStructure, check_points
@@ -178,7 +178,8 @@ class Predictor:
 
     def tally(self, box: Box) -> Tally:
         """Tally of the electrons on the grid of a box, compared with the number that its atoms should have."""
-        return Tally(box.voxel_volume, expected_electrons(box.atoms.numbers, self.info))
+        expected = None if isinstance(box, Region) else expected_electrons(box.atoms.numbers, self.info)
+        return Tally(box.voxel_volume, expected)
 
     def unknown(self, atoms: ase.Atoms) -> list[int]:
         """Atomic numbers in a structure that the model was not trained on."""

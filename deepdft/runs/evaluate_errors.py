@@ -22,6 +22,7 @@ from deepdft.evaluation.trust_record import covering_indices, trust_record
 from deepdft.inference.assessment import TRUST
 from deepdft.measures import MEASURES, flatten
 from deepdft.runs.data_checks import warn_of_free_atom_valences
+from deepdft.runs.evaluate_on_cluster import errors_on_cluster
 from deepdft.runs.evaluated_model import EvaluatedModel, chosen_indices
 from deepdft.runs.evaluation_settings import EvaluationSettings
 
@@ -67,6 +68,9 @@ class ErrorEvaluation:
             identity={"data": self.store.fingerprint, "subset": self.subset, "label": label},
             process_group=process_group,
             output=output,
+            run=None
+            if (cluster := self.settings.cluster) is None
+            else partial(errors_on_cluster, self.settings, cluster),
         )
         return n_points
 

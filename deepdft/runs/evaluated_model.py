@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,6 +77,7 @@ class EvaluatedModel:
         identity: Mapping[str, Any],
         process_group: Ranks,
         output: Path,
+        run: Callable[[Sequence[int]], Iterable[StructureErrors]] | None = None,
     ) -> tuple[list[StructureErrors], int]:
         """Errors of the model, which the processes compute together, and warnings of what makes them doubtful.
 
@@ -88,6 +89,7 @@ class EvaluatedModel:
             identity: of the references, so that an interrupted evaluation resumes only with the same ones.
             process_group: this process among all.
             output: folder of the evaluation.
+            run: computes the errors of several structures elsewhere; None computes them here.
 
         Returns:
             Errors of each structure, and the number of grid points predicted by this call.
@@ -107,6 +109,7 @@ class EvaluatedModel:
             },
             process_group=process_group,
             output=output,
+            run=run,
         )
         if process_group.rank == 0:
             self._warn(errors, subset)

@@ -10,6 +10,7 @@ from typing import Any
 
 from deepdft import bundled
 from deepdft.checkpoint import BUNDLED, FREE_ATOMS
+from deepdft.clusters import Workers
 from deepdft.data.store import DensityStore
 from deepdft.runs.directory import run_directory_of
 from deepdft.runs.resume import stored_config
@@ -56,6 +57,8 @@ class EvaluationSettings:
     """Rounding of float32 matrix products: highest, high or medium."""
     trusted: Sequence[str] = ()
     """Packages outside deepdft whose model classes a checkpoint may name."""
+    cluster: Workers | None = None
+    """Predicts the structures of evaluation=errors in other processes; None predicts them here."""
 
     def __post_init__(self) -> None:
         for name, least in (("limit", 1), ("pictures", 0)):

@@ -1,78 +1,31 @@
-"""Prediction of structures into files: the density, fields derived from it, and pictures of both."""
+"""Predictions of structures into files, by this process or by many."""
 
 from __future__ import annotations
 
-import time
+import contextlib
+import io
+import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import ase
-import numpy as np
-from numpy.typing import NDArray
 
-from deepdft import plotting
-from deepdft.density import Grid
+from deepdft.checkpoint import save_checkpoint
 from deepdft.errors import InputWarning
-from deepdft.files import exclusive_lock
-from deepdft.inference.assessment import Trust
-from deepdft.inference.box import Box, make_box
-from deepdft.inference.field_files import COMPONENTS, component_path, write_fields
-from deepdft.inference.output import PREDICTED, refuse_foreign, refuse_too_large
+from deepdft.files import exclusive_lock, read_json, write_json
+from deepdft.inference.box import Box, make_box, make_region
+from deepdft.inference.output import refuse_foreign, refuse_too_large
 from deepdft.inference.predictor import Predictor
-from deepdft.inference.trust import COARSE, Tally, symbols
-from deepdft.inference.uncertainty import predict_with_uncertainty, refuse_single_model
-from deepdft.io import write_density
-from deepdft.io.formats import Field, output_format, write_field
-from deepdft.io.plausibility import formula_of
-from deepdft.runs.progress import progress_bar
+from deepdft.inference.slab_job import MODEL, PLAN, begin_parts, fingerprint, parts_folder, write_plan
+from deepdft.inference.uncertainty import refuse_single_model
+from deepdft.runs.predict_slabs import Helpers
+from deepdft.runs.prediction_files import PredictionFiles, StructureFiles, field_paths, numbered, std_path
 
 __all__ = ["PredictionFiles", "numbered", "predict_to_files"]
-
-PICTURE_PIXELS = 160
-"""Points along the longer side of the picture: few compared with a grid, and smooth when interpolated."""
-
-
-@dataclass(frozen=True)
-class PredictionFiles:
-    """The files to write for each structure."""
-
-    output: Path
-    """x.cube, x.h5, CHGCAR or x.CHGCAR; files of several structures are numbered."""
-    source: str
-    """Where the structures were read from, for the comment in the files."""
-    model: str
-    """Name of the model, for comments and titles."""
-    checkpoint: str
-    """Where the model comes from, for the comment in the files."""
-    n_electrons: float | None = None
-    """Electrons that the density in the file is scaled to; None leaves it as predicted."""
-    fields: Sequence[str] = field(default_factory=tuple)
-    """Names of fields derived from the density, one file each."""
-    uncertainty: bool = False
-    """Whether to write the standard deviation of an ensemble beside the density, and to report the expected error."""
-    picture: bool = True
-    """Whether to draw the density, and the indicators among the fields."""
-
-    def outputs(self, count: int) -> list[Path]:
-        """The files of the densities of `count` structures."""
-        return [numbered(self.output, index, count) for index in range(count)]
-
-    def comment(self, unknown: str) -> str:
-        """One line about the density, with the elements that the model does not know."""
-        scaled = "" if self.n_electrons is None else f", scaled to {self.n_electrons} electrons"
-        guessed = f", which was not trained on {unknown}" if unknown else ""
-        return f"density of {self.source} {PREDICTED} {self.checkpoint}{guessed}{scaled}"
-
-
-def numbered(output: Path, index: int, count: int) -> Path:
-    """The output of one of several frames: x_000.cube, x_001.cube, …; the name itself if there is one frame."""
-    if count == 1:
-        return output
-    digits = max(3, len(str(count - 1)))
-    return output.with_name(f"{output.stem}_{index:0{digits}d}{output.suffix}")
 
 
 def predict_to_files(
@@ -83,11 +36,15 @@ def predict_to_files(
     spacing: float | None = None,
     shape: Sequence[int] | None = None,
     vacuum: float | None = None,
+    region: Sequence[Sequence[float]] | None = None,
+    helpers: Helpers | None = None,
 ) -> None:
     """Predict structures into files, and print a few lines about each.
 
-    Nothing is computed before all structures, grids and files have been checked. While files are written, another
-    process that would write the same ones is refused.
+    Nothing is begun before all structures, grids and files are known to be possible. While files are written, another
+    process that would write the same ones is refused. What is done stays in a folder beside the output (x.cube.parts)
+    until all is done: slabs of a large grid, or a note for each of several structures. A prediction that was killed
+    continues from there.
 
     Args:
         predictor: the model.
@@ -96,191 +53,133 @@ def predict_to_files(
         spacing: Å, largest distance between grid points; None is 0.1 without a shape.
         shape: (nx, ny, nz) points, instead of a spacing.
         vacuum: Å on each side of a molecule.
+        region: ((x_min, x_max), (y_min, y_max), (z_min, z_max)) Å, a box or plane to predict instead of the whole cell.
+        helpers: processes that predict slabs of one structure, or a structure each; None predicts here.
 
     Raises:
-        ValueError: if a structure or its grid makes no sense, a file that is not a prediction would be overwritten,
+        ChildProcessError: if workers were lost again and again.
+        ValueError: if a structure or its grid makes no sense, a file is no prediction and would be written over,
             there is no room, or another process writes the same files.
     """
     if files.uncertainty:
         if files.n_electrons is not None:
             raise ValueError("n_electrons scales the density, not its uncertainty: leave one of them out")
         refuse_single_model(predictor.model)
-    boxes = [make_box(atoms, spacing=spacing, shape=shape, vacuum=vacuum) for atoms in structures]
+    boxes: list[Box] = []
+    for atoms in structures:
+        if region is None:
+            boxes.append(make_box(atoms, spacing=spacing, shape=shape, vacuum=vacuum))
+        else:
+            boxes.append(make_region(atoms, region, spacing=spacing, shape=shape))
     for box in boxes:
         predictor.check(box.structure())
     outputs = files.outputs(len(boxes))
     for output in outputs:
-        beside = [_std_path(output)] if files.uncertainty else []
-        for file in (output, *beside, *_field_paths(output, files.fields)):
+        beside = [std_path(output)] if files.uncertainty else []
+        for file in (output, *beside, *field_paths(output, files.fields)):
             refuse_foreign(file)
     refuse_too_large(outputs[0], boxes)
     files.output.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(files.output, "prediction"):
-        for box, output in zip(boxes, outputs, strict=True):
-            _Files(predictor, box, output, files).write()
+        if len(boxes) == 1:
+            StructureFiles(predictor, boxes[0], outputs[0], files, helpers).write()
+        else:
+            _Several(predictor, boxes, outputs, files, helpers).write()
 
 
-class _Files:
-    """The files of one structure."""
+class _Several:
+    """Several structures, each with a note in the folder of parts when its files are there."""
 
-    def __init__(self, predictor: Predictor, box: Box, output: Path, files: PredictionFiles) -> None:
-        self.predictor = predictor
-        self.box = box
-        self.output = output
-        self.files = files
-        self.unknown = symbols(predictor.unknown(box.atoms))
-        self.trust: Trust | None = None
+    def __init__(
+        self,
+        predictor: Predictor,
+        boxes: Sequence[Box],
+        outputs: Sequence[Path],
+        files: PredictionFiles,
+        helpers: Helpers | None,
+    ) -> None:
+        self.predictor, self.boxes, self.outputs, self.files, self.helpers = predictor, boxes, outputs, files, helpers
+        self.folder = parts_folder(files.output.absolute())
+        self.identity = fingerprint(predictor.model, boxes, predictor.pbc, predictor.memory, files)
 
     def write(self) -> None:
-        """Write all files, and print what was done."""
-        lengths, steps = self.box.atoms.cell.lengths(), self.box.spacing
-        print(
-            f"{formula_of(self.box.atoms)}: box {_product(lengths, '.2f')} Å, {_periodic(self.box)}; grid "
-            f"{_product(self.box.shape, 'd')} = {self.box.n_points} points, {_product(steps, '.3f')} Å apart"
-        )
-        tally = self._density()
-        if self.files.picture:
-            self._draw(tally.electrons)
-        if self.files.fields:
-            self._derive()
+        """Predict those without a note, and remove the folder when all are there."""
+        if begin_parts(self.folder, self.identity) is None:
+            write_plan(self.folder, {"identity": self.identity})
+        missing = [index for index in range(len(self.boxes)) if not self._is_done(index)]
+        if len(missing) < len(self.boxes):
+            print(f"{self.folder}: {len(self.boxes) - len(missing)} of {len(self.boxes)} structures were there")
+        if self.helpers is None:
+            for index in missing:
+                StructureFiles(self.predictor, self.boxes[index], self.outputs[index], self.files).write()
+                write_json(_note(self.folder, index), {})
+        elif missing:
+            self._share(self.helpers, missing)
+        shutil.rmtree(self.folder)
 
-    def _density(self) -> Tally:
-        tally = self.predictor.tally(self.box)
-        began = time.monotonic()
-        with _quiet(), progress_bar("predicting", self.box.n_points) as advance:
-            self._predict(tally, advance)
-        print(f"{self.output}: {tally.count()}; {_speed(began, self.box.n_points)}")
-        if self.box.spacing.max() > COARSE + 1e-6:
-            apart = f"{self.box.spacing.max():.2f} Å apart"
-            print(f"points {apart} miscount the electrons near nuclei; spacing=0.1 counts them right")
-        self._report_trust()
-        for doubt in tally.doubts(self.box.spacing.max()):
-            warnings.warn(f"{self.output}: {doubt}", InputWarning, stacklevel=2)
-        return tally
+    def _is_done(self, index: int) -> bool:
+        return _note(self.folder, index).exists() and self.outputs[index].exists()
 
-    def _predict(self, tally: Tally, advance: Callable[[int, int], None]) -> None:
-        comment = self.files.comment(self.unknown)
-        options = {"n_electrons": self.files.n_electrons, "progress": advance}
-        if self.files.uncertainty:
-            self._predict_with_uncertainty(tally, advance, comment)
-            return
-        self.trust = self.predictor.trust(self.box.structure())
-        if len(self.predictor.model.channels) > 1:
-            density = self.predictor.predict_box(self.box, **options)  # type: ignore[arg-type]
-            tally.add(density.values)
-            write_density(self.output, density, comment=comment)
-            return
-        chunks = self.predictor.predict_chunks(self.box, order=output_format(self.output).order, **options)  # type: ignore[arg-type]
-        write_field(self.output, Field(self.box, comment=comment), _counted(chunks, tally))
+    def _share(self, helpers: Helpers, missing: Sequence[int]) -> None:
+        """Let other processes predict a structure each.
 
-    def _predict_with_uncertainty(self, tally: Tally, advance: Callable[[int, int], None], comment: str) -> None:
-        model, structure = self.predictor.model, self.box.structure()
-        grid = Grid(self.box.atoms, self.box.shape, self.box.origin)
-        result = predict_with_uncertainty(model, grid, pbc=self.predictor.pbc, atoms=structure, progress=advance)
-        tally.add(result.density.values)
-        write_density(self.output, result.density, comment=comment)
-        write_density(_std_path(self.output), result.std, comment=f"standard deviation of the members, {comment}")
-        self.trust = self.predictor.trust(structure, spread=result.spread)
-        print(f"{_std_path(self.output)}: standard deviation of the members")
-
-    def _report_trust(self) -> None:
-        """Say which error to expect, or warn of what is outside."""
-        if self.trust is not None and self.trust.outside:
-            warnings.warn(f"{self.output}: {self.trust.words}", InputWarning, stacklevel=2)
-        elif self.trust is not None:
-            print(f"{self.output}: {self.trust.words}")
-
-    def _draw(self, electrons: float) -> None:
-        """Draw the density on the plane that shows the structure best."""
-        plane = self._plane()
-        with _quiet():
-            values = self.predictor.predict_points(self.box.structure(), plane.points())
-        model = f"{self.files.model}, not trained on {self.unknown}" if self.unknown else self.files.model
-        title = plotting.heading(self.box.atoms, model=model, n_electrons=electrons)
-        title += f"\n{self.trust.heading}" if self.trust is not None and self.trust.heading else ""
-        self._picture(plane, values.reshape(len(values), -1)[:, 0], "density", ".png", title=title)
-
-    def _derive(self) -> None:
-        """Write fields derived from the density beside it, and draw the indicators among them."""
-        names = list(self.files.fields)
-        with _quiet():
-            fields = self.predictor.encode_fields(self.box.structure())
-        began = time.monotonic()
-        with progress_bar("deriving", self.box.n_points) as advance:
-            paths = write_fields(
-                self.output,
-                self.box,
-                lambda points: fields.at(points, names),
-                names,
-                chunk_size=fields.chunk_size,
-                progress=advance,
-                comment=f"from the {self.files.comment(self.unknown)}",
+        Raises:
+            ChildProcessError: if workers were lost again and again.
+        """
+        save_checkpoint(self.folder / MODEL, helpers.checkpoint)
+        files = replace(self.files, output=self.files.output.absolute())
+        tasks = [
+            _StructureTask(
+                self.folder,
+                self.identity,
+                index,
+                self.boxes[index],
+                self.outputs[index].absolute(),
+                files,
+                (helpers.device, helpers.trusted, self.predictor.memory),
             )
-        print(f"{', '.join(map(str, paths))}: {_speed(began, self.box.n_points)}")
-        drawn = [name for name in names if name in plotting.SCALES]
-        if self.files.picture and drawn:
-            plane = self._plane()
-            with progress_bar("drawing", len(plane.points())) as advance:
-                found = fields.at(plane.points(), drawn, progress=advance)
-            for name in drawn:
-                self._picture(plane, found[name], name, f"_{name}.png")
-
-    def _plane(self) -> plotting.Plane:
-        return replace(plotting.choose_plane(self.box.atoms, self.box.origin), pixels=PICTURE_PIXELS)
-
-    def _picture(
-        self, plane: plotting.Plane, values: NDArray[np.floating], name: str, ending: str, title: str | None = None
-    ) -> None:
-        """Draw a quantity (n,) at the plane's points into a file beside the output: x.cube → x + ending."""
-        path = self.output.with_name(self.output.stem + ending)
-        scale = plotting.SCALES[name]
-        picture = plotting.plane_picture(
-            plane,
-            self.box.atoms,
-            values.reshape(plane.shape),
-            origin=self.box.origin,
-            title=title,
-            scale=scale,
-            unknown=self.predictor.unknown(self.box.atoms),
-            unlike=() if self.trust is None else self.trust.unlike,
-        )
-        plotting.save(picture, path)
-        print(f"{path}: {'the density' if name == 'density' else name.upper()} on a plane through the atoms")
+            for index in missing
+        ]
+        for task, outcome in helpers.workers(tasks):
+            if isinstance(outcome, Exception):
+                raise ChildProcessError(f"{task.output}: missing: {outcome}; the same command continues")
+            text, warned = outcome
+            print(text, end="")
+            for message in warned:
+                warnings.warn(message, InputWarning, stacklevel=2)
 
 
-def _std_path(output: Path) -> Path:
-    """The file of the standard deviation: x.cube → x_std.cube, CHGCAR → std.CHGCAR."""
-    return output.with_name(f"{output.stem}_std{output.suffix}" if output.suffix else f"std.{output.name}")
+def _note(folder: Path, index: int) -> Path:
+    return folder / f"{index:06d}.json"
 
 
-def _field_paths(output: Path, names: Iterable[str]) -> list[Path]:
-    """The files of fields derived from the density, one for each component."""
-    return [component_path(output, name, suffix) for name in names for suffix in COMPONENTS.get(name, ("",))]
+@dataclass(frozen=True, eq=False)
+class _StructureTask:
+    """One of several structures, for any process that sees the folder of parts."""
+
+    folder: Path
+    identity: str
+    index: int
+    box: Box
+    output: Path
+    files: PredictionFiles
+    settings: tuple[str, tuple[str, ...], int | None]
+
+    def __call__(self) -> tuple[str, list[str]]:
+        """Write its files, and return what there is to print, and to warn of."""
+        predictor = _opened(self.folder, self.identity, *self.settings)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", InputWarning)
+            StructureFiles(predictor, self.box, self.output, self.files).write()
+        write_json(_note(self.folder, self.index), {})
+        return printed.getvalue(), [str(one.message) for one in caught if one.category is InputWarning]
 
 
-def _counted(chunks: Iterable[NDArray[np.floating]], tally: Tally) -> Iterator[NDArray[np.floating]]:
-    """Pass chunks of (n, n_channels) on, adding their total density to the tally."""
-    for chunk in chunks:
-        tally.add(chunk[:, 0])
-        yield chunk
-
-
-def _product(numbers: Iterable[float], form: str) -> str:
-    return " × ".join(format(number, form) for number in numbers)
-
-
-def _periodic(box: Grid) -> str:
-    axes = "".join(axis for axis, repeats in zip("abc", box.atoms.pbc, strict=True) if repeats)
-    return f"periodic along {axes}" if axes else "not periodic"
-
-
-def _speed(began: float, n_points: int) -> str:
-    seconds = time.monotonic() - began
-    return f"{seconds:.1f} s, {n_points / max(seconds, 1e-9):.0f} points/s"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Ignore warnings about a structure that were already given."""
-    with warnings.catch_warnings(action="ignore", category=InputWarning):
-        yield
+@lru_cache(maxsize=1)
+def _opened(folder: Path, identity: str, device: str, trusted: tuple[str, ...], memory: int | None) -> Predictor:
+    """The model that another process has put into a folder; elements were checked there."""
+    if read_json(folder / PLAN, keys={"identity": str})["identity"] != identity:
+        raise ValueError(f"{folder}: belongs to another prediction by now")
+    options: dict[str, Any] = {"allow_unknown": True, "memory": memory}
+    return Predictor.from_checkpoint(folder / MODEL, device, trusted, **options)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from deepdft.evaluation.parts import begin_part, compute, read_part
+from deepdft.evaluation.parts import append_part, begin_part, compute, read_part
 from deepdft.evaluation.ranks import Ranks
 from deepdft.runs.progress import progress_bar
 
@@ -45,6 +45,7 @@ def collect(
     identity: Mapping[str, Any],
     process_group: Ranks,
     output: Path,
+    run: Callable[[Sequence[int]], Iterable[R]] | None = None,
 ) -> tuple[list[R], int]:
     """Rows of all structures in the order of `indices`, and the number of grid points processed by this call.
 
@@ -56,6 +57,7 @@ def collect(
         identity: two evaluations with the same identity have the same rows for the same structure.
         process_group: this process among all.
         output: folder of the part files.
+        run: computes the rows of several structures elsewhere, in any order; None computes them one by one here.
     """
     identity = {
         **identity,
@@ -71,9 +73,18 @@ def collect(
     begin_part(part, identity)
     share = process_group.share(todo)
     with _progress(len(share), measure, quiet=process_group.rank > 0) as advance:
-        new = process_group.gather(list(compute(share, row, part=part, progress=advance)))
+        found = compute(share, row, part=part, progress=advance) if run is None else _kept(run(share), part, advance)
+        new = process_group.gather(list(found))
     by_index = done | {found.index: found for found in new}
     return [by_index[index] for index in indices], sum(found.n_points for found in new)
+
+
+def _kept(rows: Iterable[R], part: Path, progress: Callable[[R], None]) -> Iterator[R]:
+    """The same rows; each is appended to a part file as it comes."""
+    for row in rows:
+        append_part(part, row)
+        progress(row)
+        yield row
 
 
 def remove_parts(output: Path) -> None:
