@@ -58,7 +58,7 @@ def test_files_without_points_are_refused(tmp_path, text):
 def test_foreign_files_and_other_formats_are_refused(gaussians, tmp_path):
     np.save(tmp_path / "p.npy", np.zeros((1, 3)))
     (tmp_path / "results.csv").write_text("a,b\n")
-    for output, message in (("results.csv", "no prediction"), ("x.cube", "x.csv or x.h5")):
+    for output, message in (("results.csv", "not a prediction"), ("x.cube", "x.csv or x.h5")):
         with pytest.raises(ValueError, match=message):
             points_to_file(Predictor(gaussians), [molecule("H2O")], tmp_path / "p.npy", tmp_path / output, **NAMES)
 

@@ -17,6 +17,7 @@ from deepdft.data.store import Store
 from deepdft.inference.predictor import Predictor
 from deepdft.io import write_density
 from deepdft.models.free_atoms import FreeAtoms
+from deepdft.models.superposition import Superposition
 from deepdft.runs.evaluate import run_evaluation
 from deepdft.runs.evaluation_settings import EvaluationSettings
 
@@ -88,11 +89,14 @@ def test_a_conversion_survives_a_killed_worker(densities: Path, tmp_path: Path) 
     there.verify()
 
 
+@pytest.mark.filterwarnings("ignore:the predicted number of electrons")  # the model is not meant to be good
 def test_an_evaluation_survives_a_killed_worker(densities: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="Dask is not installed: pip install 'deepdft-lightning[cluster]'")
     run_plan(make_plan([densities]), tmp_path / "store")
-    config = {"_target_": "deepdft.models.free_atoms.FreeAtoms", "cutoff": 4.0}
-    save_checkpoint(tmp_path / "atoms.ckpt", Checkpoint(FreeAtoms(cutoff=4.0), config))
+    model = Superposition()
+    model.weights.weight.data += 0.1
+    config = {"_target_": "deepdft.models.superposition.Superposition"}
+    save_checkpoint(tmp_path / "atoms.ckpt", Checkpoint(model, config))
     settings: dict[str, Any] = {
         "checkpoint": str(tmp_path / "atoms.ckpt"),
         "root": str(tmp_path / "store"),

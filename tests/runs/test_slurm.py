@@ -9,6 +9,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from deepdft.evaluation.process_count import n_processes, slurm_tasks
+from deepdft.runs.compose import compose
 from deepdft.runs.slurm import cluster_environment, requeue
 
 SRUN = {
@@ -34,6 +35,16 @@ def slurm(monkeypatch: pytest.MonkeyPatch):
 
     set_variables()
     return set_variables
+
+
+def test_the_trainer_takes_nodes_and_tasks_from_srun(slurm) -> None:
+    slurm(**SRUN | {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"})
+    trainer = compose("train", overrides=["trainer=slurm", "data.root=x"]).trainer
+    assert (trainer.devices, trainer.num_nodes) == (4, 2)
+    assert isinstance(cluster_environment(trainer), SLURMEnvironment)
+    slurm()
+    trainer = compose("train", overrides=["trainer=slurm", "data.root=x"]).trainer
+    assert (trainer.devices, trainer.num_nodes) == (1, 1)
 
 
 def test_tasks_of_srun_are_one_run_on_as_many_devices(slurm) -> None:
