@@ -77,6 +77,8 @@ class Comparison:
     """ε_mae in % that was expected before the reference was known; None where none could be."""
     novelty: float | None = None
     """Of the atom that is most unlike the training set, 1 at the limit; None for new elements or without a record."""
+    outside: bool | None = None
+    """Whether the structure is outside what the model was trained on; None without a record."""
     device: torch.device | str = "cpu"
     """Device that computes Fourier transforms."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from deepdft.comparison import Comparison, PointSums
 from deepdft.density import TOTAL, DensityGrid
 from deepdft.evaluation.parts import StructureRow, write_table
-from deepdft.inference.assessment import assess
+from deepdft.inference.assessment import TRUST, assess
 from deepdft.inference.uncertainty import Members
 from deepdft.measures import EPS_MAD, EPS_MAE, MEASURES, Terms, absolute_deviations, measures_of
 from deepdft.models.base import DensityModel
@@ -148,6 +148,7 @@ def _compare(model: DensityModel, reference: DensityGrid, *, pbc: bool | None, i
         reference=exact,
         spread=spread,
         expected=trust.expected_eps_mae,
+        outside=trust.outside if TRUST in info else None,
         novelty=None if trust.novelty is None or np.isinf(trust.novelty).any() else float(trust.novelty.max()),
         device=members.encoded[0].structures.positions.device,
     )

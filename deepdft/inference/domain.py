@@ -41,10 +41,12 @@ class ExpectedError:
     """Not below zero: what is less like the training set is not expected to be better."""
     n_structures: int
     """It was fitted to."""
+    smallest: float = SMALLEST
+    """Mean novelty of the most familiar of these structures; nothing is expected to be better than it."""
 
     def __call__(self, novelty: Array) -> float:
         """Expected ε_mae in % of a structure with atoms of novelty (n_atoms,)."""
-        return float(self.at_limit * max(float(np.mean(novelty)), SMALLEST) ** self.power)
+        return float(self.at_limit * max(float(np.mean(novelty)), self.smallest) ** self.power)
 
     @classmethod
     def fit(cls, novelties: list[Array], errors: Array) -> Self:
@@ -58,7 +60,7 @@ class ExpectedError:
         y = np.log(np.maximum(errors, 1e-6))
         deviation = x - x.mean()
         power = float(max((deviation @ y) / max(deviation @ deviation, 1e-12), 0.0)) if len(x) > 2 else 0.0
-        return cls(float(np.exp(y.mean() - power * x.mean())), power, len(x))
+        return cls(float(np.exp(y.mean() - power * x.mean())), power, len(x), float(np.exp(x.min())))
 
 
 @dataclass(frozen=True, eq=False)

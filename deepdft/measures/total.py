@@ -49,6 +49,10 @@ def _novelty(c: Comparison) -> Terms | None:
     return None if c.novelty is None else (c.novelty, 1.0)
 
 
+def _outside(c: Comparison) -> Terms | None:
+    return None if c.outside is None else (float(c.outside), 1.0)
+
+
 EPS_MAE = Measure(
     "eps_mae",
     "ε_mae",
@@ -159,6 +163,16 @@ TOTAL_DENSITY: tuple[Measure, ...] = (
         distribution,
         whole_grid=True,
         shown=("median", "max"),
+    ),
+    Measure(
+        "outside",
+        "outside the training set",
+        "of structures",
+        "1 for a structure with an atom beyond the limit or of a new element, or periodic as no training structure is",
+        _outside,
+        distribution,
+        whole_grid=True,
+        shown=("mean",),
     ),
 )
 """Measures of the total density, in the order of tables."""

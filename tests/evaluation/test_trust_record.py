@@ -42,6 +42,7 @@ def test_validation_structures_calibrate_a_single_model(tiny_store, tmp_path):
         trust = predictor.trust(store.atoms(store.index_of(row["name"])))
         assert float(row["expected_eps_mae"]) == pytest.approx(trust.expected_eps_mae, rel=1e-5)
         assert float(row["novelty"]) == pytest.approx(trust.novelty.max(), abs=1e-5)
+        assert float(row["outside"]) == trust.outside
     assert {"calibration.png", "errors.csv", "summary.json"} <= {path.name for path in (tmp_path / "t").iterdir()}
     assert "calibrated.ckpt" not in {path.name for path in (tmp_path / "t").iterdir()}
 
@@ -56,6 +57,8 @@ def test_what_is_outside_has_no_expected_error_in_the_table(tiny_store, tmp_path
     rows = table(tmp_path / "t" / "errors.csv")
     assert "expected_eps_mae" not in rows[0]
     assert all(float(row["novelty"]) > 1 for row in rows)
+    assert [row["outside"] for row in rows] == ["1.0", "1.0"]
+    assert result.summary["outside"]["mean"] == 1.0
     assert "calibration" not in result.summary
 
 
@@ -65,6 +68,10 @@ def test_an_ensemble_gets_a_record_and_the_factor_of_its_spread(tiny_store, tmp_
     calibrated = load_checkpoint(tmp_path / "v" / "calibrated.ckpt")
     assert calibrated.model.spread_scale > 0
     assert calibrated.info["trust"]["projection"].shape[0] == 16  # the invariants of both members
+    calibrated.info["trust"]["limit"] = 1e-9
+    save_checkpoint(tmp_path / "strict.ckpt", calibrated)
+    strict = deepdft.evaluate(tmp_path / "strict.ckpt", tiny_store, output=tmp_path / "t")
+    assert "calibration" not in strict.summary  # no factor is fitted to what is outside
 
 
 def structure(name, eps_mae, expected=None):

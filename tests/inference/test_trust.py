@@ -130,6 +130,7 @@ def test_the_expected_error_grows_with_novelty_and_follows_a_power_law():
     assert (fit.at_limit, fit.power) == (pytest.approx(3.0), pytest.approx(0.7))
     values = [fit(novelty) for novelty in novelties]
     assert values == sorted(values)
+    assert fit(np.zeros(5)) == fit(novelties[0])  # a training structure is not better than the best of the others
     assert ExpectedError.fit(novelties, np.array([4.0, 3.0, 2.0, 1.0])).power == 0.0  # never falls
     assert ExpectedError.fit(novelties[:1], np.array([2.0]))(novelties[2]) == pytest.approx(2.0)
 
