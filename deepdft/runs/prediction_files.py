@@ -157,10 +157,12 @@ class StructureFiles:
         print(f"{std_path(self.output)}: standard deviation of the members")
 
     def _report_trust(self) -> None:
-        """Say which error to expect, or warn of what is outside."""
-        if self.trust is not None and self.trust.outside:
+        """Print which error to expect, or warn of what is outside beyond new elements, which are reported before."""
+        if self.trust is None:
+            return
+        if len(self.trust.reasons) > bool(self.unknown):
             warnings.warn(f"{self.output}: {self.trust.words}", InputWarning, stacklevel=2)
-        elif self.trust is not None:
+        elif not self.trust.outside:
             print(f"{self.output}: {self.trust.words}")
 
     def _draw(self, electrons: float) -> None:
