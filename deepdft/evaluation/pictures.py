@@ -47,6 +47,8 @@ def calibration_picture(rows: Sequence[StructureErrors], path: Path, *, title: s
     if expectation is None:
         return False
     known = [(value, row) for value, row in zip(expectation, rows, strict=True) if value is not None]
+    if title is not None and len(known) < len(rows):
+        title += f"\n{len(rows) - len(known)} outside, without an expected error"
     figure = plotting.calibration(
         [value for value, _ in known], [row.eps_mae for _, row in known], [row.name for _, row in known], title=title
     )
