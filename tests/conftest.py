@@ -1,4 +1,4 @@
-"""A small store that any test may read."""
+"""A small store for all tests."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Checkpoints are plain, say what is wrong with them, and cannot run code."""
+"""Checkpoints are plain, are checked when they are read, and cannot run code."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""Compilation is announced once, and only where there is one."""
+"""Compilation is announced once, and only if it happens."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and locks that one process holds."""
+"""Files that are complete or absent, and locks that one process holds."""
 
 import json
 import os

@@ -34,8 +34,8 @@ def smooth_periodic(values: NDArray[np.float64], cell: NDArray[np.float64], sigm
     """
     reciprocal = 2 * np.pi * np.linalg.inv(cell).T  # rows are the reciprocal vectors
     nx, ny, nz = values.shape
-    orders = np.fft.fftfreq(nx, 1 / nx), np.fft.fftfreq(ny, 1 / ny), np.fft.rfftfreq(nz, 1 / nz)
-    waves = np.stack(np.meshgrid(*orders, indexing="ij"), axis=-1) @ reciprocal  # (nx, ny, nz // 2 + 1, 3)
+    frequencies = np.fft.fftfreq(nx, 1 / nx), np.fft.fftfreq(ny, 1 / ny), np.fft.rfftfreq(nz, 1 / nz)
+    waves = np.stack(np.meshgrid(*frequencies, indexing="ij"), axis=-1) @ reciprocal  # (nx, ny, nz // 2 + 1, 3)
     spectrum = np.fft.rfftn(values) * np.exp(-0.5 * sigma**2 * np.einsum("ijkv,ijkv->ijk", waves, waves))
     smooth: NDArray[np.float64] = np.fft.irfftn(spectrum, s=values.shape, axes=(0, 1, 2))
     return smooth
@@ -44,7 +44,7 @@ def smooth_periodic(values: NDArray[np.float64], cell: NDArray[np.float64], sigm
 class RadialSmoother:
     """Convolves functions f(r) Y_lm, given on a radial grid and zero beyond it, with a Gaussian.
 
-    Orders do not mix: the convolution is again f̄(r) Y_lm, and f̄ comes from two spherical Bessel transforms.
+    Degrees do not mix: the convolution is again f̄(r) Y_lm, and f̄ comes from two spherical Bessel transforms.
 
     Args:
         radii: (n,) Å.
@@ -65,13 +65,13 @@ class RadialSmoother:
         self._knots = np.linspace(0.0, self.cutoff, 2 + int(16 * self.cutoff / sigma))
         self._matrices: dict[int, NDArray[np.float64]] = {}
 
-    def _matrix(self, order: int) -> NDArray[np.float64]:
+    def _matrix(self, degree: int) -> NDArray[np.float64]:
         """Matrix (knots, n) that takes values at the radii to the convolution at the knots."""
-        if order not in self._matrices:
-            there = spherical_jn(order, np.outer(self._waves, self.radii)) * self.weights
-            back = spherical_jn(order, np.outer(self._knots, self._waves)) * self._filter
-            self._matrices[order] = 2 / np.pi * back @ there
-        return self._matrices[order]
+        if degree not in self._matrices:
+            there = spherical_jn(degree, np.outer(self._waves, self.radii)) * self.weights
+            back = spherical_jn(degree, np.outer(self._knots, self._waves)) * self._filter
+            self._matrices[degree] = 2 / np.pi * back @ there
+        return self._matrices[degree]
 
     def __call__(self, functions: NDArray[np.float64]) -> CubicSpline:
         """Convolve the radial parts ((l + 1)², n) of a function, ordered (l, m) with l ascending.
@@ -79,8 +79,8 @@ class RadialSmoother:
         Returns:
             A spline from distances (p,) in Å to values (p, (l + 1)²).
         """
-        orders = [int(np.sqrt(index)) for index in range(len(functions))]
-        values = np.stack([self._matrix(order) @ f for order, f in zip(orders, functions, strict=True)], axis=-1)
+        degrees = [int(np.sqrt(index)) for index in range(len(functions))]
+        values = np.stack([self._matrix(degree) @ f for degree, f in zip(degrees, functions, strict=True)], axis=-1)
         return CubicSpline(self._knots, values)
 
 

@@ -130,10 +130,10 @@ class Orbital(DensityModel):
         self.encoding_bytes = 4.0 * (l_max + 1) ** 2 * (2 * n_columns + 4 * hidden_size) + 6000.0  # measured
         self.scalar_readout = two_layers(hidden_size, hidden_size, n_columns, SiLU)
         self.order_readout = EquivariantLinear(l_max, hidden_size, n_columns)
-        self._begin_at_the_baseline()
+        self._start_at_the_baseline()
 
     @torch.no_grad()
-    def _begin_at_the_baseline(self) -> None:
+    def _start_at_the_baseline(self) -> None:
         """Make φ_0 zero, and squares of opposite signs equal: the sum is zero, yet each has a gradient."""
         half = self.n_orbitals // 2
         for parameter in (*self.scalar_readout[-1].parameters(), *self.order_readout.parameters()):

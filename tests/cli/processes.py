@@ -1,4 +1,4 @@
-"""Commands at work, for tests that stop them in the middle."""
+"""Running commands, for tests that stop them in the middle."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def running(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A command in a process group of its own; it ends with the block, whatever happened there."""
+    """A command in a process group of its own, which ends with the block whatever happens in it."""
     with subprocess.Popen(
         command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -24,7 +24,7 @@ def running(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Iterat
 
 
 def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    """Wait for something that a running process will bring about."""
+    """Wait for something that a running process causes."""
     deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -33,7 +33,7 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> 
 
 
 def said_of(pid: int, what: str) -> str:
-    """What the system says of a process; "" once there is none."""
+    """What the system reports of a process; "" if there is none."""
     try:
         return Path(f"/proc/{pid}/{what}").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -41,7 +41,7 @@ def said_of(pid: int, what: str) -> str:
 
 
 def children(pid: int) -> set[int]:
-    """The processes that a process has started, by any of its threads."""
+    """The processes that a process, with any of its threads, has started."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         threads = os.listdir(f"/proc/{pid}/task")
         return {int(child) for thread in threads for child in said_of(pid, f"task/{thread}/children").split()}
@@ -49,17 +49,17 @@ def children(pid: int) -> set[int]:
 
 
 def descendants(pid: int) -> set[int]:
-    """All processes that a process has started, and those they have."""
+    """All descendants of a process."""
     return children(pid).union(*(descendants(child) for child in children(pid)))
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process is gone, or dead and not yet waited for."""
+    """Whether a process is gone, or has ended and is not yet waited for."""
     return said_of(pid, "stat").rpartition(")")[2].split()[:1] in ([], ["Z"])
 
 
 def wait_for_the_end(pids: set[int]) -> None:
-    """Wait until all of these have ended; those that have not after a minute fail the test and are ended."""
+    """Wait until all processes have ended; those that have not after a minute fail the test and are killed."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not all(has_ended(pid) for pid in pids):
         time.sleep(0.02)

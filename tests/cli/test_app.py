@@ -1,4 +1,4 @@
-"""What all commands share: configs are found, Hydra's features work, and the user's mistakes are one line."""
+"""Common to all commands: configs are found, Hydra's features work, and user errors are one line."""
 
 import importlib.metadata
 import os
@@ -23,7 +23,7 @@ Call = Callable[..., None]
 
 @pytest.fixture(autouse=True)
 def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user without any of our settings in an empty folder."""
+    """A user without any of our settings, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     for variable in ("DEEPDFT_DEBUG", "HYDRA_FULL_ERROR"):
         monkeypatch.delenv(variable, raising=False)
@@ -42,7 +42,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
 
 
 def expect_line(capsys: pytest.CaptureFixture[str], failed: pytest.ExceptionInfo[SystemExit]) -> str:
-    """Stderr of a command that failed: one line."""
+    """The single stderr line of a command that failed."""
     assert failed.value.code == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")

@@ -74,7 +74,7 @@ def has_python_s_handler(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of a conversion that nothing happened to."""
+    """The store of an undisturbed conversion."""
     output = tmp_path_factory.mktemp("whole") / "store"
     result = run(*arguments(source, output), cwd=output.parent)
     assert result.returncode == 0, result.stderr

@@ -42,7 +42,7 @@ def structures():
         found[name] = {}
         for label in LABELS:
             values = first * generator.uniform(0.9, 1.1, first.shape)
-            values *= first.sum() / values.sum()  # functionals move electrons, they do not make them
+            values *= first.sum() / values.sum()  # functionals move electrons but do not create them
             found[name][label] = DensityGrid(values.astype(np.float32), atoms)
     return found
 
@@ -59,7 +59,7 @@ def folder(tmp_path, monkeypatch, structures):
 
 @pytest.fixture
 def evaluate(folder, monkeypatch, capsys):
-    """Runs the command; returns what it printed."""
+    """Run the command; returns its output."""
 
     def run(*overrides):
         arguments = ["evaluation=xc_ensemble", "data.root=store", "device=cpu", *overrides]
@@ -132,7 +132,7 @@ def test_a_spread_alone_leaves_no_pictures_of_an_earlier_model(folder, evaluate)
 
 
 def test_a_model_of_zero_error_is_below_the_spread_everywhere(folder, structures, evaluate, monkeypatch):
-    """The model is made to answer with the reference itself."""
+    """The model is made to return the reference itself."""
     import deepdft.inference.uncertainty as module
 
     real = module.EncodedStructure

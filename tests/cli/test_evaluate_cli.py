@@ -62,7 +62,7 @@ OVERRIDES = ["checkpoint=tiny.ckpt", "data=qm9", "data.root=store", "device=cpu"
 
 @pytest.fixture
 def evaluate(densities, monkeypatch, capsys):
-    """Runs the command; returns what it printed."""
+    """Run the command; returns its output."""
 
     def run(*overrides):
         monkeypatch.setattr(sys, "argv", ["deepdft-evaluate", *OVERRIDES, *overrides])
@@ -100,13 +100,13 @@ def test_an_evaluation_leaves_table_summary_and_pictures(folder, densities, eval
     assert summary["eps_mae"]["max"] == pytest.approx(max(errors))
     assert set(summary["eps_mae"]) == {"mean", "median", "p99", "max", "pooled"}
     assert (summary["n_structures"], summary["subset"], summary["checkpoint"]) == (4, "test", "tiny.ckpt")
-    assert summary["pbc"] is False  # the checkpoint's
+    assert summary["pbc"] is False  # that of the checkpoint
     assert f"{np.mean(errors):.3f}" in reported
     left = {path.name for path in (folder / "results").iterdir() if not path.name.startswith(".")}
     assert left == {"errors.csv", "summary.json", "histogram.png", "worst.png", "worst_2.png", "worst_3.png"}
 
 
-@pytest.mark.parametrize("group", ["qm9", "nmc"])  # of which the first trains with periodic boundaries ignored
+@pytest.mark.parametrize("group", ["qm9", "nmc"])  # the first of which trains with periodic boundaries ignored
 def test_periodic_boundaries_are_those_the_model_was_trained_with(folder, evaluate, group):
     for name, trained in (("stored", None), ("ignored", False)):
         torch.save(torch.load("tiny.ckpt", weights_only=True) | {"pbc": trained}, f"{name}.ckpt")
@@ -116,7 +116,9 @@ def test_periodic_boundaries_are_those_the_model_was_trained_with(folder, evalua
     reported = evaluate("checkpoint=ignored.ckpt", f"data={group}", "output=forced", "pbc=true")
     assert "periodic boundaries forced on (ignored when the model was trained)" in reported
     stored, ignored, forced = (rows(folder / name / "errors.csv") for name in ("stored", "ignored", "forced"))
-    assert [row["eps_mae"] for row in stored] == [row["eps_mae"] for row in forced]  # the store's all repeat
+    assert [row["eps_mae"] for row in stored] == [
+        row["eps_mae"] for row in forced
+    ]  # all structures of the store are periodic
     assert all(a["eps_mae"] != b["eps_mae"] for a, b in zip(stored, ignored, strict=True))
 
 

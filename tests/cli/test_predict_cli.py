@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def predict(folder, monkeypatch, capsys):
-    """Runs the command; returns what it printed."""
+    """Run the command; returns its output."""
 
     def run(*overrides):
         monkeypatch.setattr(sys, "argv", ["deepdft-predict", "checkpoint=tiny.ckpt", *overrides])
@@ -51,7 +51,7 @@ def predict(folder, monkeypatch, capsys):
 
 @pytest.fixture
 def failure(predict, capsys):
-    """Runs a command that must fail; returns its one line."""
+    """Run a command that must fail; returns its one line."""
 
     def run(*overrides):
         with pytest.raises(SystemExit) as stopped:
@@ -274,7 +274,7 @@ def test_what_is_no_prediction_is_not_written_over(folder, failure, predict, nam
     assert f"output={name}: the file exists and is not a prediction" in reported
     assert (folder / name).read_bytes() == content
     (folder / name).unlink()
-    for _ in range(2):  # the second time over the first
+    for _ in range(2):  # the second time, it overwrites the first
         predict("structure=water.xyz", f"output={name}", "spacing=0.5")
 
 
@@ -290,7 +290,7 @@ def test_what_is_no_prediction_is_not_written_over_by_a_field(folder, failure, p
     assert not (folder / name).exists(), "refused before anything is predicted"
     predict(*options, "fields=[]")
     (folder / derived).unlink()
-    for _ in range(2):  # the second time over the first
+    for _ in range(2):  # the second time, it overwrites the first
         predict(*options, fields)
 
 

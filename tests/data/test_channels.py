@@ -1,4 +1,4 @@
-"""Channels and per-atom arrays: kept from file to batch, and missed by name."""
+"""Channels and per-atom arrays are kept from file to batch, and missing ones are reported by name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How many electrons of which element are in the densities of a store."""
+"""Numbers of electrons per element in the densities of a store."""
 
 import numpy as np
 import pytest

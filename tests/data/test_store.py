@@ -40,7 +40,7 @@ def random_density(rng: np.random.Generator) -> DensityGrid:
 def make_store(
     folder: Path, *, compression: str = "none", labels: tuple[str, ...] = ("PBE",), counts: tuple[int, ...] = (3, 2)
 ) -> list[dict[str, DensityGrid]]:
-    """Shards of so many structures; returns what is in them."""
+    """Shards of given numbers of structures; returns their content."""
     rng = np.random.default_rng(0)
     written: list[dict[str, DensityGrid]] = []
     for number, count in enumerate(counts):

@@ -1,4 +1,4 @@
-"""Ctrl-C, where processes work for this one."""
+"""Ctrl-C while other processes work for this one."""
 
 import signal
 import threading

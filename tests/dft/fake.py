@@ -1,4 +1,4 @@
-"""An engine without DFT: a Gaussian on each atom. Quick, and wrong where it is told to be."""
+"""An engine without DFT: a Gaussian on each atom; fast, and wrong on request."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Generations: whatever goes wrong with a structure is noted, and an interrupted run loses only what was running."""
+"""Generations: whatever goes wrong with a structure is recorded, and an interrupted run loses only what was running."""
 
 import csv
 import errno

@@ -1,4 +1,4 @@
-"""GPAW for real, on hydrogen; and what the engine decides without it."""
+"""GPAW itself, on hydrogen, and the parts of the engine that work without it."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""pw.x for real, on hydrogen and water, and its files without it."""
+"""pw.x itself, on hydrogen and water, and its files without it."""
 
 import shutil
 from pathlib import Path

@@ -40,7 +40,7 @@ def test_the_integral_is_kept_for_any_values() -> None:
 
 
 def solid_gaussians(offsets: np.ndarray, width: float) -> list[np.ndarray]:
-    """1, z, and x² - y² times a Gaussian: orders 0, 1 and 2."""
+    """1, z, and x² - y² times a Gaussian: degrees 0, 1 and 2."""
     x, y, z = np.moveaxis(offsets, -1, 0)
     shape = gaussian(offsets, width)
     return [shape, z * shape, (x**2 - y**2) * shape]

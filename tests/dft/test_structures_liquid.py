@@ -12,7 +12,7 @@ from deepdft.dft.structures_liquid import CONTACT, LiquidBoxes, bonds, equilibra
 
 
 class NoForces(Calculator):
-    """Atoms that do not know of each other."""
+    """Atoms that do not interact."""
 
     implemented_properties = ("energy", "forces")
 

@@ -1,4 +1,4 @@
-"""Folders as the commands leave them, written by hand."""
+"""Folders like those that the commands make, written by hand."""
 
 import json
 

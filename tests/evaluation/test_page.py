@@ -1,4 +1,4 @@
-"""The report's page: it is whole, says what is in the tables, and needs no other file."""
+"""The report's page is complete, agrees with the tables, and needs no other file."""
 
 import base64
 import csv

@@ -1,4 +1,4 @@
-"""Folders of runs and evaluations, read back; what is none of them is refused."""
+"""Folders of runs and evaluations are read back; other folders are refused."""
 
 import math
 import os

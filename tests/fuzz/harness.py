@@ -1,4 +1,4 @@
-"""Damages files and looks what readers make of them.
+"""Damages files and checks how readers respond.
 
 A target is a kind of file: it makes valid ones, reads them with deepdft, and tells what a damaged one truly says by an
 oracle that is not the code under test. Of each damaged file a reader must either say in one line what is wrong, naming

@@ -1,4 +1,4 @@
-"""An ensemble is the mean of its members, and its spread is ε_mad of them."""
+"""An ensemble predicts the mean of its members, and its spread is their ε_mad."""
 
 import ase
 import numpy as np

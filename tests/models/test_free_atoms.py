@@ -1,4 +1,4 @@
-"""Free atoms meet the contract, have all their electrons, and are those of the table."""
+"""Free atoms meet the contract, have all their electrons, and agree with the table."""
 
 import ase
 import numpy as np

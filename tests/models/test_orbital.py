@@ -1,4 +1,4 @@
-"""The orbital model meets the contract, computes its formula, and begins at the fitted superposition of atoms."""
+"""The orbital model meets the contract, computes its formula, and starts from the fitted superposition of atoms."""
 
 import copy
 from dataclasses import replace
@@ -49,13 +49,13 @@ class TestNarrowOrbital(ModelContract):
         return random_model(smallest_exponent=2.0)
 
 
-class TestOrderFour(ModelContract):
+class TestDegreeFour(ModelContract):
     def make_model(self) -> Orbital:
         return random_model(l_max=4, n_interactions=1)
 
 
 def wigner(rotation: np.ndarray, order: int) -> torch.Tensor:
-    """D with Y(R x) = D Y(x) for all m of an order, from the harmonics themselves."""
+    """D with Y(R x) = D Y(x) for all m of a degree, from the harmonics themselves."""
     x = torch.randn(60, 3, dtype=torch.float64)
     own = [i for i, o in enumerate(degrees(order)) if o == order]
     before, after = (solid_harmonics(points, order)[:, own] for points in (x, x @ torch.from_numpy(rotation).T))

@@ -1,4 +1,4 @@
-"""Models trained with the released code give here the densities they gave there."""
+"""Models trained with the released code give the same densities here."""
 
 import json
 import pickle

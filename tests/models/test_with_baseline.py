@@ -1,4 +1,4 @@
-"""Any model can learn what a superposition of atoms leaves of the density."""
+"""Any model can learn the difference from a superposition of atoms."""
 
 from pathlib import Path
 from typing import Any

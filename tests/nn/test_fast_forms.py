@@ -1,4 +1,4 @@
-"""Fast forms agree with the plain ones, also in their derivatives: soft-plus, networks side by side, messages."""
+"""Compiled forms agree with the plain ones, also in their gradients: soft-plus, networks side by side, messages."""
 
 import json
 import math

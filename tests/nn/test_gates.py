@@ -1,4 +1,4 @@
-"""Gates in one compiled pass are the plain operations of torch, with their derivatives, also the second."""
+"""Gates in one compiled pass agree with the plain operations of torch, in first and second derivatives too."""
 
 from collections.abc import Callable
 

@@ -169,7 +169,7 @@ def test_amplitudes_are_of_functions_that_hardly_overlap() -> None:
         return (values.T @ (r**2 * values) - torch.eye(6)).abs()
 
     for order, first in enumerate([0, 1, 4, 9, 16]):
-        # one amplitude at a time, for one m of this order
+        # one amplitude at a time, for one m of this degree
         amplitudes = torch.zeros(6, 25, 6, 1, dtype=torch.float64)
         amplitudes[range(6), first, range(6), 0] = 1.0
         coefficients = functions.mixed(amplitudes)[:, :, first, 0]  # (amplitude, n)

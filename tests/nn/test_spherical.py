@@ -80,7 +80,7 @@ def test_products_are_those_of_functions_on_the_sphere(order: int) -> None:
     u, v = torch.randn(2, 3, n - 1, 4, dtype=torch.float64)
     directions = unit(torch.randn(200, 3, dtype=torch.float64))
     values = solid_harmonics(directions, order)[:, 1:]
-    # the product has orders up to 2L, which are all written out
+    # the product has degrees up to 2L, which are all written out
     whole = torch.linalg.lstsq(solid_harmonics(directions, 2 * order).expand(3, -1, -1), (values @ u) * (values @ v))
     assert torch.allclose(products_on_sphere(u, v, order), whole.solution[:, 1:n], atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""What is on the figures: titles, names, scales. How they look was judged by eye."""
+"""Content of the figures: titles, names, scales. Their looks were judged by eye."""
 
 import ase
 import ase.build

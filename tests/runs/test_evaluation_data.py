@@ -1,4 +1,4 @@
-"""Which data an evaluation takes where none are named, and doubtful data."""
+"""The data that an evaluation takes if none are named, and doubtful data."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What SLURM has started is joined or refused, by its variables alone."""
+"""Processes started by SLURM are joined or refused, according to its variables alone."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The table of a sweep: whole in the file, and readable on the terminal."""
+"""The table of a sweep: complete in the file, and readable on the terminal."""
 
 import csv
 import json

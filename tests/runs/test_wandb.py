@@ -1,4 +1,4 @@
-"""W&B is off where its variable says so, and its errors are lines."""
+"""W&B is off if its variable says so, and its errors are one line."""
 
 import pytest
 from omegaconf import OmegaConf

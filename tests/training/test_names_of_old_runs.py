@@ -1,4 +1,4 @@
-"""Names in configs and checkpoints of runs of the version before."""
+"""Names in configs and checkpoints of runs of the previous version."""
 
 import pytest
 from hydra.utils import get_class

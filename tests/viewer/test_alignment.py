@@ -1,4 +1,4 @@
-"""Molecules laid over each other."""
+"""Superposition of molecules."""
 
 import numpy as np
 import pytest
