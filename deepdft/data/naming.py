@@ -40,7 +40,7 @@ def structure_names(found: Sequence[Member | StoreMember]) -> list[str]:
             )
             raise ValueError(
                 f"{len(twice)} structures of the source have the name of another, e.g. {name!r} of {one} and of "
-                f"{other}; is a source given twice, or are there several formats of the same density?"
+                f"{other}; give each source once, and one format of each density"
             )
     return names
 

@@ -157,7 +157,7 @@ def _store_indices(path: Path, parts: Mapping[str, Sequence[int]], store: Store)
     if outside:
         raise ValueError(
             f"{path}: index {outside[0]} is out of range; the source of {store.root} has {n_members} members, "
-            f"0…{n_members - 1}; is it the split of another data set?"
+            f"0…{n_members - 1}; give the split of this data set"
         )
     gone = set(rejected)
     return {part: [p - bisect_left(rejected, p) for p in indices if p not in gone] for part, indices in parts.items()}

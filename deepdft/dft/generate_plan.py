@@ -82,7 +82,7 @@ class Plan:
         twice = [name for name, count in Counter(member.name for member in self.members).items() if count > 1]
         if twice:
             raise ValueError(
-                f"structures: {len(twice)} names come several times, e.g. {twice[0]!r}; is a source given twice?"
+                f"structures: {len(twice)} names come several times, e.g. {twice[0]!r}; give each source once"
             )
         calculated = self.settings.engine.charge
         charged = [member for member in self.members if ignored_charge(member.atoms, calculated)]

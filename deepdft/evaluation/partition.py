@@ -42,7 +42,7 @@ class _Table:
         """
         found = np.flatnonzero(self.numbers == number)
         if len(found) == 0:
-            raise ValueError(f"there is no free atom of {chemical_symbols[number]}, for GPAW has no PAW set of it")
+            raise ValueError(f"no free atom of {chemical_symbols[number]}: GPAW has no PAW set of it")
         return int(found[0])
 
 

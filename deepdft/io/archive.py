@@ -184,7 +184,7 @@ def _list(path: Path) -> Contents:
         if not name or name.startswith("#"):
             continue
         if not is_text(name):
-            raise DensityFormatError(f"{path}: line {number} is no text; expected names of tars, one a line")
+            raise DensityFormatError(f"{path}: line {number} is not text; expected the name of a tar on each line")
         tar = path.parent / name
         if not tar.is_file():
             raise FileNotFoundError(f"{path}: line {number} names {name!r}, but there is no {tar}")

@@ -63,7 +63,7 @@ def _check_numbers(atoms: ase.Atoms) -> None:
         raise ValueError(f"atomic numbers {', '.join(map(str, wrong))}: expected 1 to {len(chemical_symbols) - 1}")
     if ghosts := np.flatnonzero(atoms.numbers == 0).tolist():
         which = f"atom {ghosts[0]}" if len(ghosts) == 1 else f"{len(ghosts)} atoms"
-        raise ValueError(f"{which} of {formula_of(atoms)} is no element (X, atomic number 0): remove ghost atoms")
+        raise ValueError(f"{which} of {formula_of(atoms)} is not an element (X, atomic number 0): remove ghost atoms")
 
 
 def _check_cell(atoms: ase.Atoms, name: str) -> None:

@@ -79,7 +79,9 @@ class FreeAtoms(DensityModel):
         rows = self.row_of[atoms.numbers]
         if (rows < 0).any():
             symbols = ", ".join(chemical_symbols[number] for number in atoms.numbers[rows < 0].unique().tolist())
-            raise ValueError(f"there is no free atom of {symbols}, for GPAW has no PAW set of it")
+            raise ValueError(
+                f"no free atom of {symbols}: GPAW has no PAW set of it; leave it out, or use another model"
+            )
         return _Atoms(atoms.positions, rows)
 
     def decode(self, states: _Atoms, probes: ProbeGraph) -> Tensor:

@@ -171,5 +171,5 @@ def _warn_of_electrons(spreads: list[StructureSpread]) -> None:
         warn(
             f"the electron counts of the densities of {len(odd)} structures differ by more than "
             f"{100 * SAME_ELECTRONS:g} %, e.g. {worst.name} by {worst.electron_spread:.3g} of {worst.n_electrons:.4g}: "
-            "are they of the same kind (valence or all-electron, one set of potentials)?"
+            "check that they are of one kind (valence or all-electron, one set of potentials)"
         )

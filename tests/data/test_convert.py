@@ -170,7 +170,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, monke
     monkeypatch.chdir(run)
     assert names(Path(), other) == ["run/CHGCAR", "2/CHGCAR", "other/CHGCAR"]
     (tmp_path / "link").symlink_to(run)
-    message = r"1 structures .* 'CHGCAR' of .*run/CHGCAR and of .*CHGCAR; is a source given twice"
+    message = r"1 structures .* 'CHGCAR' of .*run/CHGCAR and of .*CHGCAR; give each source once"
     for again in (run, Path(), Path("../run"), files[0], tmp_path / "link", tmp_path / "link" / "CHGCAR"):
         with pytest.raises(ValueError, match=message):
             make_plan([run, again])
@@ -196,7 +196,7 @@ def test_stores_and_tars_of_one_name_are_told_apart_by_their_folders(tmp_path: P
     assert names(*stores)[::12] == ["a/store/000000", "b/store/000000"]
     (tmp_path / "b" / "store.tar").hardlink_to(source)
     assert names(stores[0], tmp_path / "b" / "store.tar")[::12] == ["a/store/000000", "b/store/000000"]
-    message = r"12 structures .* '000000' of .*/a/store: 000000 and of .*/a/store: 000000; is a source given twice"
+    message = r"12 structures .* '000000' of .*/a/store: 000000 and of .*/a/store: 000000; give each source once"
     for again in (stores[0], tmp_path / "b" / ".." / "a" / "store"):
         with pytest.raises(ValueError, match=message):
             make_plan([stores[0], again])

@@ -115,7 +115,7 @@ def test_a_list_names_tars_beside_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"all\.txt: line 2 names 'c\.tar'"):
         members(tmp_path / "all.txt")
     (tmp_path / "all.txt").write_bytes(b"b.tar\n\x1b[2J\xff\x00.tar\n")
-    with pytest.raises(DensityFormatError, match=r"all\.txt: line 2 is no text; expected names of tars"):
+    with pytest.raises(DensityFormatError, match=r"all\.txt: line 2 is not text; expected the name of a tar"):
         members(tmp_path / "all.txt")
 
 

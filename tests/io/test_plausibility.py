@@ -51,7 +51,7 @@ def test_slabs_and_metal_dimers_pass():
 CASES = {
     "no atoms": (ase.Atoms(), "at least one atom"),
     "numbers": (ase.Atoms([200, -1], np.eye(3)[:2] * 3), r"atomic numbers -1, 200: expected 1 to 118"),
-    "ghost": (ase.Atoms("OX", np.eye(3)[:2] * 3), r"atom 1 of OX is no element"),
+    "ghost": (ase.Atoms("OX", np.eye(3)[:2] * 3), r"atom 1 of OX is not an element"),
     "nan": (water(positions=np.full((3, 3), np.nan)), "not finite"),
     "huge": (water(positions=molecule("H2O").positions + 1e12), r"a coordinate is 1e\+12 Å"),
     "nan cell": (water(cell=np.full((3, 3), np.nan)), "lattice vectors are not finite"),
