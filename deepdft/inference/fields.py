@@ -52,8 +52,6 @@ IRI_OF_EMPTY_SPACE = 5.0 / BOHR**0.7
 """Å^-0.7 e^-0.1, 5 in atomic units (Multiwfn's choice); a tail exp(-2r/bohr) has 5.4 at the floor."""
 DERIVATIVES_MEMORY = 32
 """Memory of an edge for second derivatives in float64, relative to a density in float32: PaiNN 30, SchNet 35 to 50."""
-DENSE = 30
-"""Points in a cube above which blocks are faster than edges (measured: four times with 300, a third with 5)."""
 
 
 class Derivatives:
@@ -206,7 +204,7 @@ class EncodedFields:
                 close_together, cubes = cut_into_cubes(
                     points[start:stop].astype(np.float64), chunks.CPU.points_differentiated
                 )
-                if stop - start >= DENSE * (len(cubes) - 1):
+                if stop - start >= chunks.CPU.points_in_dense_cube * (len(cubes) - 1):
                     yield slice(start, stop), close_together
                     continue
             size = self.encoded.points_per_graph

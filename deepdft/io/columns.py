@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepdft import chunks
+
 __all__ = ["parse_columns"]
 
 _NUMBER = re.compile(rb" *[ +-](\d*)\.(\d+)E([+-])(\d\d)(?!\d)")
 _DIGITS = 7  # with so many digits a float32 sum is exact
 _LARGEST = 120  # powers of ten that are needed: two digits of exponent, and those of the mantissa
 _POWERS = np.array([float(f"1e{k}") for k in range(_LARGEST)])
-_CHUNK = 1 << 18  # bytes that stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def parse_columns(block: bytes, n_values: int) -> tuple[NDArray[np.float64], int
         return None
     lines = np.frombuffer(block, np.uint8, n_lines * length).reshape(n_lines, length)
     values = np.empty((n_lines, layout.n_columns))
-    step = max(1, _CHUNK // length)
+    step = max(1, chunks.CPU.bytes_in_columns // length)
     for first in range(0, n_lines, step):
         if not _decode(lines[first : first + step], layout, values[first : first + step]):
             return None

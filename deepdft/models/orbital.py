@@ -36,9 +36,6 @@ from deepdft.nn.threads import in_parallel
 
 __all__ = ["Orbital", "OrbitalStates"]
 
-DENSE = 1000
-"""Points in a block above which blocks are faster than compiled loops over edges (measured: 900 to 1700)."""
-
 
 @dataclass(frozen=True)
 class OrbitalStates:
@@ -190,7 +187,7 @@ class Orbital(DensityModel):
             points,
             self.probe_cutoff,
             largest=max(64, chunks.CPU.numbers_in_block // states.coefficients[0, 0].numel()),
-            dense=DENSE if self.basis.has_fast_edges(points.to(structures.dtype)) else 0,
+            dense=chunks.CPU.points_in_dense_block if self.basis.has_fast_edges(points.to(structures.dtype)) else 0,
             min_groups=4 * torch.get_num_threads(),
         )
 

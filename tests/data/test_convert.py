@@ -183,7 +183,7 @@ def test_two_files_of_one_name_are_both_named(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in ("CHGCAR", "CHGCAR.gz"):
         (tmp_path / "run" / name).write_bytes(b"")
-    message = r"1 structures .* 'run/CHGCAR' of /.*/run/CHGCAR and of /.*/run/CHGCAR\.gz; is a source given"
+    message = r"1 structures .* 'run/CHGCAR' of /.*/run/CHGCAR and of /.*/run/CHGCAR\.gz; give each source"
     with pytest.raises(ValueError, match=message):
         make_plan([tmp_path])
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 
+from deepdft import chunks
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.inference.field_files import UNITS
 from deepdft.inference.fields import DENSITY_FLOOR, DERIVATIVES_MEMORY, IRI_OF_EMPTY_SPACE, Derivatives, EncodedFields
@@ -218,10 +219,10 @@ def test_slices_joined_are_the_whole_and_small(model, monkeypatch, dense):
     points = np.concatenate([points_near(atoms, 500), points_near(atoms, 200) + 30.0])
     points = points[np.random.default_rng(0).permutation(len(points))]
     monkeypatch.setattr("deepdft.chunks.CPU.edges_differentiated", 10**7)
-    monkeypatch.setattr("deepdft.inference.fields.DENSE", np.inf)
+    monkeypatch.setattr(chunks.CPU, "points_in_dense_cube", np.inf)
     whole = EncodedFields(model, atoms)
     expected = whole.at(points, ALL)
-    monkeypatch.setattr("deepdft.inference.fields.DENSE", dense)
+    monkeypatch.setattr(chunks.CPU, "points_in_dense_cube", dense)
     monkeypatch.setattr("deepdft.chunks.CPU.edges_differentiated", 1)
     monkeypatch.setattr("deepdft.chunks.CPU.points_of_fields", 256)
     monkeypatch.setattr("deepdft.chunks.CPU.points_differentiated", 256 // DERIVATIVES_MEMORY)

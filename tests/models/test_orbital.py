@@ -10,8 +10,6 @@ import torch
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
-import deepdft.models.orbital
-import deepdft.models.orbital_encoder
 from deepdft import Predictor, bundled, chunks
 from deepdft.graph.batch import Batch
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
@@ -224,7 +222,7 @@ def test_blocks_in_single_precision_are_edges_in_double(
 ) -> None:
     """Of trained orbitals, whose narrow functions lose the most when they are moved to the middle of a block."""
     monkeypatch.setattr(chunks.CPU, "numbers_in_block", numbers_in_cache)
-    monkeypatch.setattr(deepdft.models.orbital, "DENSE", dense)
+    monkeypatch.setattr(chunks.CPU, "points_in_dense_block", dense)
     encoded = Predictor.from_checkpoint(bundled.MODEL).encode(molecule("CH3CONH2"))
     model, structures = encoded.model, encoded.structures
     rng = np.random.default_rng(0)
