@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 SETTINGS = [
+    "data=qm9_demo",
     "trainer=cpu",
     "model=schnet",
     "model.hidden_size=8",
