@@ -24,7 +24,8 @@ STUDIES = {
 def test_settings_of_a_study_compose(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = EXPERIMENTS / name / "run.py"
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     study = importlib.util.module_from_spec(spec)
     monkeypatch.syspath_prepend(str(file.parent))
     monkeypatch.setitem(sys.modules, name, study)
