@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from deepdft.checkpoint import Checkpoint
     from deepdft.inference.predictor import Predictor
+    from deepdft.inference.vasp_start import VaspCalculation
     from deepdft.runs.predict_slabs import Helpers
 
 __all__ = ["main"]
@@ -28,7 +29,8 @@ __all__ = ["main"]
 def main() -> None:
     """Entry point of deepdft-predict."""
     arguments = [quote_structures(argument, "structure") for argument in sys.argv[1:]]
-    sys.argv[1:] = quote_texts(arguments, "structure", "output", "checkpoint", "export_checkpoint", "points")
+    texts = ("structure", "output", "checkpoint", "export_checkpoint", "points", "template", "grid_like")
+    sys.argv[1:] = quote_texts(arguments, *texts)
     _run()
 
 
@@ -40,7 +42,12 @@ def _run(cfg: DictConfig) -> None:
     from deepdft.runs.predict import PredictionFiles, predict_to_files
 
     _check(cfg)
+    vasp = _vasp(cfg)
     structures = [] if cfg.structure is None else _structures(cfg)
+    if vasp is not None and vasp.template is not None:
+        if len(structures) > 1:
+            raise ValueError(f"template={cfg.template} belongs to one structure, got {len(structures)}")
+        structures = structures or [vasp.template.atoms]
     path = str(bundled.MODEL if cfg.checkpoint is None else cfg.checkpoint)
     if cfg.checkpoint is None:
         print("no checkpoint given: the bundled model, for small molecules of H, C, N, O, F, P, S and Cl (PBE)")
@@ -59,6 +66,7 @@ def _run(cfg: DictConfig) -> None:
         n_electrons=cfg.n_electrons,
         fields=tuple(cfg.fields),
         uncertainty=cfg.uncertainty,
+        vasp=vasp,
         picture=cfg.picture,
     )
     predictor = Predictor(
@@ -121,7 +129,18 @@ def _structures(cfg: DictConfig) -> list[ase.Atoms]:
     return structures
 
 
+def _vasp(cfg: DictConfig) -> VaspCalculation | None:
+    """The VASP calculation that is to start from the prediction."""
+    from deepdft.inference.vasp_start import read_grid, read_template
+
+    if cfg.template is not None:
+        return read_template(Path(str(cfg.template)).expanduser())
+    return None if cfg.grid_like is None else read_grid(Path(str(cfg.grid_like)).expanduser())
+
+
 def _source(cfg: DictConfig) -> str:
+    if cfg.structure is None:
+        return str(cfg.template)
     return ", ".join(map(str, cfg.structure)) if isinstance(cfg.structure, ListConfig) else str(cfg.structure)
 
 
@@ -130,15 +149,16 @@ def _check(cfg: DictConfig) -> None:
     from deepdft.inference.field_files import check_names
     from deepdft.io.formats import output_format
 
-    if cfg.structure is None and cfg.export_checkpoint is None:
+    if cfg.structure is None and cfg.export_checkpoint is None and cfg.template is None:
         raise ValueError("structure= is required: give a file, a name or a SMILES, and output=<x.cube|CHGCAR|x.h5>")
-    if cfg.structure is not None:
+    if cfg.structure is not None or cfg.template is not None:
         if cfg.output is None:
             raise ValueError("output= is required: give the name of a file, x.cube, CHGCAR or x.h5")
         if cfg.points is not None or cfg.above is not None:
             _check_points(cfg)
-        else:
-            output_format(cfg.output)
+        elif output_format(cfg.output).name != "chgcar" and cfg.template is not None:
+            raise ValueError(f"template={cfg.template} is for files that VASP reads: expected output=CHGCAR")
+    _check_vasp(cfg)
     numbers = ["spacing", "vacuum", "n_electrons", "above", "workers"]
     refuse_other_kinds(cfg, numbers=numbers, lists=["shape", "fields", "trusted", "region"])
     check_names(cfg.fields)
@@ -148,6 +168,20 @@ def _check(cfg: DictConfig) -> None:
         raise ValueError("region= is a part of a structure: leave vacuum= and n_electrons= out")
     if cfg.n_electrons is not None and cfg.fields:
         raise ValueError("n_electrons scales the density, not fields= derived from it: predict them separately")
+
+
+def _check_vasp(cfg: DictConfig) -> None:
+    """Refuse more than one description of the grid, and what does not go with one of VASP's."""
+    grids = ("template", "grid_like", "shape", "spacing", "region", "points", "above")
+    given = [key for key in grids if cfg[key] is not None]
+    if cfg.template is None and cfg.grid_like is None:
+        return
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(f'{key}=' for key in given)} each say what the grid is: give one of them")
+    if cfg.uncertainty:
+        raise ValueError(f"uncertainty=true writes no file that VASP starts from: leave {given[0]}= out")
+    if cfg.vacuum is not None:
+        raise ValueError(f"vacuum={cfg.vacuum}: the cell is that of the structure with {given[0]}=")
 
 
 def _check_points(cfg: DictConfig) -> None:

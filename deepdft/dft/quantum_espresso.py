@@ -263,6 +263,7 @@ def run_pw(path: Path, command: str = "pw.x") -> str:
         [command, "-in", path.name], capture_output=True, text=True, cwd=path.parent, env=_environment(), check=False
     )
     path.with_suffix(".out").write_text(result.stdout)
+    (path.parent / "input_tmp.in").unlink(missing_ok=True)  # pw.x leaves a copy of its input
     if "JOB DONE" not in result.stdout:
         found = re.search(r"Error in routine.*?\n(.*?)\n", result.stdout + result.stderr)
         lines = (result.stdout + result.stderr).strip().splitlines() or [f"exit status {result.returncode}"]

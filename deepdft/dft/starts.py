@@ -15,7 +15,10 @@ from deepdft.files import write_text
 from deepdft.inference.predictor import Predictor
 from deepdft.models.free_atoms import FreeAtoms
 
-__all__ = ["Start", "set_values", "start_quantum_espresso"]
+__all__ = ["Start", "prepare", "set_values", "start_quantum_espresso", "write_prediction"]
+
+Settings = dict[str, str | int | bool]
+"""Settings of pw.x by name, whatever their namelist."""
 
 NAMELISTS = {
     "calculation": "control",
@@ -63,34 +66,59 @@ def start_quantum_espresso(path: Path, predictor: Predictor, output: Path, *, co
         FileNotFoundError: if there is no such input or program.
         ValueError: if pw.x does not accept the input, or the model does not know an element.
     """
-    text = path.read_text()
-    own = _value(text, "pseudo_dir")
-    settings: dict[str, str | int | bool] = {"outdir": "."}
-    if own is not None:
-        settings["pseudo_dir"] = str((path.parent / own).absolute())
     target = output / path.name
     if target.exists():
         raise ValueError(
             f"output={output}: it has a {path.name} already, which would be overwritten; give another folder"
         )
-    output.mkdir(parents=True, exist_ok=True)
-    prefix = _value(text, "prefix") or "pwscf"
-    prepare = output / "prepare.in"
-    no_steps: dict[str, str | int | bool] = {"calculation": "scf", "electron_maxstep": 0, "scf_must_converge": False}
-    write_text(prepare, set_values(text, settings | no_steps | {"startingpot": "atomic"}))
-    run_pw(prepare, command)
-    save = Save(output / f"{prefix}.save")
-    usual = os.environ.get("ESPRESSO_PSEUDO", str(Path.home() / "espresso" / "pseudo"))  # as pw.x names it
-    folder = Path(str(settings.get("pseudo_dir", usual)))
-    how, scaled_by, n_electrons = _write_prediction(save, predictor, _same_kind(save, predictor, folder))
-    final = set_values(text, settings | {"startingpot": "file"})
-    write_text(target, final)
-    changed = [f"{key} = {fortran(value)}" for key, value in (settings | {"startingpot": "file"}).items()]
+    save, settings, folder = prepare(path, output, command=command)
+    how, scaled_by, n_electrons = write_prediction(save, predictor, folder)
+    final = settings | {"startingpot": "file"}
+    write_text(target, set_values(path.read_text(), final))
+    changed = [f"{key} = {fortran(value)}" for key, value in final.items()]
     return Start(target, changed, how, n_electrons, scaled_by)
 
 
-def _write_prediction(save: Save, predictor: Predictor, same_kind: bool) -> tuple[str, float, float]:
-    """Replace the density in a `.save`; returns how it was made, the scale factor, and the number of electrons."""
+def prepare(path: Path, output: Path, *, command: str = "pw.x") -> tuple[Save, Settings, Path]:
+    """Run pw.x without a step of self-consistency, for a `.save` with the density of its own atoms.
+
+    Args:
+        path: input of pw.x.
+        output: folder for the `.save`; made if it does not exist.
+        command: the program.
+
+    Returns:
+        The `.save`, settings with which the input runs in `output`, and the folder of the pseudopotentials.
+
+    Raises:
+        CalculationError: if pw.x does not accept the input.
+    """
+    text = path.read_text()
+    own = _value(text, "pseudo_dir")
+    settings: Settings = {"outdir": "."}
+    if own is not None:
+        settings["pseudo_dir"] = str((path.parent / own).absolute())
+    output.mkdir(parents=True, exist_ok=True)
+    no_steps: Settings = {"calculation": "scf", "electron_maxstep": 0, "scf_must_converge": False}
+    write_text(output / "prepare.in", set_values(text, settings | no_steps | {"startingpot": "atomic"}))
+    run_pw(output / "prepare.in", command)
+    usual = os.environ.get("ESPRESSO_PSEUDO", str(Path.home() / "espresso" / "pseudo"))  # as pw.x has it
+    prefix = _value(text, "prefix") or "pwscf"
+    return Save(output / f"{prefix}.save"), settings, Path(str(settings.get("pseudo_dir", usual)))
+
+
+def write_prediction(save: Save, predictor: Predictor, pseudo_dir: Path) -> tuple[str, float, float]:
+    """Replace the density of atoms in a `.save` by one made from a prediction, as `start_quantum_espresso` says.
+
+    Args:
+        save: from `prepare`.
+        predictor: of the density.
+        pseudo_dir: folder of the pseudopotentials.
+
+    Returns:
+        How the density was made, the factor that gave it the right number of electrons, and that number.
+    """
+    same_kind = _same_kind(save, predictor, pseudo_dir)
     atoms, shape = save.atoms(), save.shape
     atoms_density = save.density()
     predicted = predictor.predict(atoms, shape=shape)
@@ -137,7 +165,7 @@ def _value(text: str, key: str) -> str | None:
     return found[1].strip() if found else None
 
 
-def set_values(text: str, values: dict[str, str | int | bool]) -> str:
+def set_values(text: str, values: Settings) -> str:
     """An input of pw.x with some settings changed, each on a line of its own.
 
     Raises:

@@ -10,7 +10,7 @@ from deepdft.errors import DensityFormatError
 from deepdft.files import atomic_write
 from deepdft.io.archive import Member, contents, members
 from deepdft.io.formats import serialise
-from deepdft.io.formats.chgcar import with_occupancies
+from deepdft.io.template import with_occupancies
 
 __all__ = ["DensityFormatError", "Member", "members", "read_density", "write_density"]
 

@@ -65,6 +65,8 @@ def predict_to_files(
         if files.n_electrons is not None:
             raise ValueError("n_electrons scales the density, not its uncertainty: leave one of them out")
         refuse_single_model(predictor.model)
+    if files.vasp is not None:
+        structures, shape = [files.vasp.check(atoms) for atoms in structures], files.vasp.shape
     boxes: list[Box] = []
     for atoms in structures:
         if region is None:

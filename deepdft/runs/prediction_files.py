@@ -24,6 +24,7 @@ from deepdft.inference.pieces import Pieces, scaled
 from deepdft.inference.predictor import Predictor
 from deepdft.inference.trust import COARSE, Tally, symbols
 from deepdft.inference.uncertainty import predict_with_uncertainty
+from deepdft.inference.vasp_start import VaspCalculation
 from deepdft.io import write_density
 from deepdft.io.formats import Field, output_format, write_field
 from deepdft.io.plausibility import formula_of
@@ -54,6 +55,8 @@ class PredictionFiles:
     """Names of fields derived from the density, one file each."""
     uncertainty: bool = False
     """Whether to write the standard deviation of an ensemble beside the density, and to report the expected error."""
+    vasp: VaspCalculation | None = None
+    """The VASP calculation that is to start from the file; it decides grid, atoms, electrons and occupancies."""
     picture: bool = True
     """Whether to draw the density, and the indicators among the fields."""
 
@@ -89,6 +92,7 @@ class StructureFiles:
         self.helpers = helpers
         self.unknown = symbols(predictor.unknown(box.atoms))
         self.trust: Trust | None = None
+        self.notes: list[str] = []
 
     def write(self) -> None:
         """Write all files, and print what was done."""
@@ -115,6 +119,8 @@ class StructureFiles:
         self._report_trust()
         for doubt in tally.doubts(self.box.spacing.max()):
             warnings.warn(f"{self.output}: {doubt}", InputWarning, stacklevel=2)
+        for note in self.notes:
+            print(note)
         return tally
 
     def _predict(self, tally: Tally, advance: Callable[[int, int], None]) -> None:
@@ -126,6 +132,13 @@ class StructureFiles:
         pieces = self.predictor.pieces(self.box, order=output_format(self.output).order)
         if pieces.is_whole:  # in domains, the states of all atoms are never there together
             self.trust = self.predictor.trust(self.box.structure())
+        if self.files.vasp is not None:
+            predicted = self.predictor.predict_box(self.box, progress=advance)
+            tally.add(predicted.values)
+            completed = self.files.vasp.complete(predicted, self.files.n_electrons)
+            write_density(self.output, completed, comment=comment)
+            self.notes = self.files.vasp.notes(predicted, completed, self.predictor.info)
+            return
         if len(pieces.slabs) > 1:
             self._predict_in_slabs(pieces, tally, advance, comment)
             return

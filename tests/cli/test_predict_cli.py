@@ -19,7 +19,7 @@ from deepdft.cli.predict import main
 from deepdft.density import DensityGrid
 from deepdft.files import exclusive_lock
 from deepdft.inference.predictor import Predictor
-from deepdft.io import write_density
+from deepdft.io import read_density, write_density
 
 KNOWN = "checkpoint=free_atoms, the sum of isolated atoms, knows 83 elements"
 CONFIG = {"_target_": "deepdft.models.schnet.SchNet", "hidden_size": 8, "n_interactions": 2, "cutoff": 3.0}
@@ -338,3 +338,53 @@ def test_a_coarse_grid_is_reported_to_miscount(predict):
     hint = "miscount the electrons near nuclei"
     assert hint in predict("structure=water.xyz", "output=water.cube", "spacing=0.5", "picture=false").out
     assert hint not in predict("structure=water.xyz", "output=water.cube", "spacing=0.2", "picture=false").out
+
+
+@pytest.fixture
+def template(folder):
+    """A CHGCAR of the aluminium of POSCAR, with occupancies, whose electrons are those that are predicted."""
+    density = Predictor(load_checkpoint(folder / "tiny.ckpt").model).predict(bulk("Al"), shape=(4, 5, 6))
+    arrays = {"occupancies": np.array([[0.5, -0.25, 0.125]])}
+    write_density(folder / "dft.CHGCAR", DensityGrid(1.01 * density.values, density.atoms, atom_arrays=arrays))
+    return folder / "dft.CHGCAR"
+
+
+@pytest.mark.parametrize("structure", [[], ["structure=POSCAR"]])
+def test_a_chgcar_for_vasp_has_grid_electrons_and_occupancies_of_its_template(folder, predict, template, structure):
+    said = predict("template=dft.CHGCAR", "output=CHGCAR", *structure).out
+    found, expected = read_density(folder / "CHGCAR"), read_density(template)
+    assert found.shape == (4, 5, 6)
+    assert found.n_electrons == pytest.approx(expected.n_electrons, abs=1e-3)
+    np.testing.assert_array_equal(found.atom_arrays["occupancies"], expected.atom_arrays["occupancies"])
+    assert re.search(r"scaled by 1\.0\d+ to", said)
+    assert "PAW occupancies: those of dft.CHGCAR, not predicted" in said
+    assert "  ICHARG = 1\n  NGXF = 4; NGYF = 5; NGZF = 6\n" in said
+    assert (folder / "CHGCAR").read_text().splitlines()[1:10] == template.read_text().splitlines()[1:10]
+
+
+def test_the_grid_of_an_outcar_is_taken(folder, predict, failure):
+    (folder / "OUTCAR").write_text("NGXF= 6 NGYF= 5 NGZF= 4\n NELECT = 3.0\n NIONS = 1\n")
+    said = predict("structure=POSCAR", "grid_like=OUTCAR", "output=CHGCAR", "n_electrons=3").out
+    assert read_density(folder / "CHGCAR").shape == (6, 5, 4)
+    assert "to 3.000 electrons" in said
+    assert "no PAW occupancies (the model has none)" in said
+    assert "it has 1 atoms, the structure 3" in failure("structure=water.xyz", "grid_like=OUTCAR", "output=C.CHGCAR")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["output=x.cube"], "is for files that VASP reads: expected output=CHGCAR"),
+        (["output=CHGCAR", "spacing=0.2"], "template= and spacing= each say what the grid is"),
+        (["output=CHGCAR", "grid_like=OUTCAR"], "template= and grid_like= each say"),
+        (["output=CHGCAR", "structure=water.xyz"], "it is a CHGCAR of other atoms: Al there, H2O in the structure"),
+        (["output=CHGCAR", "structure=frames.xyz"], "belongs to one structure, got 3"),
+        (["output=CHGCAR", "uncertainty=true"], "writes no file that VASP starts from"),
+        (["output=dft.CHGCAR"], "the file exists and is not a prediction"),
+    ],
+)
+def test_what_does_not_go_with_a_template_is_refused(template, failure, folder, overrides, said):
+    before = template.read_bytes()
+    assert said in failure("template=dft.CHGCAR", *overrides)
+    assert template.read_bytes() == before
+    assert not (folder / "CHGCAR").exists()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepdft.io.decimals import format_values
+from deepdft.io.decimals import format_fortran, format_values
 
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.1, 1e22, 1e23, 999999.4, 999999.6, -99999.96, 9.99999999999e98, 1e-99, -1e-99, 1e-5]
 
@@ -51,3 +51,27 @@ def test_lines_and_runs():
 def test_what_no_density_is_cannot_be_written(value):
     with pytest.raises(ValueError, match="not finite or not below 1e"):
         format_values(np.array([1.0, value]), 5, 6)
+
+
+def fortran(value: float, n_digits: int) -> str:
+    """What VASP's `1X,E17.11` and the like print, from Python's own digits."""
+    sign = "-" if value < 0 else "0"
+    mantissa, exponent = f"{abs(value):.{n_digits - 1}E}".split("E")
+    power = int(exponent) + 1 if value else 0
+    return f" {sign}.{mantissa.replace('.', '')}E{power:+03d}"
+
+
+def test_fortran_numbers_have_mantissas_below_one():
+    rng = np.random.default_rng(1)
+    values = np.concatenate([EDGES[:-4], rng.lognormal(0, 20, 20_000) * rng.choice([1, -1], 20_000)])
+    words = format_fortran(values, 11, 5).replace("\n", "")
+    found = [words[k : k + 18] for k in range(0, len(words), 18)]
+    different = [
+        pair for pair in zip(found, (fortran(value, 11) for value in values), strict=True) if pair[0] != pair[1]
+    ]
+    assert len(different) < 10  # halfway between two last digits, one or the other is as good
+    for a, b in different:
+        assert float(a) == pytest.approx(float(b), rel=1.01e-10)
+    assert format_fortran(np.array([0.44143837606, -0.0027330404989, 0.0]), 11, 2) == (
+        " 0.44143837606E+00 -.27330404989E-02\n 0.00000000000E+00\n"
+    )

@@ -17,7 +17,7 @@ import re
 import tempfile
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
@@ -29,13 +29,13 @@ from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid, volume
 from deepdft.errors import DensityFormatError, InputWarning
-from deepdft.io.decimals import format_values
+from deepdft.io.decimals import format_fortran, format_values
 from deepdft.io.formats.base import Chunks, Field, Format, rechunked
 from deepdft.io.numbers import parse_values
 from deepdft.io.occupancies import format_occupancies, parse_occupancies, split_occupancies
 from deepdft.io.text import Lines, join_mark, mark_floats, mark_pbc, pbc_mark, quoted, split_mark
 
-__all__ = ["CHANNELS", "OCCUPANCIES", "Chgcar", "parse_chgcar", "with_occupancies"]
+__all__ = ["AFTER_BLOCKS", "CHANNELS", "HEADER", "MOMENTS", "OCCUPANCIES", "Chgcar", "header_text", "parse_chgcar"]
 
 OCCUPANCIES = "occupancies"
 """Name of the PAW augmentation occupancies in `DensityGrid.atom_arrays`; "occupancies_difference" of a spin block."""
@@ -50,8 +50,12 @@ CHANNELS = {1: (), 2: ("difference",), 4: ("magnetization_x", "magnetization_y",
 """Names of the blocks after the density, by the number of blocks."""
 
 _PER_LINE = 5
-_SAME = 1e-3  # Å; atoms of a template nearer than this are the same atoms
-_BETWEEN = ("augmentation", "magnetic_moments")
+MOMENTS = "magnetic_moments"
+"""Name of the moments of the atoms in `DensityGrid.info`, as text, which VASP writes before a spin block."""
+AFTER_BLOCKS = ("augmentation", MOMENTS)
+"""Beginnings of the names in `DensityGrid.info` of the texts that follow the blocks of values."""
+HEADER = "header"
+"""Name in `Field.info` of the lines of another CHGCAR between its comment and its grid, written as they are."""
 _ABBREVIATED = {"r": "Zr", "X": "Xe"}
 _ZERO = re.compile(rb"[-+]?0*\.?0*(?:[EeDd][-+]?\d+)?")
 _MOMENT = re.compile(r"[-+]?\d*\.\d+(?:[Ee][-+]?\d+)?")
@@ -93,6 +97,17 @@ def parse_chgcar(text: bytes, name: str) -> DensityGrid:
     values = [_on_grid(block, header) for block in blocks]
     channels: dict[str, NDArray[np.floating]] = dict(zip(CHANNELS[len(values)], values[1:], strict=True))
     return DensityGrid(values[0], header.atoms, header.origin, channels, {"comment": header.comment, **info}, arrays)
+
+
+def header_text(text: bytes) -> str:
+    """The lines of a CHGCAR between its comment and its grid, with line ends of Unix.
+
+    Raises:
+        ValueError: if it is no CHGCAR.
+    """
+    header = _header(Lines(text))
+    end = text.rindex(b"\n", 0, header.end - 1) + 1  # where the line of the grid begins
+    return text[text.index(b"\n") + 1 : end].replace(b"\r\n", b"\n").decode("ascii", "replace")
 
 
 def is_poscar(text: bytes) -> bool:
@@ -308,7 +323,7 @@ class Chgcar(Format):
             waiting = [stack.enter_context(_spool(file)) for _ in others]
             file.write(_shape(content))
             for chunk in rechunked(chunks, _PER_LINE):
-                file.write(_lines(chunk[:, 0], factor))
+                file.write(_lines(chunk[:, 0], factor, content))
                 for channel, place in enumerate(waiting, start=1):
                     place.write(np.ascontiguousarray(chunk[:, channel], dtype=np.float64).data)
             file.write(_after_block(content, ""))
@@ -316,7 +331,7 @@ class Chgcar(Format):
                 file.write(_shape(content))
                 place.seek(0)
                 while part := place.read(_PER_LINE * 8 * 100_000):
-                    file.write(_lines(np.frombuffer(part), factor))
+                    file.write(_lines(np.frombuffer(part), factor, content))
                 file.write(_after_block(content, name))
 
 
@@ -335,17 +350,21 @@ def _head(content: Field) -> str:
         mark["pbc"] = pbc_mark(atoms.pbc)
     unit = content.unit.replace("Å", "A").replace("³", "^3")
     note = "" if content.is_density else f" {content.name} ({unit}) times volume"
+    first = join_mark(content.comment + note, mark)
+    if HEADER in content.info:
+        return f"{first}\n{content.info[HEADER]}"
     groups = [(symbol, len(list(group))) for symbol, group in groupby(atoms.get_chemical_symbols())]
     lines = [
-        join_mark(content.comment + note, mark),
-        "   1.00000000000000",
+        first,
+        "   1.00000000000000     ",
         *map(_row, grid.cell),
-        " ".join(f"{symbol:>5s}" for symbol, _ in groups),
-        " ".join(f"{count:5d}" for _, count in groups),
+        "".join(f"   {symbol:2s}" for symbol, _ in groups),
+        "".join(f"{count:6d}" for _, count in groups),
         "Direct",
         *map(_row, (atoms.positions - grid.origin) @ np.linalg.inv(grid.cell)),
+        " ",
     ]
-    return "\n".join(lines) + "\n\n"
+    return "\n".join(lines) + "\n"
 
 
 def _row(vector: NDArray[np.floating]) -> str:
@@ -357,55 +376,19 @@ def _shape(content: Field) -> bytes:
     return ("".join(f"{n:5d}" for n in content.grid.shape) + "\n").encode()
 
 
-def _lines(values: NDArray[np.floating], factor: float) -> bytes:
-    """Values times volume as text, five to a line."""
-    return format_values(values.astype(np.float64) * factor, 11, _PER_LINE).encode()
+def _lines(values: NDArray[np.floating], factor: float, content: Field) -> bytes:
+    """Values times volume as text, five to a line; with the header of VASP's file, in its own digits."""
+    times_volume = values.astype(np.float64) * factor
+    if HEADER in content.info:
+        return format_fortran(times_volume, 11, _PER_LINE).encode()
+    return format_values(times_volume, 11, _PER_LINE).encode()
 
 
 def _after_block(content: Field, name: str) -> bytes:
     """What follows a block of values: occupancies, and magnetic moments where a spin block follows."""
     rows = content.atom_arrays.get(f"{OCCUPANCIES}_{name}".rstrip("_"))
-    keys = _BETWEEN if len(content.channels) > 1 else _BETWEEN[:1]
+    keys = AFTER_BLOCKS if len(content.channels) > 1 else AFTER_BLOCKS[:1]
     texts = [content.info.get(f"{key}_{name}".rstrip("_"), "") for key in keys]
     if rows is not None:
         texts[0] = format_occupancies(rows)
     return "".join(text if text.endswith("\n") else text + "\n" for text in texts if text).encode()
-
-
-def with_occupancies(density: DensityGrid, template: DensityGrid, names: str) -> DensityGrid:
-    """A density with the augmentation occupancies of a template that has its atoms; else without, with a warning.
-
-    Args:
-        density: what will be written; occupancies of its own are dropped.
-        template: what was read from a CHGCAR.
-        names: of both files, for the warning.
-    """
-    info = {key: text for key, text in density.info.items() if not key.startswith(_BETWEEN)}
-    arrays = {key: rows for key, rows in density.atom_arrays.items() if not key.startswith(OCCUPANCIES)}
-    texts = {key: text for key, text in template.info.items() if key.startswith(_BETWEEN)}
-    found = {key: rows for key, rows in template.atom_arrays.items() if key.startswith(OCCUPANCIES)}
-    problem = "" if found or "augmentation" in texts else "the template has none"
-    problem = _difference(template, density) or problem
-    if problem:
-        warnings.warn(
-            f"{names}: no augmentation occupancies are written, because {problem}; VASP cannot restart from the file "
-            "(ICHARG=1) and falls back to a superposition of atoms for them",
-            InputWarning,
-            stacklevel=3,
-        )
-        return replace(density, info=info, atom_arrays=arrays)
-    return replace(density, info=info | texts, atom_arrays=arrays | found)
-
-
-def _difference(one: DensityGrid, other: DensityGrid) -> str:
-    """How two structures differ, "" if they do not."""
-    if one.atoms.get_chemical_symbols() != other.atoms.get_chemical_symbols():
-        return f"the atoms differ ({one.atoms.symbols} and {other.atoms.symbols})"
-    cell = other.atoms.cell.array
-    if np.abs(one.atoms.cell.array - cell).max() > _SAME:
-        return "the cells differ"
-    steps = (one.atoms.positions - one.origin - other.atoms.positions + other.origin) @ np.linalg.inv(cell)
-    distances = np.linalg.norm((steps - np.round(steps)) @ cell, axis=1)
-    if distances.max(initial=0.0) > _SAME:
-        return f"an atom lies {distances.max():.3f} Å from its place in the template"
-    return ""
