@@ -299,7 +299,7 @@ def test_a_density_of_dft_is_not_written_over(folder, failure):
     water.center(vacuum=3.0)
     write_density("dft.h5", DensityGrid(np.ones((6, 6, 6)), water))
     before = (folder / "dft.h5").read_bytes()
-    assert "no prediction" in failure("structure=dft.h5", "output=dft.h5")
+    assert "not a prediction" in failure("structure=dft.h5", "output=dft.h5")
     assert (folder / "dft.h5").read_bytes() == before
 
 
