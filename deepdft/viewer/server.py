@@ -93,6 +93,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen(128)  # who opens the address as soon as it is announced waits, and is not refused
     except OSError as error:
         raise ValueError(f"host={host} port={port}: {error.strerror or error}; give another port=") from error
     return listening

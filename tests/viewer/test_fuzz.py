@@ -13,7 +13,7 @@ from deepdft.viewer.routes import router
 schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
 checks = pytest.importorskip("schemathesis.specs.openapi.checks")
 
-EXAMPLES = int(os.environ.get("DEEPDFT_FUZZ_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("DEEPDFT_FUZZ_EXAMPLES", "8"))
 
 
 @pytest.fixture(scope="module")
