@@ -174,8 +174,8 @@ def _subtract_free_atoms(found: Prediction) -> None:
         return
     if abs(density.n_electrons - expected) > SAME_VALENCES * expected:
         found.warnings.append(
-            f"the density has {density.n_electrons:.1f} electrons and the valence shells of its atoms {expected:g}: "
-            "no charges, and no difference from free atoms"
+            f"no charges, and no difference from free atoms: the density has {density.n_electrons:.1f} electrons, and "
+            f"the free atoms {expected:g} in their valence shells"
         )
         return
     found.fields["deformation"] = (density.values - free).astype(np.float32)

@@ -183,7 +183,7 @@ def test_an_ensemble_shows_where_its_members_disagree(predictor, limits):
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.mul_(1.01)
-    ensemble = Predictor(Ensemble([predictor.model, other], spread_scale=2.0), info=predictor.info)
+    ensemble = Predictor(Ensemble([predictor.model, other], spread_scale=2.0))
     with TestClient(
         create_app(ensemble, model_name="two", hosts=["localhost"], limits=limits), base_url=HOST
     ) as client:

@@ -50,14 +50,15 @@ function rows(result) {
   $("numbers").replaceChildren(...list.flatMap(([name, text]) => [make("dt", name), make("dd", text)]));
 }
 
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`.replace(/([.!?])\.$/, "$1");
+
 // How far to trust a prediction, in words: [kind, text] each.
 function trustWords({ trust, warnings, is_prediction, expected_electrons: expected, n_electrons, spacing }) {
   const said = [];
   if (trust?.expected_eps_mae) {
     said.push(["", `About ${trust.expected_eps_mae.toPrecision(2)} % of the electrons are expected in the wrong place. (Kinds of DFT differ from each other by about 0.6 %, and free atoms side by side are off by about 8 %.)`]);
   }
-  for (const reason of trust?.reasons ?? []) said.push(["warn", `Outside what the model knows: ${reason}.`]);
-  if (trust?.outside) said.push(["warn", "The picture may be wrong, and nobody can say by how much."]);
+  if (trust?.outside) said.push(["warn", `Outside what the model knows: ${trust.reasons.join("; ")}. The picture may be wrong, and nobody can say by how much.`]);
   else if (trust && !trust.expected_eps_mae) said.push(["note", `The model does not say how large its error is: ${trust.words.replace("no estimate: ", "")}.`]);
   if (trust?.spread) said.push(["note", `The members of the ensemble differ by ${trust.spread.toPrecision(2)} %.`]);
   if (expected && is_prediction) {
@@ -65,7 +66,7 @@ function trustWords({ trust, warnings, is_prediction, expected_electrons: expect
     if (off <= 1) said.push(["", `It holds the right number of electrons, to ${Math.max(off, 0.01).toFixed(2)} %.`]);
     else if (spacing > 0.21) said.push(["note", `On this coarse grid the electrons add up to ${off.toFixed(1)} % too ${n_electrons > expected ? "many" : "few"}: choose a finer one to count them.`]);
   }
-  for (const text of warnings) said.push([is_prediction ? "warn" : "note", `${text}.`.replace(/([.!?])\.$/, "$1")]);
+  for (const text of warnings) said.push([is_prediction ? "warn" : "note", sentence(text)]);
   if (is_prediction) said.push(["note", "Predictions are for neutral structures in their ground state."]);
   return said;
 }

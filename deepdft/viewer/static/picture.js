@@ -72,7 +72,7 @@ export class Picture {
       if (i > 0) scene.position = this.first.position;
     });
     if (zoom && state.view) this.first.position = state.view;
-    for (const scene of this.scenes) scene.render();
+    if (!zoom) for (const scene of this.scenes) scene.render();
   }
 
   bounds() { return levelBounds(state.field, this.shown.result.ranges); }
@@ -151,7 +151,10 @@ export class Picture {
 
   async drawSlice(signal) {
     $("slice-controls").hidden = !state.slice;
-    if (!state.slice) { this.first.setPlane(null); this.first.render(); return; }
+    if (!state.slice) {
+      if (this.first.setPlane(null)) this.first.render();
+      return;
+    }
     const { id, result } = this.shown, field = fieldsOf(state.field)[0], n = this.cells;
     const size = result.extent * n, offset = state.offset / 100 * size / 2;
     state.tilt ??= result.plane.tilt;

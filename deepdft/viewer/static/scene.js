@@ -10,6 +10,7 @@ const triples = (array) => {
 const point = (p) => ({ x: p[0], y: p[1], z: p[2] });
 const css = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
 
+const CAMERA = 150; // where 3Dmol has its camera
 const MOST_VERTICES = 60000; // 3Dmol counts vertices with 16 bits, and loses colours where it splits a mesh itself
 
 // A mesh as several with fewer vertices each.
@@ -64,15 +65,16 @@ export class Scene {
         position: point(p), fontSize: 12, backgroundColor: "#10161c", backgroundOpacity: 0.78, fontColor: "white", inFront: true, alignment: "center",
       }));
     }
-    if (zoom) {
-      this.viewer.resize();
-      this.viewer.zoomTo();
-      const view = this.viewer.getView();
-      this.viewer.setView([...view.slice(0, 4), ...scene.orientation]);
-      const { clientWidth, clientHeight } = this.element; // zoomTo looks at the height only
-      this.viewer.zoom((scene.positions.length > 1 ? 0.82 : 0.25) * Math.min(1, 0.95 * clientWidth / clientHeight));
-      this.start = this.viewer.getView();
-    }
+    if (zoom) this.toStart(scene);
+  }
+
+  // Every call that moves the view draws, so there are few.
+  toStart({ positions, orientation }) {
+    this.viewer.zoomTo();
+    const [x, y, z, distance] = this.viewer.getView(), { clientWidth, clientHeight } = this.element;
+    const closer = (positions.length > 1 ? 0.82 : 0.25) * Math.min(1, 0.95 * clientWidth / clientHeight); // zoomTo looks at the height only
+    this.viewer.setView([x, y, z, CAMERA - (CAMERA - distance) / closer, ...orientation]);
+    this.start = this.viewer.getView();
   }
 
   addDipole(positions, moment) {
@@ -103,10 +105,12 @@ export class Scene {
     return shape;
   }
 
+  // Replace the slice plane; whether there is anything new to draw.
   setPlane(plane) {
-    if (this.plane) this.viewer.removeShape(this.plane);
+    const before = this.plane;
+    if (before) this.viewer.removeShape(before);
     this.plane = null;
-    if (!plane) return;
+    if (!plane) return before !== null;
     const { values, right, up, centre, size, pixels, scale } = plane;
     const vertexArr = [], faceArr = [];
     const normal = [right[1] * up[2] - right[2] * up[1], right[2] * up[0] - right[0] * up[2], right[0] * up[1] - right[1] * up[0]];
@@ -120,9 +124,10 @@ export class Scene {
         }
       }
     }
-    if (faceArr.length === 0) return;
+    if (faceArr.length === 0) return before !== null;
     const normalArr = vertexArr.map(() => point(normal));
     this.plane = this.add({ vertexArr, normalArr, faceArr, colorArr: colours(values, scale), color: "#ffffff", opacity: 0.9 });
+    return true;
   }
 
   turn(angle, axis) { this.viewer.rotate(angle, axis); }
