@@ -211,7 +211,8 @@ def picture() -> None:
     left.legend(fontsize=7)
     right.legend(fontsize=7)
     figure.savefig(HERE / "scaling.png", dpi=150)
-    (HERE / "table.md").write_text("\n".join(lines) + "\n\nExponents from 1000 atoms on. " + "; ".join(fits) + ".\n")
+    text = "\n".join(lines) + "\n\nExponents without the smallest size. " + "; ".join(fits) + ".\n"
+    (HERE / "table.md").write_text(text)
     print("\n".join(fits))
 
 
