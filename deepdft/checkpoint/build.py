@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from hydra.errors import InstantiationException
@@ -95,13 +95,19 @@ class _AllocationLimit(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        parameters = func._schema.arguments
+        if parameters and parameters[0].name == "size" and 2 * math.prod(args[0]) > self.n_bytes:
+            self._refuse()  # before the memory is taken: numbers have two bytes or more
         result = func(*args, **(kwargs or {}))
         if isinstance(result, torch.Tensor) and not func._schema.is_mutable:
             self.n_bytes -= result.numel() * result.element_size()
             self.n_tensors -= 1
             if self.n_bytes < 0 or self.n_tensors < 0:
-                raise ValueError("the model config makes a far larger model than the weights belong to")
+                self._refuse()
         return result
+
+    def _refuse(self) -> NoReturn:
+        raise ValueError("the model config makes a far larger model than the weights belong to")
 
 
 def _walk(config: Any) -> Iterator[tuple[str, Any]]:

@@ -28,6 +28,7 @@ from deepdft.cli.options import (
 from deepdft.cli.output import degrade_output
 from deepdft.errors import warnings_as_lines
 from deepdft.runs import resolvers
+from deepdft.runs.command import running_command
 from deepdft.runs.compose import config_directory
 from deepdft.version import version
 
@@ -70,7 +71,7 @@ def hydra_command(
                     refuse_unknown(cfg, HydraConfig.get().overrides.task, names)
                     refuse_null(cfg, file)
                     # processes started by the task see the user's environment
-                    with _full_error(requested), _process_settings(cfg):
+                    with _full_error(requested), _process_settings(cfg), running_command(HydraConfig.get()):
                         return task(cfg)
                 except Exception as error:
                     if HydraConfig.get().mode == RunMode.MULTIRUN:

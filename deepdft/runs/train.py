@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from omegaconf import DictConfig, OmegaConf
@@ -28,6 +26,7 @@ from deepdft.data.datamodule import DensityDataModule
 from deepdft.data.electrons import valences
 from deepdft.files import write_json
 from deepdft.models.base import DensityModel
+from deepdft.runs.command import command, sweep
 from deepdft.runs.compose import from_settings
 from deepdft.runs.data_checks import warn_of_free_atom_valences, warn_of_new_elements
 from deepdft.runs.directory import is_first_process, new_directory, only_writer, refuse_training_run
@@ -110,8 +109,8 @@ def _complete(config: Mapping[str, Any] | DictConfig) -> DictConfig:
     else:
         cfg = from_settings(config)
     cfg = rename_keys(cfg)
-    if HydraConfig.initialized():
-        cfg = with_values_of_run(cfg, HydraConfig.get().overrides.task)
+    if (running := command()) is not None:
+        cfg = with_values_of_run(cfg, running.overrides.task)
     if OmegaConf.is_missing(cfg.data, "root") or cfg.data.root is None:
         raise ValueError("data.root= is required: give the folder of a store made by deepdft-convert")
     if cfg.run_dir is None:
@@ -196,9 +195,9 @@ def _say_finished(run_dir: Path, summary: Mapping[str, Any]) -> Run:
 
 def _refuse_sweep_in_one_process(config: dict[str, Any]) -> None:
     """Refuse a sweep with in-process DDP, which would start the whole sweep again in every child rank."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+    if (job := sweep()) is None:
         return
-    launcher = str(HydraConfig.get().launcher._target_)
+    launcher = str(job.launcher._target_)
     devices = config["trainer"]["devices"]
     alone = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
     if not alone and "submitit" not in launcher:
@@ -229,8 +228,8 @@ def _prepare_resume(run_dir: Path, model: DensityModel) -> Path | None:
     if is_first_process():
         (run_dir / "summary.json").unlink(missing_ok=True)  # it is rewritten at the end
         keep_metrics_until(run_dir / "metrics.csv", step)
-        if HydraConfig.initialized():
-            keep_overrides(run_dir, HydraConfig.get().overrides.task)
+        if (running := command()) is not None:
+            keep_overrides(run_dir, running.overrides.task)
         where = f"after step {step}" if checkpoint else "at the beginning: it had not reached its first checkpoint"
         print(f"resuming {run_dir} {where}")
     return checkpoint

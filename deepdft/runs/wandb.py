@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
+
+from deepdft.runs.command import sweep
 
 __all__ = ["one_wandb_run", "wandb_errors"]
 
@@ -39,9 +39,8 @@ def one_wandb_run(cfg: DictConfig, stored: Mapping[str, Any] | None = None) -> N
 
 def _name_sweep_job(wandb: DictConfig) -> None:
     """In a sweep, group the runs under the name of its folder, each named by its overrides."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+    if (hydra := sweep()) is None:
         return
-    hydra = HydraConfig.get()
     if wandb.get("group") is None:
         wandb.group = Path(hydra.sweep.dir).name
     if wandb.get("name") is None:

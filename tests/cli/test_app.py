@@ -135,7 +135,7 @@ def test_the_help_has_the_groups_of_the_command_with_their_choices(
 
 def test_the_version_is_that_of_the_package(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     call(lambda cfg: pytest.fail("ran"), "--version")
-    assert capsys.readouterr().out == f"deepdft {importlib.metadata.version('deepdft')}\n"
+    assert capsys.readouterr().out == f"deepdft {importlib.metadata.version('deepdft-lightning')}\n"
 
 
 def test_a_model_from_outside_the_package_is_found_on_the_search_path(

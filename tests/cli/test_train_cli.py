@@ -466,7 +466,8 @@ def test_a_model_is_trained_on_a_baseline_that_stays_as_it_was_fitted(train, bas
 def test_free_atoms_are_not_trained(train, capfd: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         train("model=free_atoms", settings=[s for s in SMALL if "model." not in s])
-    assert "nothing to train: evaluate it as it is, deepdft-evaluate checkpoint=free_atoms" in capfd.readouterr().err
+    error = capfd.readouterr().err
+    assert "has no trainable parameters: evaluate it as it is, deepdft-evaluate checkpoint=free_atoms" in error
 
 
 def test_init_of_another_architecture_is_refused(train, capfd: pytest.CaptureFixture) -> None:

@@ -132,3 +132,25 @@ class TestFilesOfStrangers:
             file.create_dataset("values", (1 << 12, 1 << 12, 1 << 12), np.float32, chunks=(64, 64, 64))
         with pytest.raises(DensityFormatError, match="262144 MiB, more than a file of this size holds"):
             deepdft.read_density(path)
+
+
+@pytest.mark.parametrize("size", [0, 2**64 - 8])
+def test_a_heap_in_which_the_library_would_go_round_in_circles_is_refused(path, size):
+    """An object of no size, or one whose size overflows when it is rounded up, is followed by itself."""
+    data = bytearray(path.read_bytes())
+    first = data.index(b"GCOL") + 16
+    assert data[first : first + 2] == b"\x01\x00"  # the index of the first object
+    if size == 0:
+        data[first : first + 2] = b"\x00\x00"  # free space, whose size counts its header
+    data[first + 8 : first + 16] = size.to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(DensityFormatError, match=rf"x\.h5: .*damaged: an object of {size} bytes"):
+        deepdft.read_density(path)
+
+
+def test_texts_that_fill_several_heaps_are_read(path):
+    texts = {f"text {i}": "x" * (i * 97) for i in range(60)}
+    with h5py.File(path, "a") as file:
+        file.attrs.update(texts)
+    assert path.read_bytes().count(b"GCOL") > 1
+    assert deepdft.read_density(path).info.items() >= texts.items()

@@ -150,7 +150,7 @@ def test_ghost_atoms_are_left_out_with_a_word(tmp_path):
     with pytest.warns(InputWarning, match="1 ghost atom"):
         (atoms,) = read(tmp_path, "x.xyz", "2\n\nH 0 0 0\nX 0 0 1\n")
     assert list(atoms.symbols) == ["H"]
-    with pytest.raises(ValueError, match="no element"):
+    with pytest.raises(ValueError, match="X is not an element"):
         read(tmp_path, "y.xyz", "1\n\nX 0 0 1\n")
 
 

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 import deepdft
 from deepdft.runs.compose import compose, from_settings
@@ -95,3 +96,14 @@ def test_every_public_name_can_be_imported() -> None:
         assert getattr(deepdft, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         deepdft.nothing  # noqa: B018
+
+
+def test_a_command_that_has_ended_or_another_program_of_hydra_changes_nothing(
+    run: deepdft.Run, tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra keeps its config for the whole process; its overrides are not those of a run started in Python."""
+    state = HydraConfig.instance()
+    hydra = OmegaConf.create({"overrides": {"task": ["trainer.max_steps=4"]}, "mode": "MULTIRUN"})
+    monkeypatch.setattr(state, "cfg", OmegaConf.create({"hydra": hydra}))
+    assert HydraConfig.initialized()
+    assert deepdft.train({"resume": "run", "trainer.max_steps": 6}).steps == 6

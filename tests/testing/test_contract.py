@@ -24,6 +24,7 @@ BATCH = "test_a_batch_gives_what_its_structures_give_alone"
 SLICES = "test_slices_of_points_give_what_the_whole_gives"
 ANY_POINTS = "test_any_points_of_a_structure_have_the_density_that_edges_give"
 LONELY = "test_one_atom_and_points_without_neighbours_have_a_density"
+FIELD = "test_atoms_beyond_the_receptive_field_do_not_matter"
 PROBE_CUTOFF = "test_the_density_is_smooth_where_a_probe_crosses_the_cutoff"
 ATOM_CUTOFF = "test_the_density_is_smooth_where_an_atom_crosses_the_cutoff"
 DERIVATIVES = "test_derivatives_at_probes_are_those_of_finite_differences"
@@ -230,13 +231,13 @@ def test_a_sound_model_fails_nothing() -> None:
         (Gossiping, {BATCH}),
         (Crowded, {SLICES, BATCH, LONELY}),
         (Abrupt, {PROBE_CUTOFF}),
-        (AbruptAtoms, {ATOM_CUTOFF}),
+        (AbruptAtoms, {ATOM_CUTOFF, FIELD}),
         (Careless, {ANY_POINTS, PRECISION, FAR}),
         (Undivided, {LONELY, PROBE_CUTOFF, ANY_POINTS}),
         (Detached, {DERIVATIVES}),
         (Coarse, {PRECISION, FAR}),
-        (Intensive, {SUPERCELL}),
-        (Unwrapped, {LATTICE, SUPERCELL, FAR, BATCH}),
+        (Intensive, {SUPERCELL, FIELD}),
+        (Unwrapped, {LATTICE, SUPERCELL, FAR, BATCH, FIELD}),
         (Imprecise, {FAR, PRECISION}),
         (Unshifted, {TRANSLATION, SUPERCELL, FAR}),
     ],

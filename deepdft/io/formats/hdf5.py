@@ -21,6 +21,7 @@ from deepdft.density import DensityGrid
 from deepdft.errors import DensityFormatError
 from deepdft.io.compression import MAX_EXPANSION
 from deepdft.io.formats.base import DENSITY_UNIT, Chunks, Field, Format, rechunked
+from deepdft.io.hdf5_heaps import check_heaps
 
 __all__ = ["CHECKSUM", "Hdf5", "Hdf5Reader", "parse_hdf5", "reading_limit"]
 
@@ -45,6 +46,7 @@ def parse_hdf5(data: bytes, name: str) -> DensityGrid:
     import h5py
 
     try:
+        check_heaps(data)
         with h5py.File(io.BytesIO(data), "r") as file:
             reader = Hdf5Reader(file, reading_limit(len(data)))
             values = reader.array("values", 3)

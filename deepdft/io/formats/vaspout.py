@@ -20,6 +20,7 @@ from deepdft.errors import DensityFormatError
 from deepdft.io.formats.base import Chunks, Field, Format
 from deepdft.io.formats.chgcar import CHANNELS
 from deepdft.io.formats.hdf5 import Hdf5Reader, reading_limit
+from deepdft.io.hdf5_heaps import check_heaps
 
 __all__ = ["Vaspout"]
 
@@ -52,6 +53,7 @@ class Vaspout(Format):
         import h5py
 
         try:
+            check_heaps(data)
             with h5py.File(io.BytesIO(data), "r") as file:
                 return _density(Hdf5Reader(file, reading_limit(len(data))))
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
