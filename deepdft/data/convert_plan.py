@@ -23,6 +23,7 @@ from deepdft.data.store import Store
 from deepdft.data.store_members import StoreMember, common_kind, is_store, store_members
 from deepdft.data.writer import Compression, check_labels
 from deepdft.io.archive import Contents, Member, contents
+from deepdft.io.spin_pairs import SpinPair, joined_spins
 
 __all__ = ["Plan", "Settings", "Task", "make_plan"]
 
@@ -77,7 +78,7 @@ class Task:
     shard: int
     first: int
     """Index of its first member in the source."""
-    members: list[Member | StoreMember]
+    members: list[Member | SpinPair | StoreMember]
     names: list[str]
     identity: str
     """SHA-256 of its members and the settings: an existing shard is kept if it is the same."""
@@ -149,21 +150,27 @@ def make_plan(
     own_channels = None if channels is None else tuple(channels)
     settings = Settings(label, compression or Compression(), shard_size, pbc, own_channels)
     paths = [Path(source) for source in sources]
-    found: list[Member | StoreMember] = []
+    found: list[Member | SpinPair | StoreMember] = []
     listed: list[Contents] = []
+    sums: list[Member] = []
     shared = common_kind([path for path in paths if is_store(path)])
     for path in paths:
         if is_store(path):
             found += store_members(path, label)
         else:
             listed.append(contents(path))
-            found += listed[-1].members
+            densities, of_two = joined_spins(listed[-1].members)
+            found += densities
+            sums += of_two
     if not found:
         raise ValueError("source: the list is empty; give at least one tar, folder or file")
     names = structure_names(found)
     used = settings.as_dict()
-    states = {path: _state(path) for path in {member.source for member in found}}
-    listing = [[name, m.source.name, m.size, states[m.source]] for name, m in zip(names, found, strict=True)]
+    states = {path: _state(path) for path in {source for member in found for source in member.sources}}
+    listing = [
+        [name, *(entry for source in m.sources for entry in (source.name, m.size, states[source]))]
+        for name, m in zip(names, found, strict=True)
+    ]
     sizes = [member.size for member in found]
     limit = min(float(shard_size), max(MIN_SHARD_BYTES, sum(sizes) / MIN_SHARDS))
     tasks = [
@@ -177,14 +184,15 @@ def make_plan(
         kind=shared if kind is None else DensityKind.of(kind),
         identity=_digest(used, listing),
         purpose=_digest(used, names),
-        left_out=_left_out(listed),
+        left_out=_left_out(listed, sums),
     )
 
 
-def _left_out(listed: Sequence[Contents]) -> dict[str, list[str]]:
+def _left_out(listed: Sequence[Contents], sums: Sequence[Member]) -> dict[str, list[str]]:
     """Files that are not structures, by reason; reasons without files are left out."""
     reasons = {
         "derived from a CHGCAR": [file.name for part in listed for file in part.derived],
+        "the sum of spin up and down": [file.name for file in sums],
         "not a density": [file.name for part in listed for file in part.others],
     }
     return {reason: names for reason, names in reasons.items() if names}

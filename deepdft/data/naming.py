@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from deepdft.data.store_members import StoreMember
 from deepdft.io.archive import Member
 from deepdft.io.compression import split_compression
+from deepdft.io.spin_pairs import SpinPair
 
 __all__ = ["disambiguate", "structure_names", "with_folders"]
 
@@ -17,7 +18,7 @@ SUFFIXES = (".chgcar", ".cube", ".cub", ".vasp", ".h5", ".hdf5")
 """Suffixes that are not part of a structure's name."""
 
 
-def structure_names(found: Sequence[Member | StoreMember]) -> list[str]:
+def structure_names(found: Sequence[Member | SpinPair | StoreMember]) -> list[str]:
     """Names of the structures: member names without suffixes, with the source's name in front where they repeat.
 
     Where that is not enough, as of the files of several folders, it is the folder's name that comes in front, and as
@@ -72,7 +73,7 @@ def _repeated(names: Sequence[str]) -> dict[str, int]:
     return {name: count for name, count in Counter(names).items() if count > 1}
 
 
-def _name_candidates(member: Member | StoreMember, plain: str) -> Iterator[str]:
+def _name_candidates(member: Member | SpinPair | StoreMember, plain: str) -> Iterator[str]:
     yield plain
     yield f"{member.source.stem}/{plain}"
     inside, source = PurePosixPath(member.name).parts, Path(os.path.abspath(member.source))

@@ -33,6 +33,11 @@ class StoreMember:
     """Label of the density to take."""
 
     @property
+    def sources(self) -> tuple[Path, ...]:
+        """The store alone."""
+        return (self.source,)
+
+    @property
     def label(self) -> str:
         """Name of the store and the structure, for messages."""
         return f"{self.source}: {self.name}"

@@ -41,6 +41,11 @@ class Member:
     """Number of its bytes."""
 
     @property
+    def sources(self) -> tuple[Path, ...]:
+        """What it is read from."""
+        return (self.source,)
+
+    @property
     def label(self) -> str:
         """Name of the file, and of the member of a tar, for messages."""
         return str(self.source) if self.source.name == PurePosixPath(self.name).name else f"{self.source}: {self.name}"
