@@ -2,27 +2,34 @@
 
 `charge-density.dat` holds Fortran records: (gamma_only, n, n_spin), the reciprocal vectors, Miller indices, and
 coefficients ρ(G) in e/bohr³ of the total and, with spin, of the difference. Real densities at the Γ point have half of
-the G.
+the G. A pw.x that was built with HDF5 has the same in `charge-density.hdf5`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import ase
+import h5py
 import numpy as np
 from ase.units import Bohr
 from numpy.typing import NDArray
 
 from deepdft.files import atomic_write
+from deepdft.io.hdf5_heaps import check_heaps
 
 __all__ = ["PlaneWaves", "Save"]
 
-DENSITY_FILE = "charge-density.dat"
+DENSITY_FILES = "charge-density.dat", "charge-density.hdf5"
+"""The file of the density, without and with HDF5; a folder has one of them."""
+HDF5_COEFFICIENTS = "rhotot_g", "rhodiff_g"
+"""Names of the coefficients of the total and of the difference, real and imaginary parts in turn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +55,14 @@ class PlaneWaves:
 
     @classmethod
     def read(cls, path: Path) -> PlaneWaves:
-        """Read charge-density.dat.
+        """Read charge-density.dat or charge-density.hdf5.
 
         Raises:
             FileNotFoundError: if there is none.
-            ValueError: if it is damaged, or HDF5, which pw.x writes where it was built with it.
+            ValueError: if it is damaged, or of another kind, such as noncollinear.
         """
-        if not path.exists() and path.with_suffix(".hdf5").exists():
-            raise ValueError(f"{path.with_suffix('.hdf5')}: only densities of pw.x without HDF5 are read and written")
+        if path.suffix == ".hdf5":
+            return cls._read_hdf5(path)
         data = path.read_bytes()
         records: list[bytes] = []
         start = 0
@@ -77,14 +84,51 @@ class PlaneWaves:
             raise ValueError(f"{path}: not a density of pw.x with one or two spins: {error}") from error
         return cls(reciprocal, miller, coefficients, bool(half))
 
+    @classmethod
+    def _read_hdf5(cls, path: Path) -> PlaneWaves:
+        data = path.read_bytes()
+        try:
+            check_heaps(data)
+            with h5py.File(io.BytesIO(data), "r") as file:
+                half = file.attrs["gamma_only"]
+                n, n_spin = int(file.attrs["ngm_g"]), int(file.attrs["nspin"])
+                indices = file["MillerIndices"]
+                reciprocal = np.array([indices.attrs[f"bg{i}"] for i in (1, 2, 3)], dtype=np.float64)
+                miller = indices[()].astype(np.int32)
+                rows = [file[name][()].astype("<f8").view("<c16") for name in HDF5_COEFFICIENTS[:n_spin]]
+            if n_spin not in (1, 2) or miller.shape != (n, 3) or any(row.shape != (n,) for row in rows):
+                raise ValueError(f"{n_spin} spin components of {n} coefficients, got {[row.shape for row in rows]}")
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{path}: not a density of pw.x with one or two spins: {error}") from error
+        text = half.decode() if isinstance(half, bytes) else str(half)
+        return cls(reciprocal, miller, np.stack(rows), text.strip().upper() == ".TRUE.")
+
     def write(self, path: Path) -> None:
-        """Write charge-density.dat."""
+        """Write charge-density.dat, or the coefficients in a charge-density.hdf5 that pw.x has written.
+
+        Raises:
+            ValueError: if there is no such charge-density.hdf5, or one with other plane waves or spins.
+        """
+        if path.suffix == ".hdf5":
+            self._write_hdf5(path)
+            return
         header = np.array([self.half, len(self.miller), len(self.coefficients)], "<i4")
         arrays = [header, self.reciprocal.astype("<f8"), self.miller.astype("<i4"), *self.coefficients.astype("<c16")]
         with atomic_write(path) as beside, beside.open("wb") as file:
             for array in arrays:
                 mark = np.array(array.nbytes, "<i4").tobytes()
                 file.write(mark + np.ascontiguousarray(array).tobytes() + mark)
+
+    def _write_hdf5(self, path: Path) -> None:
+        """Replace the coefficients; everything else stays as pw.x has written it."""
+        there = PlaneWaves.read(path)
+        if not np.array_equal(there.miller, self.miller) or len(there.coefficients) != len(self.coefficients):
+            raise ValueError(f"{path}: has other plane waves, or another number of spins, than the density to write")
+        with atomic_write(path) as beside:
+            shutil.copyfile(path, beside)
+            with h5py.File(beside, "r+") as file:
+                for name, row in zip(HDF5_COEFFICIENTS, self.coefficients, strict=False):
+                    file[name][...] = np.ascontiguousarray(row).view(np.float64)
 
     @property
     def smallest_shape(self) -> tuple[int, int, int]:
@@ -209,11 +253,16 @@ class Save:
 
     def density(self) -> PlaneWaves:
         """The density in the folder."""
-        return PlaneWaves.read(self.folder / DENSITY_FILE)
+        return PlaneWaves.read(self._density_file)
+
+    @property
+    def _density_file(self) -> Path:
+        paths = [self.folder / name for name in DENSITY_FILES]
+        return next((path for path in paths if path.exists()), paths[0])
 
     def write_density(self, density: PlaneWaves) -> None:
         """Replace the density, and remove the wave functions, which no longer belong to it."""
-        density.write(self.folder / DENSITY_FILE)
+        density.write(self._density_file)
         for path in self.folder.glob("wfc*"):
             path.unlink()
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import ase
+import h5py
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
@@ -94,10 +95,50 @@ def test_damaged_densities_are_refused_by_name(tmp_path: Path, damage: str) -> N
         PlaneWaves.read(path)
 
 
-def test_hdf5_is_named(tmp_path: Path) -> None:
-    (tmp_path / "charge-density.hdf5").touch()
-    with pytest.raises(ValueError, match=r"charge-density\.hdf5: only densities of pw\.x without HDF5"):
-        PlaneWaves.read(tmp_path / "charge-density.dat")
+def written_by_pw_with_hdf5(path: Path, density: PlaneWaves) -> None:
+    """What `write_rhog` of Quantum ESPRESSO's Modules/io_base.f90 writes where it was built with HDF5."""
+    with h5py.File(path, "w") as file:
+        file.attrs["gamma_only"] = np.bytes_(".TRUE." if density.half else ".FALSE.")
+        file.attrs["ngm_g"], file.attrs["nspin"] = np.int32(len(density.miller)), np.int32(len(density.coefficients))
+        file["MillerIndices"] = density.miller
+        for i, vector in enumerate(density.reciprocal, start=1):
+            file["MillerIndices"].attrs[f"bg{i}"] = vector
+        for name, row in zip(("rhotot_g", "rhodiff_g"), density.coefficients, strict=False):
+            file[name] = np.stack([row.real, row.imag], axis=1).ravel()
+
+
+@pytest.mark.parametrize(("half", "channels"), [(False, 1), (True, 2)])
+def test_a_density_in_hdf5_is_read_and_its_coefficients_are_replaced(tmp_path: Path, half: bool, channels: int) -> None:
+    path, made = tmp_path / "charge-density.hdf5", waves(half=half, channels=channels)
+    written_by_pw_with_hdf5(path, made)
+    read = PlaneWaves.read(path)
+    assert read.half is half
+    np.testing.assert_array_equal(read.reciprocal, made.reciprocal)
+    np.testing.assert_array_equal(read.coefficients, made.coefficients)
+    read.with_coefficients(0.5 * read.coefficients).write(path)
+    with h5py.File(path) as file:
+        assert file.attrs["gamma_only"] == np.bytes_(".TRUE." if half else ".FALSE.")
+        np.testing.assert_array_equal(file["rhotot_g"][::2], 0.5 * made.coefficients[0].real)
+        np.testing.assert_array_equal(file["rhotot_g"][1::2], 0.5 * made.coefficients[0].imag)
+    other = waves(half=not half, channels=channels)
+    with pytest.raises(ValueError, match=r"charge-density\.hdf5: has other plane waves"):
+        other.write(path)
+
+
+@pytest.mark.parametrize("damage", ["empty", "spins", "short"])
+def test_damaged_densities_in_hdf5_are_refused_by_name(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "charge-density.hdf5"
+    written_by_pw_with_hdf5(path, waves(half=False))
+    if damage == "empty":
+        path.write_bytes(b"")
+    else:
+        with h5py.File(path, "a") as file:
+            if damage == "spins":
+                file.attrs["nspin"] = 4
+            else:
+                file.attrs["ngm_g"] = 3
+    with pytest.raises(ValueError, match=r"charge-density\.hdf5: not a density of pw\.x"):
+        PlaneWaves.read(path)
 
 
 @pytest.mark.parametrize(("species", "element"), [("Fe1", "Fe"), ("fe_up", "Fe"), ("H1", "H"), ("C", "C"), ("Ox", "O")])
