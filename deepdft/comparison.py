@@ -79,6 +79,8 @@ class Comparison:
     """Of the atom that is most unlike the training set, 1 at the limit; None for new elements or without a record."""
     outside: bool | None = None
     """Whether the structure is outside what the model was trained on; None without a record."""
+    occupancies: tuple[Number, Number] | None = None
+    """Sums over PAW occupancies of squared errors and of squared spreads among training atoms; None without."""
     device: torch.device | str = "cpu"
     """Device that computes Fourier transforms."""
 

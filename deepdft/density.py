@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import xarray
     from pymatgen.io.vasp.outputs import Chgcar
 
-__all__ = ["TOTAL", "DensityGrid", "Grid", "Order", "grid_points", "volume"]
+__all__ = ["OCCUPANCIES", "TOTAL", "DensityGrid", "Grid", "Order", "grid_points", "occupancies_of", "volume"]
 
 
 Order = Literal["C", "F"]
@@ -24,6 +24,14 @@ Order = Literal["C", "F"]
 
 TOTAL = "total"
 """Name of the channel that every density has: the number of electrons per volume."""
+
+OCCUPANCIES = "occupancies"
+"""Name of the PAW augmentation occupancies of the total density in `DensityGrid.atom_arrays`."""
+
+
+def occupancies_of(channel: str) -> str:
+    """Name of the PAW augmentation occupancies of a channel in `DensityGrid.atom_arrays`."""
+    return OCCUPANCIES if channel == TOTAL else f"{OCCUPANCIES}_{channel}"
 
 
 def volume(cell: NDArray[np.floating]) -> float:

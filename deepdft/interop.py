@@ -11,7 +11,7 @@ import ase
 import numpy as np
 from numpy.typing import NDArray
 
-from deepdft.density import DensityGrid, volume
+from deepdft.density import DensityGrid, occupancies_of, volume
 from deepdft.errors import InputWarning
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ CHANNELS = {
     "magnetization_z": "diff_z",
 }
 """Names of the channels here and in pymatgen."""
-OCCUPANCIES = {"total": "occupancies", "diff": "occupancies_difference"}
+_OCCUPANCIES = {"total": occupancies_of("total"), "diff": occupancies_of("difference")}
 """pymatgen's name of a channel → the array of `DensityGrid.atom_arrays` with its PAW occupancies."""
 
 
@@ -60,7 +60,7 @@ def to_pymatgen(density: DensityGrid) -> Chgcar:
     data = {CHANNELS[name]: density.channel(name).astype(np.float64) * box for name in density.channel_names}
     occupancies = {
         theirs: {i: row[~np.isnan(row)] for i, row in enumerate(density.atom_arrays[ours], 1) if not np.isnan(row[0])}
-        for theirs, ours in OCCUPANCIES.items()
+        for theirs, ours in _OCCUPANCIES.items()
         if ours in density.atom_arrays
     }
     comment = density.info.get("comment") or atoms.get_chemical_formula()
@@ -104,7 +104,7 @@ def from_volumetric(atoms: ase.Atoms, chgcar: Any) -> DensityGrid:
     }
     arrays: dict[str, NDArray[np.floating]] = {
         ours: rows
-        for theirs, ours in OCCUPANCIES.items()
+        for theirs, ours in _OCCUPANCIES.items()
         if not noncollinear and (rows := _occupancies((chgcar.data_aug or {}).get(theirs), len(atoms))) is not None
     }
     return DensityGrid(channels.pop("total"), atoms, channels=channels, atom_arrays=arrays)

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepdft.models.base import DensityModel
 from deepdft.models.with_baseline import WithBaseline
+from deepdft.models.with_occupancies import WithOccupancies
 
 __all__ = ["build_model", "build_model_for", "model_name"]
 
@@ -29,7 +30,7 @@ def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> De
 
     Args:
         config: `_target_` and the constructor's arguments; with `baseline`, the model learns what that leaves
-            (`deepdft.models.with_baseline`).
+            (`deepdft.models.with_baseline`), with `occupancies` also those of PAW (`deepdft.models.with_occupancies`).
         trusted: packages beside deepdft.models whose classes may be built, e.g. ("my_package",).
 
     Raises:
@@ -45,7 +46,8 @@ def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> De
     for name in _targets(config):
         _check_target(name, (*TRUSTED_PACKAGES, *trusted))
     arguments = dict(config)
-    baseline = None if "model" in arguments else arguments.pop("baseline", None)  # otherwise the target takes both
+    short = "model" not in arguments  # otherwise the target takes all of them
+    baseline, partial_waves = (arguments.pop(key, None) if short else None for key in ("baseline", "occupancies"))
     try:
         model = instantiate(arguments, _convert_="all")
     except InstantiationException as error:  # Hydra's wrapper around whatever the constructor raised
@@ -53,7 +55,8 @@ def build_model(config: Mapping[str, Any], *, trusted: Sequence[str] = ()) -> De
         raise ValueError(f"{target.rpartition('.')[2]}: {reason}") from error
     if not isinstance(model, DensityModel):
         raise ValueError(f"{target} is a {type(model).__name__}, not a DensityModel")
-    return model if baseline is None else WithBaseline(model, baseline)
+    model = model if baseline is None else WithBaseline(model, baseline)
+    return model if partial_waves is None else WithOccupancies(model, partial_waves)
 
 
 def build_model_for(

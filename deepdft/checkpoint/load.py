@@ -32,6 +32,7 @@ from deepdft.models.ensemble import Ensemble
 from deepdft.models.free_atoms import FreeAtoms
 from deepdft.models.released import model_from_released
 from deepdft.models.with_baseline import WithBaseline
+from deepdft.models.with_occupancies import WithOccupancies
 
 __all__ = ["BUNDLED", "FREE_ATOMS", "Checkpoint", "add_info", "load_checkpoint", "load_weights", "save_checkpoint"]
 
@@ -162,12 +163,15 @@ def _load_ensemble(paths: Sequence[str], device: torch.device | str, trusted: Se
 
 
 def _member_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's config as an argument of another; a baseline, which is a key of whole configs, becomes a model."""
+    """A model's config as an argument of another; what is a key of whole configs becomes a model around it."""
     own = dict(config)
-    baseline = own.pop("baseline", None)
-    if baseline is None:
-        return own
-    return {"_target_": f"{WithBaseline.__module__}.{WithBaseline.__qualname__}", "model": own, "baseline": baseline}
+    for key, wrapper, argument in (
+        ("baseline", WithBaseline, "baseline"),
+        ("occupancies", WithOccupancies, "partial_waves"),
+    ):
+        if (value := own.pop(key, None)) is not None:
+            own = {"_target_": f"{wrapper.__module__}.{wrapper.__qualname__}", "model": own, argument: value}
+    return own
 
 
 def _common_info(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

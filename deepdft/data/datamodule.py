@@ -29,13 +29,14 @@ from deepdft.data.store import Store
 from deepdft.data.workers import end_with_parent, ignore_stop_signals, start_forkserver, stop_forkserver
 from deepdft.density import TOTAL, grid_points
 from deepdft.errors import InputWarning
-from deepdft.graph.batch import Batch, Structures
+from deepdft.graph.batch import Batch, Structures, joined_rows
 
 __all__ = ["DensityDataModule", "Sample", "collate"]
 
 Sample = dict[str, NDArray[Any]]
 """One structure with some of its grid points, as numpy arrays: numbers, positions, cell, pbc, points,
-targets (n_points, n_channels), and weights where the points are not uniform."""
+targets (n_points, n_channels), weights where the points are not uniform, and occupancies (n_atoms, n_channels, width)
+where they are learned."""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -62,6 +63,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
         probe_structure=which.repeat_interleave(n_probes),
         targets=joined("targets", torch.float32).reshape(int(n_probes.sum()), -1),
         weights=joined("weights", torch.float32) if "weights" in samples[0] else None,
+        occupancies=joined_rows([torch.from_numpy(sample["occupancies"]).float() for sample in samples])
+        if "occupancies" in samples[0]
+        else None,
     )
 
 
@@ -76,12 +80,14 @@ class _Samples(Dataset[Sample]):
         label: str | None,
         channels: Sequence[str],
         pbc: bool | None,
+        occupancies: bool,
     ) -> None:
         self.store = store
         self.indices = list(indices)
         self.label = label
         self.channels = tuple(channels)
         self.pbc = pbc
+        self.occupancies = occupancies
 
     def __len__(self) -> int:
         """Number of structures."""
@@ -93,7 +99,8 @@ class _Samples(Dataset[Sample]):
         atoms = self.store.atoms(i)
         shape = self.store.shape(i)
         points = choose(int(np.prod(shape)))
-        return {
+        of_atoms = {"occupancies": self.store.occupancies(i, self.label, self.channels)} if self.occupancies else {}
+        return of_atoms | {
             "numbers": atoms.numbers,
             "positions": atoms.positions,
             "cell": atoms.cell.array,
@@ -194,6 +201,8 @@ class DensityDataModule(pl.LightningDataModule):
         self.validation_probes = validation_probes
         self.num_workers = num_workers
         self.seed = seed
+        self.occupancies = False
+        """Whether samples have PAW occupancies; set before the loaders are made."""
         self.store: Store
         self.split: Split
 
@@ -256,6 +265,7 @@ class DensityDataModule(pl.LightningDataModule):
             label=self.label,
             channels=self.channels,
             pbc=self.pbc,
+            occupancies=self.occupancies,
             seed=self.seed,
             n_probes=self.probes_per_structure,
             importance_fraction=self.importance_fraction,
@@ -269,6 +279,7 @@ class DensityDataModule(pl.LightningDataModule):
             label=self.label,
             channels=self.channels,
             pbc=self.pbc,
+            occupancies=self.occupancies,
             n_probes=self.validation_probes,
         )
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

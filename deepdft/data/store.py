@@ -39,7 +39,7 @@ from deepdft.data.index import INDEX, read_index
 from deepdft.data.kind import DensityKind
 from deepdft.data.shards import Expected, ShardTable, ShardValues
 from deepdft.data.verify import find_damage
-from deepdft.density import TOTAL, DensityGrid
+from deepdft.density import TOTAL, DensityGrid, occupancies_of
 
 __all__ = ["DensityStore", "Store", "elements_of"]
 
@@ -287,6 +287,18 @@ class Store:
             channels={name: self.values(i, label, channel=name) for name in wanted if name != TOTAL},
             atom_arrays=table.per_atom(row, label),
         )
+
+    def occupancies(self, i: int, label: str | None = None, channels: Sequence[str] = (TOTAL,)) -> NDArray[np.float64]:
+        """PAW augmentation occupancies (n_atoms, n_channels, width) of structure `i`, NaN beyond those of an element.
+
+        Raises:
+            ValueError: if the structure has none.
+        """
+        table, row = self._table(i)
+        found = table.per_atom(row, self._label(label))
+        if missing := [name for name in map(occupancies_of, channels) if name not in found]:
+            raise ValueError(f"{self.root}: {self.names[i]} has no {', '.join(missing)}, which a CHGCAR can have")
+        return np.stack([found[occupancies_of(channel)] for channel in channels], axis=1)
 
     def verify(self) -> None:
         """Read everything and compare it with the checksums.

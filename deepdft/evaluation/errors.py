@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from deepdft.comparison import Comparison, PointSums
-from deepdft.density import TOTAL, DensityGrid
+from deepdft.density import OCCUPANCIES, TOTAL, DensityGrid, occupancies_of
 from deepdft.evaluation.parts import StructureRow, write_table
 from deepdft.inference.assessment import TRUST, assess
 from deepdft.inference.uncertainty import Members
 from deepdft.measures import EPS_MAD, EPS_MAE, MEASURES, Terms, absolute_deviations, measures_of
 from deepdft.models.base import DensityModel
+from deepdft.nn.occupancies import occupancy_errors
 
 __all__ = [
     "References",
@@ -107,7 +109,8 @@ def structure_errors(
         raise ValueError(f"{name}: the predicted density is not finite; the checkpoint's training has diverged")
     if totals.reference_absolute == 0:
         raise ValueError(f"{name}: the reference density is zero everywhere: a relative error is not defined")
-    terms = {measure.name: measure.terms(comparison) for measure in measures_of(tuple(comparison.sums))}
+    measured = (*comparison.sums, OCCUPANCIES) if comparison.occupancies else tuple(comparison.sums)
+    terms = {measure.name: measure.terms(comparison) for measure in measures_of(measured)}
     return StructureErrors(
         index=index,
         name=name,
@@ -149,9 +152,21 @@ def _compare(model: DensityModel, reference: DensityGrid, *, pbc: bool | None, i
         spread=spread,
         expected=trust.expected_eps_mae,
         outside=trust.outside if TRUST in info else None,
+        occupancies=_occupancy_sums(model, members, reference),
         novelty=None if trust.novelty is None or np.isinf(trust.novelty).any() else float(trust.novelty.max()),
         device=members.encoded[0].structures.positions.device,
     )
+
+
+def _occupancy_sums(model: DensityModel, members: Members, reference: DensityGrid) -> tuple[float, float] | None:
+    """Sums of squared errors and of squared spreads of PAW occupancies; None if prediction or reference has none."""
+    names = [occupancies_of(channel) for channel in model.channels]
+    predicted = members.occupancies()
+    if predicted is None or any(name not in reference.atom_arrays for name in names):
+        return None
+    exact = np.stack([reference.atom_arrays[name] for name in names], axis=1)
+    errors, spread = occupancy_errors(predicted, torch.from_numpy(exact).to(predicted.values.device))
+    return float(errors.double().square().sum()), float(spread.double().square().sum())
 
 
 def evaluate_structure(

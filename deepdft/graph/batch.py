@@ -13,6 +13,7 @@ float64 differences rounded once, however far from the origin, from the cell or 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, Self
@@ -20,8 +21,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-__all__ = ["AtomGraph", "Batch", "ProbeGraph", "Structures"]
+__all__ = ["AtomGraph", "Batch", "ProbeGraph", "Structures", "joined_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +187,16 @@ class Batch(_Tensors):
     weights: Tensor | None = None
     """(n_probes,) weights in the loss, 1 on average; None for uniform points, which have equal weights."""
 
+    occupancies: Tensor | None = None
+    """(n_atoms, n_channels, width) PAW augmentation occupancies, NaN beyond those of an element; None without."""
+
     @property
     def n_probes(self) -> int:
         """Number of query points."""
         return self.probe_positions.shape[0]
+
+
+def joined_rows(parts: Sequence[Tensor]) -> Tensor:
+    """Arrays (n, …, width) of different widths below each other, filled up with NaN."""
+    width = max(part.shape[-1] for part in parts)
+    return torch.cat([pad(part, (0, width - part.shape[-1]), value=torch.nan) for part in parts])

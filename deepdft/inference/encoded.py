@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deepdft import chunks
 from deepdft.chunks import Chunks
-from deepdft.density import Grid, Order
+from deepdft.density import Grid, Order, occupancies_of
 from deepdft.graph.batch import ProbeGraph, Structures
 from deepdft.graph.neighbors import atom_graph, probe_graph, structures_from_atoms
 from deepdft.models.base import AtomStates, DensityModel
@@ -119,6 +119,15 @@ class EncodedStructure:
         """`DensityModel.invariants` of the atoms, (n_atoms, n); None if the model has none."""
         found = self.model.invariants(self.states)
         return None if found is None else found.detach().cpu().numpy()
+
+    @torch.no_grad()
+    def occupancies(self) -> dict[str, NDArray[np.floating]]:
+        """PAW occupancies of the atoms as `DensityGrid.atom_arrays` holds them; empty if the model predicts none."""
+        found = self.model.occupancies(self.states)
+        if found is None:
+            return {}
+        names = map(occupancies_of, self.model.channels)
+        return dict(zip(names, found.values.double().cpu().numpy().swapaxes(0, 1), strict=True))
 
     def total(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
         """The total density alone (n,) in e/Å³ at points (n, 3) in Å."""

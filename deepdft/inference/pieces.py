@@ -12,6 +12,7 @@ import ase
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from deepdft import chunks
 from deepdft.density import Grid, Order
@@ -171,6 +172,20 @@ class Pieces:
                 encoded = EncodedStructure(self.model, self._domains.atoms_of(self.box, self.domains[domain]))
             self._encoded = domain, encoded
         return self._encoded[1]
+
+    def occupancies(self) -> dict[str, NDArray[np.floating]]:
+        """PAW occupancies of all atoms as `DensityGrid.atom_arrays` holds them; empty if the model predicts none."""
+        if self._domains is None:
+            return self.encoded(0).occupancies()
+        if not self.model.has_occupancies:
+            return {}
+        positions = self._domains.surroundings.positions
+        found: dict[str, NDArray[np.floating]] = {}
+        for index, atoms in self._domains.of_points(positions):
+            _, own = cKDTree(atoms.positions).query(positions[index])
+            for name, rows in EncodedStructure(self.model, atoms).occupancies().items():
+                found.setdefault(name, np.full((len(positions), rows.shape[1]), np.nan))[index] = rows[own]
+        return found
 
     def stream(self, order: Order, progress: Callable[[int, int], None] | None) -> Iterator[NDArray[np.floating]]:
         """Density (n, n_channels) of the whole grid, chunk after chunk in an order; of a structure encoded at once."""

@@ -123,7 +123,8 @@ class Predictor:
             progress: called with points done and points in all.
 
         Returns:
-            The density; atoms keep their positions, `origin` says where the grid begins. `info` has "trust", how far
+            The density; atoms keep their positions, `origin` says where the grid begins. `atom_arrays` has the PAW
+            occupancies of a model that predicts them. `info` has "trust", how far
             to trust it in words, "expected_eps_mae" in % where an error can be expected, "not_trained_on", elements
             that the model does not know, and "doubts", such as missing electrons, where there are any.
 
@@ -147,7 +148,7 @@ class Predictor:
                 done += len(part)
         total, *others = (np.ascontiguousarray(column).reshape(box.shape) for column in values.T)
         channels = dict(zip(self.model.channels[1:], others, strict=True))
-        density = DensityGrid(total, box.atoms, box.origin, channels)
+        density = DensityGrid(total, box.atoms, box.origin, channels, atom_arrays=pieces.occupancies())
         tally = self.tally(box)
         tally.add(total)
         info = {

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import ase
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid, Grid
 from deepdft.inference.encoded import EncodedStructure
 from deepdft.measures import EPS_MAD, absolute_deviations
 from deepdft.models.base import DensityModel
+from deepdft.nn.occupancies import Occupancies
 
 __all__ = ["Members", "UncertainDensity", "predict_with_uncertainty", "refuse_single_model"]
 
@@ -30,13 +32,19 @@ class Members:
     def __init__(
         self, model: DensityModel, grid: Grid, *, pbc: bool | None = None, atoms: ase.Atoms | None = None
     ) -> None:
-        self.grid = grid
+        self.model, self.grid = model, grid
         structure = grid.atoms if atoms is None else atoms
         self.encoded = [EncodedStructure(member, structure, pbc=pbc) for member in model.members]
 
     def chunks(self) -> list[slice]:
         """All points of the grid, in chunks that none of the members finds too large."""
         return max(([*encoded.chunks(self.grid.n_points)] for encoded in self.encoded), key=len)
+
+    @torch.no_grad()
+    def occupancies(self) -> Occupancies | None:
+        """Mean PAW occupancies; None if the model predicts none."""
+        states = [encoded.states for encoded in self.encoded]
+        return self.model.occupancies(states if len(self.model.members) > 1 else states[0])
 
     def densities(self, chunk: slice) -> NDArray[np.floating]:
         """Densities (n_members, n_points, n_channels) in e/Å³ at points of the grid, counted with z fastest."""

@@ -13,10 +13,10 @@ import numpy as np
 
 from deepdft import bundled
 from deepdft.data.kind import DensityKind
-from deepdft.density import DensityGrid
+from deepdft.density import DensityGrid, occupancies_of
 from deepdft.io.compression import decompress
 from deepdft.io.formats import parse_density
-from deepdft.io.formats.chgcar import HEADER, MOMENTS, OCCUPANCIES, header_text
+from deepdft.io.formats.chgcar import HEADER, MOMENTS, header_text
 from deepdft.io.template import difference_of
 
 __all__ = ["VaspCalculation", "foreign_kind", "incar_lines", "read_grid", "read_template"]
@@ -98,12 +98,8 @@ class VaspCalculation:
         """The density with what VASP wants behind each block of values, where the template has it."""
         if self.template is None:
             return density
-        blocks = ("", *(f"_{name}" for name in density.channels))
-        arrays = {
-            key: self.template.atom_arrays[key]
-            for key in (f"{OCCUPANCIES}{block}" for block in blocks)
-            if key in self.template.atom_arrays
-        }
+        names = map(occupancies_of, density.channel_names)
+        arrays = {name: self.template.atom_arrays[name] for name in names if name in self.template.atom_arrays}
         info = {HEADER: self.header} if self.header else {}
         if density.channels and MOMENTS in self.template.info:
             info[MOMENTS] = self.template.info[MOMENTS]
@@ -124,7 +120,7 @@ class VaspCalculation:
 
     def _about_occupancies(self, predicted: DensityGrid, written: DensityGrid) -> str:
         """Where the occupancies are from, or what VASP does without."""
-        names = [OCCUPANCIES, *(f"{OCCUPANCIES}_{name}" for name in written.channels)]
+        names = list(map(occupancies_of, written.channel_names))
         if all(name in predicted.atom_arrays for name in names):
             return "PAW occupancies: predicted"
         if all(name in written.atom_arrays for name in names):

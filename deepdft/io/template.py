@@ -9,9 +9,9 @@ import ase
 import numpy as np
 from numpy.typing import NDArray
 
-from deepdft.density import DensityGrid
+from deepdft.density import OCCUPANCIES, DensityGrid
 from deepdft.errors import InputWarning
-from deepdft.io.formats.chgcar import AFTER_BLOCKS, OCCUPANCIES
+from deepdft.io.formats.chgcar import AFTER_BLOCKS
 
 __all__ = ["difference_of", "with_occupancies"]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from deepdft.comparison import Values
 from deepdft.measures.measure import Measure, Terms, flatten, summarise
+from deepdft.measures.paw import PAW_OCCUPANCIES
 from deepdft.measures.spin import SPIN_DENSITY
 from deepdft.measures.total import EPS_MAD, EPS_MAE, TOTAL_DENSITY
 
@@ -25,7 +26,7 @@ __all__ = [
     "summarise",
 ]
 
-MEASURES: tuple[Measure, ...] = TOTAL_DENSITY + SPIN_DENSITY
+MEASURES: tuple[Measure, ...] = TOTAL_DENSITY + SPIN_DENSITY + PAW_OCCUPANCIES
 """All measures of a prediction, in the order of tables."""
 
 
@@ -33,7 +34,7 @@ def measures_of(channels: Sequence[str], *, whole_grid: bool = True) -> list[Mea
     """The measures of a density with some channels, in the order of tables.
 
     Args:
-        channels: names of the channels.
+        channels: names of the channels, and "occupancies" of a model that predicts them.
         whole_grid: whether the density is known on a whole grid.
     """
     return [m for m in MEASURES if m.channel in channels and (whole_grid or not m.whole_grid)]

@@ -15,6 +15,7 @@ from deepdft import chunks
 from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
 from deepdft.graph.neighbors import probe_graph
+from deepdft.nn.occupancies import Occupancies
 from deepdft.nn.threads import in_parallel
 
 __all__ = ["N_ELEMENTS", "AtomStates", "DensityModel", "check_counts"]
@@ -74,6 +75,10 @@ class DensityModel(nn.Module, ABC):
         self.receptive_field = math.inf
         """Distance in Å beyond which no atom changes the density at a point: what the rounds of messages between atoms
         reach plus `probe_cutoff`. Infinite where a model does not say; its structures are then encoded as a whole."""
+        self.feature_shape: tuple[int, int] | None = None
+        """(L, H), degrees 1…L and channels of what `encode_with_features` returns; None for a model without."""
+        self.has_occupancies = False
+        """Whether `occupancies` predicts those of PAW."""
         self.encoding_bytes = 60_000.0
         """Memory in bytes that `encode` takes for an atom with about fifty neighbours; decides the size of domains."""
 
@@ -111,6 +116,23 @@ class DensityModel(nn.Module, ABC):
         parts = probes.chunks(chunks.on(points.device.type).edges_decoded)
         density = torch.cat(in_parallel(lambda part: self.decode(states, part), parts, device=points.device))
         return self.checked(density, len(points))
+
+    def encode_with_features(self, atoms: AtomGraph) -> tuple[AtomStates, tuple[Tensor, Tensor]]:
+        """The states, with features of the atoms that rotate with the structure; for a model with a `feature_shape`.
+
+        Returns:
+            What `encode` returns; scalars (n_atoms, H) and features (n_atoms, Σ(2l + 1), H) of degrees 1…L in the order
+            of `deepdft.nn.spherical`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no equivariant features")
+
+    def occupancies(self, states: AtomStates) -> Occupancies | None:
+        """PAW augmentation occupancies of encoded atoms; None, the default, for a model that does not predict them.
+
+        Args:
+            states: from `encode`.
+        """
+        return None
 
     def invariants(self, states: AtomStates) -> Tensor | None:
         """Numbers (n_atoms, n) that distinguish the surroundings of encoded atoms, invariant under rotations.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import AtomGraph, ProbeGraph, Structures
 from deepdft.models.base import AtomStates, DensityModel
+from deepdft.nn.occupancies import Occupancies
 
 __all__ = ["Ensemble"]
 
@@ -41,6 +42,7 @@ class Ensemble(DensityModel):
         self.cutoff_value = max(model.cutoff_value for model in models)
         self.receptive_field = max(model.receptive_field for model in models)
         self.encoding_bytes = sum(model.encoding_bytes for model in models)
+        self.has_occupancies = all(model.has_occupancies for model in models)
         self.models = nn.ModuleList(models)
         self.spread_scale = spread_scale
 
@@ -70,6 +72,13 @@ class Ensemble(DensityModel):
         found = [model.invariants(own) for model, own in zip(self.members, states, strict=True)]
         known = [each for each in found if each is not None]
         return torch.cat(known, dim=1) if len(known) == len(found) else None
+
+    def occupancies(self, states: AtomStates) -> Occupancies | None:
+        """Mean occupancies of the members; None unless all have them."""
+        if not self.has_occupancies:
+            return None
+        found = [model.occupancies(own) for model, own in zip(self.members, states, strict=True)]
+        return Occupancies(*(torch.stack(parts).mean(dim=0) for parts in zip(*found, strict=True)))
 
     def chunk_size(self, device: torch.device) -> int | None:
         """Points per call of `decode_points`: as many as every member takes."""

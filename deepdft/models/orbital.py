@@ -25,9 +25,10 @@ from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, Batch, ProbeGraph, Structures
 from deepdft.graph.blocks import Blocks, compact_blocks
 from deepdft.models.base import DensityModel, check_counts
-from deepdft.models.orbital_encoder import EquivariantEncoder, EquivariantLinear
+from deepdft.models.orbital_encoder import EquivariantEncoder
 from deepdft.models.superposition import Superposition
 from deepdft.nn.activations import SiLU
+from deepdft.nn.equivariant_linear import EquivariantLinear
 from deepdft.nn.fast import Operation, enabled
 from deepdft.nn.mlp import two_layers
 from deepdft.nn.orbitals import OrbitalBasis
@@ -109,6 +110,7 @@ class Orbital(DensityModel):
         self.basis = OrbitalBasis(n_radial, l_max=l_max, **radial)
         self.probe_cutoff = self.basis.reach
         self.receptive_field = n_interactions * cutoff + self.probe_cutoff
+        self.feature_shape = l_max, hidden_size
         self.baseline = Superposition(n_functions=n_radial, **radial).requires_grad_(False) if residual else None
         self.encoder = EquivariantEncoder(
             hidden_size=hidden_size,
@@ -147,11 +149,16 @@ class Orbital(DensityModel):
 
     def encode(self, atoms: AtomGraph) -> OrbitalStates:
         """Compute the coefficients of all orbitals."""
+        return self.encode_with_features(atoms)[0]
+
+    def encode_with_features(self, atoms: AtomGraph) -> tuple[OrbitalStates, tuple[Tensor, Tensor]]:
+        """The coefficients of all orbitals, and the features of the encoder."""
         scalars, features = self.encoder(atoms)
         states = (atoms.numbers, scalars, features)
         parts = list(zip(*(state.split(chunks.CPU.atoms_encoded) for state in states), strict=True))
         coefficients = torch.cat([self._coefficients(*part) for part in parts])
-        return OrbitalStates(atoms.positions, coefficients, torch.cat([self._invariants(*part[1:]) for part in parts]))
+        invariants = torch.cat([self._invariants(*part[1:]) for part in parts])
+        return OrbitalStates(atoms.positions, coefficients, invariants), (scalars, features)
 
     @torch.no_grad()
     def _invariants(self, scalars: Tensor, features: Tensor) -> Tensor:

@@ -15,35 +15,16 @@ from deepdft.graph.batch import AtomGraph
 from deepdft.models.base import N_ELEMENTS
 from deepdft.nn.activations import SiLU
 from deepdft.nn.equivariant import equivariant_sum, sent_features
+from deepdft.nn.equivariant_linear import EquivariantLinear
 from deepdft.nn.interpolation import Tabulated
 from deepdft.nn.mlp import Stack, two_layers
 from deepdft.nn.radial import CosineCutoff, Radial, RadialFeatures, SincBasis, safe_norm
 from deepdft.nn.spherical import degrees, products_on_sphere, solid_harmonics
 
-__all__ = ["EquivariantEncoder", "EquivariantLinear"]
+__all__ = ["EquivariantEncoder"]
 
 TYPICAL_NEIGHBOURS = 12.0
 """Messages are divided by its square root, so that their sums are of order one."""
-
-
-class EquivariantLinear(nn.Module):
-    """A linear map of channels for each degree l = 1…L, the same for all m.
-
-    Args:
-        l_max: L.
-        n_in: channels of the input.
-        n_out: channels of the output.
-    """
-
-    def __init__(self, l_max: int, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.maps: Stack[nn.Linear] = Stack(nn.Linear(n_in, n_out, bias=False) for _ in range(l_max))
-        self.sizes = [2 * degree + 1 for degree in range(1, l_max + 1)]
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (n_atoms, Σ(2l + 1), n_in) of degrees 1…L → (n_atoms, Σ(2l + 1), n_out)."""
-        parts = features.split(self.sizes, dim=1)
-        return torch.cat([linear(part) for linear, part in zip(self.maps, parts, strict=True)], dim=1)
 
 
 class Interaction(nn.Module):

@@ -162,6 +162,7 @@ class PaiNN(DensityModel):
         check_counts(hidden_size=hidden_size, n_interactions=n_interactions, n_basis=n_basis)
         self.hidden_size = hidden_size
         self.receptive_field = (n_interactions + 1) * cutoff
+        self.feature_shape = 1, hidden_size
         self.encoding_bytes = 4.0 * hidden_size * (10 * n_interactions + 24)  # measured
         self.basis = SincBasis(cutoff, size=n_basis)
         self.cosine_cutoff = CosineCutoff(cutoff)
@@ -177,6 +178,10 @@ class PaiNN(DensityModel):
 
     def encode(self, atoms: AtomGraph) -> PaiNNStates:
         """Compute the atom states after each step, as far as probes read them."""
+        return self.encode_with_features(atoms)[0]
+
+    def encode_with_features(self, atoms: AtomGraph) -> tuple[PaiNNStates, tuple[Tensor, Tensor]]:
+        """What probes read, and the scalars and vectors after the last step."""
         distances, direction = _lengths_and_directions(atoms.edge_vectors())
         scalar = self.embedding(atoms.numbers)  # (n_atoms, H)
         vector = scalar.new_zeros(atoms.n_atoms, 3, self.hidden_size)
@@ -187,7 +192,8 @@ class PaiNN(DensityModel):
             change = message(own, filters, direction, atoms.edge_index, atoms.n_atoms)
             scalar, vector = atom_step.update(scalar + change[:, 0], vector + change[:, 1:])
             sent.append(probe_step.message.sent(scalar, vector))
-        return PaiNNStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
+        states = PaiNNStates(atoms.positions, sent, self.radial.tables(filter_networks(self.probe_steps)))
+        return states, (scalar, vector[:, [1, 2, 0]])  # y, z, x, the order of harmonics
 
     def invariants(self, states: PaiNNStates) -> Tensor:
         """Sender factors of the last step's messages (n_atoms, 3H): two scalars and a length per channel."""

@@ -65,7 +65,7 @@ class WithBaseline(DensityModel):
         super().__init__(cutoff=model.cutoff, channels=model.channels)
         self.cutoff_value = max(model.cutoff_value, baseline.cutoff_value)
         self.receptive_field = max(model.receptive_field, baseline.receptive_field)
-        self.encoding_bytes = model.encoding_bytes
+        self.encoding_bytes, self.feature_shape = model.encoding_bytes, model.feature_shape
         self.model = model
         self.model.zero_init()
         self.baseline = baseline.requires_grad_(False)
@@ -80,6 +80,11 @@ class WithBaseline(DensityModel):
     def encode(self, atoms: AtomGraph) -> tuple[AtomStates, AtomStates]:
         """The states of the model and of the baseline."""
         return self.model.encode(atoms), self.baseline.encode(atoms)
+
+    def encode_with_features(self, atoms: AtomGraph) -> tuple[tuple[AtomStates, AtomStates], tuple[Tensor, Tensor]]:
+        """The states of the model and of the baseline, and the features of the model."""
+        states, features = self.model.encode_with_features(atoms)
+        return (states, self.baseline.encode(atoms)), features
 
     def decode(self, states: tuple[AtomStates, AtomStates], probes: ProbeGraph) -> Tensor:
         """Density (n_probes, n_channels) in e/Å³."""

@@ -148,7 +148,8 @@ class StructureFiles:
             write_density(self.output, density, comment=comment)
             return
         chunks = self.predictor.predict_chunks(self.box, order=output_format(self.output).order, **options)  # type: ignore[arg-type]
-        write_field(self.output, Field(self.box, comment=comment), _counted(chunks, tally))
+        content = Field(self.box, comment=comment, atom_arrays=pieces.occupancies())
+        write_field(self.output, content, _counted(chunks, tally))
 
     def _predict_in_slabs(
         self, pieces: Pieces, tally: Tally, advance: Callable[[int, int], None], comment: str
@@ -157,7 +158,8 @@ class StructureFiles:
         options: dict[str, Any] = {"memory": self.predictor.memory, "helpers": self.helpers, "progress": advance}
         with joined_slabs(pieces, self.output, **options) as chunks:
             values = _counted(scaled(chunks, self.box, self.files.n_electrons), tally)
-            write_field(self.output, Field(self.box, self.predictor.model.channels, comment=comment), values)
+            channels, occupancies = self.predictor.model.channels, pieces.occupancies()
+            write_field(self.output, Field(self.box, channels, comment=comment, atom_arrays=occupancies), values)
 
     def _predict_with_uncertainty(self, tally: Tally, advance: Callable[[int, int], None], comment: str) -> None:
         model, structure = self.predictor.model, self.box.structure()

@@ -32,6 +32,7 @@ from deepdft.runs.data_checks import warn_of_free_atom_valences, warn_of_new_ele
 from deepdft.runs.directory import is_first_process, new_directory, only_writer, refuse_training_run
 from deepdft.runs.fit import fit
 from deepdft.runs.loggers import make_loggers
+from deepdft.runs.occupancies import with_partial_waves
 from deepdft.runs.precision import matmul_precision
 from deepdft.runs.record import write_record
 from deepdft.runs.renamed import rename_keys
@@ -237,7 +238,7 @@ def _prepare_resume(run_dir: Path, model: DensityModel) -> Path | None:
 
 def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) -> DensityModule:
     """The model with fresh weights, wrapped for training."""
-    model_config = config["model"]
+    model_config = with_partial_waves(config["model"], data)
     # what the user's own command line names is trusted, so that models from outside the package can be trained
     model = build_model(model_config, trusted=_own_package(model_config))
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -251,6 +252,7 @@ def _module(cfg: DictConfig, config: dict[str, Any], data: DensityDataModule) ->
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
         loss=config["loss"],
+        occupancy_weight=config["occupancy_weight"],
         pbc=config["data"]["pbc"],
         info={
             "data": data.store.fingerprint,

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from deepdft.comparison import Comparison, PointSums
+from deepdft.density import OCCUPANCIES
 from deepdft.measures import measures_of
 
 __all__ = ["DensityErrors"]
@@ -24,27 +25,36 @@ class DensityErrors(Metric):
 
     Args:
         channels: names of the columns of a density.
+        occupancies: whether PAW occupancies are predicted too.
     """
 
     full_state_update = False
 
-    def __init__(self, channels: Sequence[str] = ("total",)) -> None:
+    def __init__(self, channels: Sequence[str] = ("total",), *, occupancies: bool = False) -> None:
         super().__init__()
         self.channels = tuple(channels)
-        self.measures = measures_of(self.channels, whole_grid=False)
+        measured = (*self.channels, OCCUPANCIES) if occupancies else self.channels
+        self.measures = measures_of(measured, whole_grid=False)
         for measure in self.measures:
             for state in STATES:
                 self.add_state(f"{measure.name}_{state}", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, predicted: Tensor, reference: Tensor) -> None:
-        """Add the points of one structure: predicted and reference density (n_points, n_channels) in e/Å³."""
+    def update(self, predicted: Tensor, reference: Tensor, occupancies: tuple[Tensor, Tensor] | None = None) -> None:
+        """Add the points of one structure.
+
+        Args:
+            predicted: density (n_points, n_channels) in e/Å³.
+            reference: the same.
+            occupancies: sums of squared errors and of squared spreads, where PAW occupancies are predicted.
+        """
         columns = zip(
             self.channels,
             predicted.double().unbind(dim=1),
             reference.double().unbind(dim=1),
             strict=True,
         )
-        comparison = Comparison({channel: PointSums.over(a, b) for channel, a, b in columns})
+        sums = {channel: PointSums.over(a, b) for channel, a, b in columns}
+        comparison = Comparison(sums, occupancies=occupancies)
         for measure in self.measures:
             terms = measure.terms(comparison)
             if terms is None:

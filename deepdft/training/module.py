@@ -19,6 +19,7 @@ from deepdft.checkpoint import checkpoint_entries
 from deepdft.graph.batch import Batch
 from deepdft.graph.neighbors import atom_graph, probe_graph
 from deepdft.models.base import DensityModel
+from deepdft.nn.occupancies import Occupancies, occupancy_errors
 from deepdft.training.metrics import DensityErrors
 
 __all__ = ["LOSSES", "DensityModule"]
@@ -36,6 +37,7 @@ class DensityModule(pl.LightningModule):
         optimizer: makes the optimizer from the parameters.
         scheduler: makes a learning rate schedule from the optimizer; stepped after every training step.
         loss: "mse" or "l1".
+        occupancy_weight: of the loss of PAW occupancies, in units of their spread, beside that of the density.
         pbc: the data's periodicity (None as stored), stored in checkpoints so that prediction follows it.
         info: plain values stored in checkpoints: data fingerprint, elements, …
 
@@ -51,6 +53,7 @@ class DensityModule(pl.LightningModule):
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler],
         loss: str = "mse",
+        occupancy_weight: float = 0.01,
         pbc: bool | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> None:
@@ -60,22 +63,34 @@ class DensityModule(pl.LightningModule):
         self.model = model
         self.model_config = dict(model_config)
         self.loss = loss
+        self.occupancy_weight = occupancy_weight
         self.pbc = pbc
         self.info = dict(info or {})
-        self.errors = DensityErrors(model.channels)
+        self.errors = DensityErrors(model.channels, occupancies=model.has_occupancies)
         self._optimizer = optimizer
         self._scheduler = scheduler
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Density (n_probes, n_channels) in e/Å³ at the probes of a batch; edges are built on the batch's device."""
-        atoms = atom_graph(batch.structures, self.model.cutoff)
+    def forward(self, batch: Batch) -> tuple[Tensor, Occupancies | None]:
+        """Predict what a batch has targets for; edges are built on the batch's device.
+
+        Returns:
+            Density (n_probes, n_channels) in e/Å³ at the probes, and PAW occupancies of the atoms, if the model
+            predicts them.
+        """
+        states = self.model.encode(atom_graph(batch.structures, self.model.cutoff))
         probes = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, self.model.probe_cutoff)
-        return self.model(atoms, probes)
+        density = self.model.checked(self.model.decode(states, probes), probes.n_probes)
+        return density, self.model.occupancies(states)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one step."""
-        errors = LOSSES[self.loss](self(batch) - batch.targets)  # (n_probes, n_channels)
+        density, occupancies = self(batch)
+        function = LOSSES[self.loss]
+        errors = function(density - batch.targets)  # (n_probes, n_channels)
         loss = (errors if batch.weights is None else batch.weights[:, None] * errors).mean()
+        if occupancies is not None and batch.occupancies is not None:
+            differences, spread = occupancy_errors(occupancies, batch.occupancies)
+            loss = loss + self.occupancy_weight * function(differences / spread).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -106,7 +121,12 @@ class DensityModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accumulate the errors of one structure at its fixed points."""
-        self.errors.update(self(batch), batch.targets)
+        density, occupancies = self(batch)
+        squares = None
+        if occupancies is not None and batch.occupancies is not None:
+            differences, spread = (part.double() for part in occupancy_errors(occupancies, batch.occupancies))
+            squares = differences.square().sum(), spread.square().sum()
+        self.errors.update(density, batch.targets, squares)
 
     def on_validation_epoch_end(self) -> None:
         """Log the errors over all validation structures and ranks."""

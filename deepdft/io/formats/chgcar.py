@@ -27,7 +27,7 @@ import numpy as np
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from deepdft.density import DensityGrid, volume
+from deepdft.density import TOTAL, DensityGrid, occupancies_of, volume
 from deepdft.errors import DensityFormatError, InputWarning
 from deepdft.io.decimals import format_fortran, format_values
 from deepdft.io.formats.base import Chunks, Field, Format, rechunked
@@ -35,10 +35,8 @@ from deepdft.io.numbers import parse_values
 from deepdft.io.occupancies import format_occupancies, parse_occupancies, split_occupancies
 from deepdft.io.text import Lines, join_mark, mark_floats, mark_pbc, pbc_mark, quoted, split_mark
 
-__all__ = ["AFTER_BLOCKS", "CHANNELS", "HEADER", "MOMENTS", "OCCUPANCIES", "Chgcar", "header_text", "parse_chgcar"]
+__all__ = ["AFTER_BLOCKS", "CHANNELS", "HEADER", "MOMENTS", "Chgcar", "header_text", "parse_chgcar"]
 
-OCCUPANCIES = "occupancies"
-"""Name of the PAW augmentation occupancies in `DensityGrid.atom_arrays`; "occupancies_difference" of a spin block."""
 
 _VECTOR = rb"[ \t]*[-+.\dEeDd]+" + rb"[ \t]+[-+.\dEeDd]+" * 2
 _FIRST_LINES = re.compile(rb"[^\n]*\n[-+.\dEeDd \t]+\r?\n" + (_VECTOR + rb"\s*\n") * 3)
@@ -253,7 +251,7 @@ def _blocks(
             if rows is None:
                 info[f"augmentation_{name}".rstrip("_")] = occupancies.decode("ascii", "replace")
             else:
-                arrays[f"{OCCUPANCIES}_{name}".rstrip("_")] = rows
+                arrays[occupancies_of(name or TOTAL)] = rows
         info |= {f"magnetic_moments_{name}".rstrip("_"): moments} if moments else {}
     return blocks, info, arrays
 
@@ -386,7 +384,7 @@ def _lines(values: NDArray[np.floating], factor: float, content: Field) -> bytes
 
 def _after_block(content: Field, name: str) -> bytes:
     """What follows a block of values: occupancies, and magnetic moments where a spin block follows."""
-    rows = content.atom_arrays.get(f"{OCCUPANCIES}_{name}".rstrip("_"))
+    rows = content.atom_arrays.get(occupancies_of(name or TOTAL))
     keys = AFTER_BLOCKS if len(content.channels) > 1 else AFTER_BLOCKS[:1]
     texts = [content.info.get(f"{key}_{name}".rstrip("_"), "") for key in keys]
     if rows is not None:
