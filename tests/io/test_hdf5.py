@@ -154,3 +154,27 @@ def test_texts_that_fill_several_heaps_are_read(path):
         file.attrs.update(texts)
     assert path.read_bytes().count(b"GCOL") > 1
     assert deepdft.read_density(path).info.items() >= texts.items()
+
+
+@pytest.mark.parametrize("name", ["channels/difference", "atom_arrays/occupancies"])
+def test_a_dataset_whose_name_is_damaged_is_missed(path, name):
+    with h5py.File(path, "a") as file:
+        file.move(name, f"{name}x")
+    with pytest.raises(DensityFormatError, match=rf"x\.h5: .*damaged: {name} is in its list of contents"):
+        deepdft.read_density(path)
+
+
+def test_a_file_without_a_list_of_contents_is_read(path):
+    """Versions before did not write one."""
+    with h5py.File(path, "a") as file:
+        del file.attrs["contents"]
+    assert deepdft.read_density(path).channel_names == ("total", "difference")
+
+
+def test_texts_that_have_become_something_else_are_left_out(path):
+    """The library of HDF5 crashed on a text whose type had become a sequence."""
+    data = path.read_bytes()
+    text_of_any_length = b"\x19\x01\x01\x00\x10\x00\x00\x00"
+    assert text_of_any_length in data
+    path.write_bytes(data.replace(text_of_any_length, b"\x19\x00\x01\x00\x10\x00\x00\x00"))
+    assert deepdft.read_density(path).info == {}

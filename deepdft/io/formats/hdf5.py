@@ -1,8 +1,9 @@
 """One density in an HDF5 file: values (nx, ny, nz) in e/Å³ beside numbers, positions, cell, pbc and origin in Å.
 
 Every dataset has a CRC-32 of its bytes, which is compared when the file is read: a flipped bit in values that are
-stored plain would come out as another density. Only values in the file itself are read: links to other files, external
-raw storage and virtual datasets could name any file of the reader's machine.
+stored plain would come out as another density. The attribute `contents` lists the datasets, so that none is lost with
+its name. Only values in the file itself are read: links to other files, external raw storage and virtual datasets could
+name any file of the reader's machine.
 """
 
 from __future__ import annotations
@@ -19,18 +20,11 @@ from numpy.typing import NDArray
 
 from deepdft.density import DensityGrid
 from deepdft.errors import DensityFormatError
-from deepdft.io.compression import MAX_EXPANSION
 from deepdft.io.formats.base import DENSITY_UNIT, Chunks, Field, Format, rechunked
 from deepdft.io.hdf5_heaps import check_heaps
+from deepdft.io.hdf5_reader import CHECKSUM, CONTENTS, Hdf5Reader, dataset_names, reading_limit, text_attribute
 
-__all__ = ["CHECKSUM", "Hdf5", "Hdf5Reader", "parse_hdf5", "reading_limit"]
-
-CHECKSUM = "crc32"
-"""Attribute of a dataset: the CRC-32 of its bytes, in the type and order in which they are stored."""
-_FREE_EXPANSION = 1 << 26
-"""Size in bytes that a dataset may have whatever the size of its file."""
-_LARGEST = 1e30
-"""e/Å³ (or Å): a larger number must be a damaged exponent."""
+__all__ = ["Hdf5", "parse_hdf5"]
 
 
 def parse_hdf5(data: bytes, name: str) -> DensityGrid:
@@ -50,103 +44,17 @@ def parse_hdf5(data: bytes, name: str) -> DensityGrid:
         with h5py.File(io.BytesIO(data), "r") as file:
             reader = Hdf5Reader(file, reading_limit(len(data)))
             values = reader.array("values", 3)
-            unit = file["values"].attrs.get("unit", DENSITY_UNIT)
+            unit = text_attribute(file["values"], "unit") or DENSITY_UNIT
             if unit != DENSITY_UNIT:
                 raise ValueError(f"its values are in {unit!r}, those of a density in {DENSITY_UNIT!r}")
             channels = {key: reader.array(f"channels/{key}", 3) for key in reader.names("channels")}
             arrays = {key: reader.array(f"atom_arrays/{key}", 2, nan=True) for key in reader.names("atom_arrays")}
-            info = {key: text for key, text in file.attrs.items() if isinstance(text, str)}
-            return DensityGrid(values, _atoms(reader), reader.array("origin", 1), channels, info, arrays)
+            info = {key: text for key in file.attrs if (text := text_attribute(file, key)) is not None}
+            density = DensityGrid(values, _atoms(reader), reader.array("origin", 1), channels, info, arrays)
+            reader.check_contents()
+            return density
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
         raise DensityFormatError(f"{name}: not a whole HDF5 file with a density: {error}") from error
-
-
-def reading_limit(n_bytes: int) -> int:
-    """Largest size in bytes of an array in a file of `n_bytes`."""
-    return max(_FREE_EXPANSION, MAX_EXPANSION * n_bytes)
-
-
-class Hdf5Reader:
-    """Reads the arrays of a file from an untrusted source.
-
-    Args:
-        file: an open h5py.File.
-        limit: bytes that an array may have.
-    """
-
-    def __init__(self, file: Any, limit: int) -> None:
-        self.file, self.limit = file, limit
-
-    def names(self, group: str) -> list[str]:
-        """Names in a group; none if there is no such group."""
-        import h5py
-
-        if group not in self.file:
-            return []
-        self._refuse_links(group)
-        if not isinstance(self.file[group], h5py.Group):
-            raise ValueError(f"{group} is not a group of datasets")
-        return list(self.file[group])
-
-    def array(self, name: str, n_dimensions: int, *, nan: bool = False) -> NDArray[Any]:
-        """Numbers of a dataset, checked against its checksum if it has one.
-
-        Args:
-            name: of the dataset.
-            n_dimensions: how many it must have.
-            nan: whether NaN is allowed.
-
-        Raises:
-            ValueError: if it is of another form, points to other files, or does not match its checksum.
-        """
-        import h5py
-
-        self._refuse_links(name)
-        dataset = self.file[name]
-        if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-            raise ValueError(f"{name} is not a dataset with values in the file itself")
-        if dataset.dtype.kind not in "fiub" or dataset.ndim != n_dimensions:
-            raise ValueError(
-                f"{name} is {dataset.dtype} {dataset.shape}, expected numbers in {n_dimensions} dimensions"
-            )
-        size = int(np.prod(dataset.shape, dtype=object)) * dataset.dtype.itemsize
-        if size > self.limit:
-            raise ValueError(f"{name} {dataset.shape} is {size >> 20} MiB, more than a file of this size holds")
-        values: NDArray[Any] = dataset[()]
-        if CHECKSUM in dataset.attrs and int(dataset.attrs[CHECKSUM]) != zlib.crc32(np.ascontiguousarray(values).data):
-            raise ValueError(
-                f"{name} does not match its checksum: the file was changed or damaged after it was written"
-            )
-        if values.dtype.kind == "f":
-            sensible = np.abs(values) <= _LARGEST
-            if not (sensible | np.isnan(values) if nan else sensible).all():
-                raise ValueError(f"{name} holds numbers that are not finite, or larger than {_LARGEST:g}")
-        return values
-
-    def texts(self, name: str) -> list[str]:
-        """Short texts of a one-dimensional dataset.
-
-        Raises:
-            ValueError: if it is of another form, or points to other files.
-        """
-        import h5py
-
-        self._refuse_links(name)
-        dataset = self.file[name]
-        if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-            raise ValueError(f"{name} is not a dataset with values in the file itself")
-        if dataset.dtype.kind not in "SO" or dataset.ndim != 1 or dataset.size * dataset.dtype.itemsize > self.limit:
-            raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}, expected texts")
-        return [text.decode("ascii", "replace") for text in dataset[()] if isinstance(text, bytes)]
-
-    def _refuse_links(self, name: str) -> None:
-        import h5py
-
-        parts = name.split("/")
-        for end in range(1, len(parts) + 1):
-            path = "/".join(parts[:end])
-            if not isinstance(self.file.get(path, getlink=True), h5py.HardLink):
-                raise ValueError(f"{path} is missing or a link, expected the values themselves")
 
 
 def _atoms(reader: Hdf5Reader) -> ase.Atoms:
@@ -210,6 +118,7 @@ class Hdf5(Format):
                 row += n_planes
             for dataset, checksum in zip(datasets, checksums, strict=True):
                 dataset.attrs[CHECKSUM] = checksum
+            stored.attrs[CONTENTS] = np.array(dataset_names(stored), dtype=bytes)
 
     def comment_of(self, path: Path) -> str:
         """The comment of a file, read without its values; "" if the file is of another format."""
@@ -218,7 +127,7 @@ class Hdf5(Format):
         if not h5py.is_hdf5(path):
             return ""
         with h5py.File(path) as file:
-            return str(file.attrs.get("comment", ""))
+            return text_attribute(file, "comment") or ""
 
 
 def _empty(file: Any, name: str, dtype: np.dtype[np.floating], content: Field) -> Any:

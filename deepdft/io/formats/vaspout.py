@@ -19,8 +19,8 @@ from deepdft.density import DensityGrid, volume
 from deepdft.errors import DensityFormatError
 from deepdft.io.formats.base import Chunks, Field, Format
 from deepdft.io.formats.chgcar import CHANNELS
-from deepdft.io.formats.hdf5 import Hdf5Reader, reading_limit
 from deepdft.io.hdf5_heaps import check_heaps
+from deepdft.io.hdf5_reader import Hdf5Reader, reading_limit
 
 __all__ = ["Vaspout"]
 
