@@ -215,6 +215,12 @@ class Save:
         return ase.Atoms(symbols, np.array(positions) * Bohr, cell=np.array(cell) * Bohr, pbc=True)
 
     @property
+    def files_of_atoms(self) -> list[str]:
+        """Name of the pseudopotential of each atom."""
+        rows = self._find("atomic_structure").findall("atomic_positions/atom")
+        return [self.files[row.attrib["name"]] for row in rows]
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of pw.x's own grid for densities."""
         attributes = self._find("basis_set/fft_grid").attrib

@@ -16,14 +16,17 @@ from typing import Any
 import ase
 import numpy as np
 from ase.units import Hartree
+from numpy.typing import NDArray
 
 from deepdft.data.kind import DensityKind
-from deepdft.density import DensityGrid
+from deepdft.density import OCCUPANCIES, DensityGrid
 from deepdft.dft.calculation import Calculation, CalculationError
 from deepdft.dft.frames import grid_shape, in_a_box, in_its_cell, kpoint_grid, refuse_charge
 from deepdft.dft.functionals import Functional
 from deepdft.dft.magnetism import initial_moments
+from deepdft.dft.qe_occupations import PAW_FILE, read_occupations
 from deepdft.dft.qe_save import Save, identify
+from deepdft.dft.upf import n_valence, partial_waves_of
 
 __all__ = ["CODE", "QuantumEspresso", "fortran", "run_pw"]
 
@@ -170,13 +173,26 @@ class QuantumEspresso:
                 details["magnetic_moment"] = save.magnetic_moment
                 details["initial_moments"] = self.initial_moments(atoms)
             return Calculation(
-                density=DensityGrid(total, atoms, channels=dict(zip(self.channels[1:], others, strict=True))),
+                density=DensityGrid(
+                    total,
+                    atoms,
+                    channels=dict(zip(self.channels[1:], others, strict=True)),
+                    atom_arrays=self._occupations(save, atoms),
+                ),
                 n_valence=save.n_electrons,
                 energy=save.energy * Hartree,
                 iterations=save.iterations,
                 seconds=time.perf_counter() - started,
                 details=details,
             )
+
+    def _occupations(self, save: Save, atoms: ase.Atoms) -> dict[str, NDArray[np.floating]]:
+        """PAW occupancies as `DensityGrid.atom_arrays` holds them; none with spin, or of other pseudopotentials."""
+        if self.spin or not (save.folder / PAW_FILE).exists():
+            return {}
+        folder = Path(self.pseudo_dir)
+        waves = {element: partial_waves_of(folder / self.pseudopotentials[element]) for element in set(atoms.symbols)}
+        return {OCCUPANCIES: read_occupations(save.folder / PAW_FILE, [waves[symbol] for symbol in atoms.symbols])}
 
     def initial_moments(self, atoms: ase.Atoms) -> list[float]:
         """Moments of the atoms in μ_B to start from: the structure's own, or those of the elements."""
@@ -235,19 +251,6 @@ class QuantumEspresso:
         if size == [1, 1, 1]:
             return "K_POINTS gamma\n"
         return f"K_POINTS automatic\n{size[0]} {size[1]} {size[2]} 0 0 0\n"
-
-
-def n_valence(path: Path) -> float:
-    """Valence electrons of a pseudopotential in the UPF format.
-
-    Raises:
-        ValueError: if the file does not say.
-    """
-    text = path.read_text(errors="replace")
-    found = re.search(r'z_valence\s*=\s*"\s*([^"]+)"|^\s*([\d.EeDd+-]+)\s+Z valence', text, re.MULTILINE)
-    if found is None:
-        raise ValueError(f"{path}: not a pseudopotential in the UPF format, it has no z_valence")
-    return float((found[1] or found[2]).replace("D", "e").replace("d", "e"))
 
 
 def run_pw(path: Path, command: str = "pw.x") -> str:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from deepdft.density import OCCUPANCIES
+from deepdft.dft.qe_occupations import PAW_FILE, write_occupations
 from deepdft.dft.qe_save import Save
 from deepdft.dft.quantum_espresso import CODE, fortran, run_pw
+from deepdft.dft.upf import partial_waves_of
 from deepdft.files import write_text
 from deepdft.inference.predictor import Predictor
 from deepdft.models.free_atoms import FreeAtoms
@@ -52,9 +55,9 @@ def start_quantum_espresso(path: Path, predictor: Predictor, output: Path, *, co
     """Write a predicted density to where pw.x reads it.
 
     pw.x runs once without a step of self-consistency, for its grid, its atoms' density and their PAW occupations. A
-    prediction of the same kind (the same pseudopotentials) is written as it is; of another kind it changes the density
-    of pw.x's atoms: by ρ - ρ_free atoms for ultrasoft and PAW, by the ratio ρ / ρ_free atoms for norm-conserving
-    pseudopotentials, where the difference would become negative.
+    prediction of the same kind (the same pseudopotentials) is written as it is, with PAW occupations if the model has
+    learned them. One of another kind changes the density of pw.x's atoms: by ρ - ρ_free atoms for ultrasoft and PAW, by
+    the ratio ρ / ρ_free atoms for norm-conserving pseudopotentials, where the difference would become negative.
 
     Args:
         path: input of pw.x, of a self-consistent calculation.
@@ -107,13 +110,17 @@ def prepare(path: Path, output: Path, *, command: str = "pw.x") -> tuple[Save, S
     return Save(output / f"{prefix}.save"), settings, Path(str(settings.get("pseudo_dir", usual)))
 
 
-def write_prediction(save: Save, predictor: Predictor, pseudo_dir: Path) -> tuple[str, float, float]:
+def write_prediction(
+    save: Save, predictor: Predictor, pseudo_dir: Path, *, with_occupations: bool = True
+) -> tuple[str, float, float]:
     """Replace the density of atoms in a `.save` by one made from a prediction, as `start_quantum_espresso` says.
 
     Args:
         save: from `prepare`.
         predictor: of the density.
         pseudo_dir: folder of the pseudopotentials.
+        with_occupations: whether PAW occupations are written too, if the model predicts those of these
+            pseudopotentials.
 
     Returns:
         How the density was made, the factor that gave it the right number of electrons, and that number.
@@ -147,6 +154,13 @@ def write_prediction(save: Save, predictor: Predictor, pseudo_dir: Path) -> tupl
         coefficients[1] = atoms_density.like(np.asarray(predicted.channel("difference"), dtype=np.float64)[None])[0]
         how += ", and its spin"
     save.write_density(atoms_density.with_coefficients(coefficients))
+    if same_kind and (save.folder / PAW_FILE).exists():
+        if with_occupations and OCCUPANCIES in predicted.atom_arrays and len(coefficients) == 1:
+            waves = [partial_waves_of(pseudo_dir / name) for name in save.files_of_atoms]
+            write_occupations(save.folder / PAW_FILE, predicted.atom_arrays[OCCUPANCIES], waves)
+            how += ", and its PAW occupations"
+        else:
+            how += "; PAW occupations are those of atoms"
     return how, scaled_by, float(electrons * abs(np.linalg.det(2 * np.pi * np.linalg.inv(atoms_density.reciprocal))))
 
 
