@@ -20,6 +20,7 @@ from deepdft.files import write_json
 from deepdft.runs.directory import new_directory, only_writer
 from deepdft.runs.evaluate_ensemble import EnsembleEvaluation
 from deepdft.runs.evaluate_errors import ErrorEvaluation
+from deepdft.runs.evaluate_starts import StartEvaluation
 from deepdft.runs.evaluation_settings import EvaluationSettings, with_data
 from deepdft.runs.precision import matmul_precision
 from deepdft.runs.provenance import command_line, git_state, versions
@@ -57,7 +58,11 @@ class EvaluationKind(Protocol):
         """Log figures and pictures."""
 
 
-EVALUATIONS: dict[str, type[EvaluationKind]] = {"errors": ErrorEvaluation, "xc_ensemble": EnsembleEvaluation}
+EVALUATIONS: dict[str, type[EvaluationKind]] = {
+    "errors": ErrorEvaluation,
+    "xc_ensemble": EnsembleEvaluation,
+    "scf_start": StartEvaluation,
+}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ class EvaluationSettings:
     """
 
     evaluation: str = "errors"
-    """errors of a model against the store's densities | xc_ensemble: spread of several densities of each structure"""
+    """errors of a model against the store's densities | xc_ensemble: spread of several densities of each structure |
+    scf_start: iterations of calculations that start from predictions"""
     checkpoint: str | None = None
     """Checkpoint file, run directory, released model folder, `bundled` or `free_atoms`."""
     root: str | None = None
@@ -43,6 +44,12 @@ class EvaluationSettings:
     """For xc_ensemble: LABEL=SOURCE of each density; None for the labels of the store."""
     reference: str | None = None
     """For xc_ensemble: label of the density that the others are compared with; None for PBE."""
+    dft: Mapping[str, Any] | None = None
+    """For scf_start: the engine's settings, of the group dft."""
+    starts: Sequence[str] = ("default", "atoms", "model", "exact")
+    """For scf_start: starting densities, of `deepdft.dft.start_comparison.STARTS`."""
+    thresholds: Sequence[float] = (1e-6, 1e-8)
+    """For scf_start: Ry, estimated errors of the energy until which iterations are counted."""
     subset: str | None = None
     """train, validation, test or all; None for test (errors) or all (xc_ensemble)."""
     pbc: bool | None = None
@@ -65,8 +72,8 @@ class EvaluationSettings:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
                 raise ValueError(f"{name}={value}: expected a whole number, at least {least}")
-        for name in ("trusted", "densities"):
-            if isinstance(value := getattr(self, name), str):
+        for name in ("trusted", "densities", "starts", "thresholds"):
+            if isinstance(value := getattr(self, name), str | float | int):
                 example = "[PBE=a/CHGCAR,RPBE=b/CHGCAR]" if name == "densities" else f"[{value}]"
                 raise ValueError(f"{name}={value}: expected a list, as {name}={example}")
         if self.subset not in (None, *SUBSETS):
@@ -86,7 +93,11 @@ class EvaluationSettings:
                 "densities= belongs to evaluation=xc_ensemble; for the errors of a model make a store of the files "
                 "first: deepdft-convert source=FILES output=STORE, then data.root=STORE subset=all"
             )
-        if self.evaluation == "errors" and self.checkpoint is None:
+        if self.evaluation == "scf_start" and self.dft is None:
+            raise ValueError("evaluation=scf_start needs the settings of the calculations: give dft=qe")
+        if self.evaluation != "scf_start" and self.dft is not None:
+            raise ValueError("dft= belongs to evaluation=scf_start")
+        if self.evaluation != "xc_ensemble" and self.checkpoint is None:
             raise ValueError(
                 "checkpoint= is required: give a checkpoint file, a run directory or a released model folder"
             )

@@ -16,7 +16,7 @@ __all__ = ["collect", "remove_parts"]
 
 PART = "{}.{}.part"
 """Part file of a kind of rows and a process; an interrupted evaluation resumes from these files."""
-SYMBOLS = {"eps_mae": "ε_mae", "eps_mad": "ε_mad"}
+SYMBOLS = {"eps_mae": "ε_mae", "eps_mad": "ε_mad", "saved": "iterations saved"}
 
 
 class Row(Protocol):

@@ -1,0 +1,43 @@
+"""Iterations and CPU time from different starting densities, on numbers that are known."""
+
+import pytest
+
+from deepdft.dft.start_comparison import StartRun
+from deepdft.evaluation.starts import StructureStarts, summarise_starts
+
+NAMES = ("default", "atoms", "model", "exact")
+
+
+def run(start, count, energy=-10.0, preparation=0.0):
+    """Each iteration takes a second and a tenth of the error."""
+    accuracies = [10.0 ** -(9 - count + i) for i in range(count)]
+    return StartRun(start, accuracies, [float(i + 1) for i in range(count)], float(count), preparation, energy)
+
+
+def structure(index, counts, energies=(-10.0,) * 4):
+    runs = [run(name, n, energy).as_dict() for name, n, energy in zip(NAMES, counts, energies, strict=True)]
+    return StructureStarts(index, f"m{index}", "CH4", 5, 1000, 8.0, runs)
+
+
+def test_iterations_and_time_until_a_threshold():
+    made = run("model", 6, preparation=2.0)  # 1e-3, 1e-4, … 1e-8
+    assert made.iterations(2e-6) == 4
+    assert made.cpu_seconds(2e-6) == pytest.approx(2.0 + 4.0)
+    assert made.iterations(1e-12) is None
+    assert made.cpu_seconds(1e-12) is None
+
+
+def test_savings_are_medians_over_pairs():
+    rows = [structure(i, counts) for i, counts in enumerate([(10, 8, 5, 1), (8, 8, 6, 1), (10, 10, 9, 2)])]
+    summary = summarise_starts(rows, [2e-8])
+    assert summary["starts"]["default"]["2e-08"]["iterations"]["median"] == 10
+    assert summary["saved"]["model against default"]["2e-08"]["iterations"]["median"] == pytest.approx(25.0)
+    assert summary["saved"]["model against atoms"]["2e-08"]["iterations"]["median"] == pytest.approx(25.0)
+
+
+def test_starts_that_end_elsewhere_do_not_count():
+    rows = [structure(0, (10, 8, 5, 1)), structure(1, (10, 8, 2, 1), (-10.0, -10.0, -10.1, -10.0))]
+    summary = summarise_starts(rows, [2e-8])
+    assert (summary["n_structures"], summary["different_energies"]) == (1, ["m1"])
+    with pytest.raises(ValueError, match="the starts of no structure end at the same energy"):
+        summarise_starts(rows[1:], [2e-8])
