@@ -17,6 +17,7 @@ from ase.units import Hartree
 
 from deepdft.dft.calculation import CalculationError
 from deepdft.dft.functionals import Functional
+from deepdft.dft.qe_occupations import PAW_FILE
 from deepdft.dft.qe_save import Save
 from deepdft.dft.quantum_espresso import QuantumEspresso, run_pw
 from deepdft.dft.starts import prepare, set_values, write_prediction
@@ -27,14 +28,14 @@ __all__ = ["MAX_ENERGY_DIFFERENCE", "STARTS", "StartRun", "compare_starts"]
 STARTS = {
     "default": "pw.x's own start: a superposition of its atoms",
     "atoms": "the same superposition, read from a file as a prediction is",
-    "model": "the predicted density, with the PAW occupations of atoms",
+    "model_density": "the predicted density, with the PAW occupations of atoms",
+    "model": "the predicted density, with the PAW occupations of a model that has learned them, else of atoms",
     "exact_density": "the self-consistent density, with the PAW occupations of atoms",
     "exact": "the self-consistent density and PAW occupations",
 }
 """Names of the starts and what they are."""
 MAX_ENERGY_DIFFERENCE = 1e-6
 """eV, between the final energies of the starts of a structure that count as the same state."""
-PAW_OCCUPATIONS = "paw.txt"
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,7 @@ def compare_starts(
 
     Raises:
         CalculationError: if a calculation does not converge.
-        ValueError: if a start is unknown.
     """
-    if unknown := sorted(set(starts) - set(STARTS)):
-        raise ValueError(f"starts={unknown}: expected some of {', '.join(STARTS)}")
     wanted = [name for name in STARTS if name in starts or name == "default"]
     with tempfile.TemporaryDirectory() as folder:
         comparison = _Comparison(Path(folder), engine.input(atoms, functional), engine.command, predictor)
@@ -140,8 +138,8 @@ class _Comparison:
     def _prepare(self, start: str, folder: Path) -> str:
         """Put the starting density into a `.save`; returns the input that begins with it."""
         save, settings, pseudo_dir = prepare(self.input, folder, command=self.command)
-        if start == "model":
-            write_prediction(save, self.predictor, pseudo_dir)
+        if start.startswith("model"):
+            write_prediction(save, self.predictor, pseudo_dir, with_occupations=start == "model")
         elif start.startswith("exact"):
             self._copy_result(save, with_occupations=start == "exact")
         else:
@@ -152,9 +150,9 @@ class _Comparison:
         """Put the density of the default start's end into a `.save`."""
         found = Save(self.folder / "default" / "pwscf.save")
         save.write_density(found.density())
-        occupations = found.folder / PAW_OCCUPATIONS
+        occupations = found.folder / PAW_FILE
         if with_occupations and occupations.exists():
-            shutil.copy(occupations, save.folder / PAW_OCCUPATIONS)
+            shutil.copy(occupations, save.folder / PAW_FILE)
 
 
 def _iterations(printed: str) -> tuple[list[float], list[float]]:

@@ -154,7 +154,7 @@ def starts_picture(rows: Sequence[StructureStarts], thresholds: Sequence[float],
         for column, offset in zip(found.T, shift, strict=True):
             axis.plot(positions + offset, column, color=GREY, linewidth=0.4, alpha=0.4, zorder=1)
         for position, row in enumerate(found):
-            colour = ORANGE if names[position] == "model" else BLUE
+            colour = ORANGE if names[position].startswith("model") else BLUE
             axis.scatter(position + shift, row, s=12, color=colour, alpha=0.7, linewidths=0, zorder=2)
             axis.hlines(np.nanmedian(row), position - 0.3, position + 0.3, color="black", linewidth=1.6, zorder=3)
         axis.set_xticks(positions, [name.replace("_", "\n") for name in names])

@@ -1,9 +1,17 @@
 """Iterations and CPU time from different starting densities, on numbers that are known."""
 
+import shutil
+from pathlib import Path
+
+import ase
 import pytest
 
-from deepdft.dft.start_comparison import StartRun
+from deepdft.dft.functionals import FUNCTIONALS
+from deepdft.dft.quantum_espresso import QuantumEspresso
+from deepdft.dft.start_comparison import MAX_ENERGY_DIFFERENCE, STARTS, StartRun, compare_starts
 from deepdft.evaluation.starts import StructureStarts, summarise_starts
+from deepdft.inference.predictor import Predictor
+from deepdft.models.free_atoms import FreeAtoms
 
 NAMES = ("default", "atoms", "model", "exact")
 
@@ -41,3 +49,30 @@ def test_starts_that_end_elsewhere_do_not_count():
     assert (summary["n_structures"], summary["different_energies"]) == (1, ["m1"])
     with pytest.raises(ValueError, match="the starts of no structure end at the same energy"):
         summarise_starts(rows[1:], [2e-8])
+
+
+PSEUDO = Path("/usr/share/espresso/pseudo")
+
+
+@pytest.mark.skipif(not (shutil.which("pw.x") and PSEUDO.is_dir()), reason="needs Quantum ESPRESSO (make qe)")
+def test_pw_needs_fewer_iterations_from_the_exact_density_and_ends_where_it_would_have():
+    engine = QuantumEspresso(
+        pseudopotentials={"H": "H.pbe-kjpaw.UPF"},
+        pseudo_dir=str(PSEUDO),
+        cutoff=15.0,
+        density_cutoff=60.0,
+        spacing=0.3,
+        vacuum=2.0,
+        kpoint_density=0.0,
+        smearing=0.0,
+        convergence=1e-9,
+        max_iterations=40,
+    )
+    atoms = engine.frame(ase.Atoms("H2", [[0, 0, 0], [0, 0, 0.9]]))
+    runs = {run.start: run for run in compare_starts(atoms, FUNCTIONALS["PBE"], engine, Predictor(FreeAtoms()), STARTS)}
+    assert list(runs) == list(STARTS)
+    counts = {name: run.iterations(1e-7) for name, run in runs.items()}
+    assert counts["exact"] < min(counts["default"], counts["atoms"])
+    energies = [run.energy for run in runs.values()]
+    assert max(energies) - min(energies) < MAX_ENERGY_DIFFERENCE
+    assert runs["default"].preparation_seconds < runs["model"].preparation_seconds
