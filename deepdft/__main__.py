@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib.metadata import entry_points
 
 from deepdft.runs.compose import config_directory
@@ -12,6 +13,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Print the version and each command with the first line of its config."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends it without a word
     print(f"deepdft {version()}: machine-learned electronic charge densities\n")
     for file in sorted(config_directory().glob("*.yaml")):
         command, _, about = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").partition(": ")

@@ -1,5 +1,8 @@
 """`python -m deepdft` lists the commands."""
 
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -21,3 +24,13 @@ def test_every_command_is_listed_with_what_it_does(capsys: pytest.CaptureFixture
 
 def test_types_are_for_users_too() -> None:
     assert (Path(__file__).parents[1] / "deepdft" / "py.typed").is_file()
+
+
+def test_a_reader_that_stops_ends_it_without_a_word() -> None:
+    """As `python -m deepdft | true` does."""
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run([sys.executable, "-m", "deepdft"], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert result.stderr == b""
+    assert result.returncode != 0

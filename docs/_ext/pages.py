@@ -26,6 +26,7 @@ TEXTS = {  # page in docs/generated: text in the repository
             "performance/io",
             "performance/models",
             "performance/store",
+            "performance/viewer",
             "qm9_small",
             "released_vs_paper",
             "table1_small",

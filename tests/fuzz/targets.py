@@ -70,6 +70,57 @@ class DensityFile(Target):
             return None
 
 
+class ChgcarJson(DensityFile):
+    """The JSON in which the Materials Project gives out densities."""
+
+    def make(self, folder: Path) -> list[Path]:
+        folder.mkdir()
+        density = a_density(channels=True, occupancies=True)
+        box = abs(np.linalg.det(CELL))
+        fields = {"total": density.values, "diff": density.channels["difference"]}
+        sites = [
+            {"species": [{"element": symbol, "occu": 1}], "abc": place.tolist()}
+            for symbol, place in zip(density.atoms.symbols, density.atoms.get_scaled_positions(), strict=True)
+        ]
+        rows = density.atom_arrays["occupancies"]
+        content = {
+            "@class": "Chgcar",
+            "poscar": {"structure": {"lattice": {"matrix": CELL.tolist()}, "sites": sites}},
+            "data": {name: {"@class": "array", "data": (values * box).tolist()} for name, values in fields.items()},
+            "data_aug": {"total": {str(i): {"data": row.tolist()} for i, row in enumerate(rows, start=1)}},
+        }
+        (folder / self.name).write_text(json.dumps(content, indent=0))
+        return [folder / self.name]
+
+    def oracle(self, damaged: Path, original: Content) -> Content | None:
+        try:
+            return naive_json(json.loads(damaged.read_bytes().decode("utf-8")))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+            return None
+
+
+def naive_json(content: dict) -> Content:
+    """What a Chgcar of pymatgen says, looked up entry by entry."""
+    structure = content["poscar"]["structure"]
+    cell = np.array(structure["lattice"]["matrix"], dtype=float)
+    symbols = [SYMBOL.match(site["species"][0]["element"])[0] for site in structure["sites"]]
+    places = np.array([site["abc"] for site in structure["sites"]], dtype=float)
+    found = {"numbers": ase.Atoms(symbols).numbers, "positions": places @ cell, "cell": cell}
+    for ours, theirs in (("values", "total"), ("channel 1", "diff")):
+        if theirs in content["data"]:
+            values = content["data"][theirs]
+            found[ours] = np.array(values["data"] if isinstance(values, dict) else values, dtype=float)
+            found[ours] /= abs(np.linalg.det(cell))
+    sets = (content.get("data_aug") or {}).get("total")
+    if sets and {int(atom) for atom in sets} == set(range(1, len(symbols) + 1)):
+        lists = {int(atom): row["data"] if isinstance(row, dict) else row for atom, row in sets.items()}
+        rows = np.full((len(symbols), max(map(len, lists.values()))), np.nan)
+        for atom, row in lists.items():
+            rows[atom - 1, : len(row)] = row
+        found["array occupancies"] = rows
+    return found
+
+
 def numbers_of(words: list[str]) -> list[float]:
     """Words as numbers, as Fortran writes them: with D for E, and without E before an exponent of three digits."""
     words = [re.sub(r"(\.\d+)([+-][1-9]\d\d)$", r"\1E\2", word) for word in words]
@@ -309,6 +360,7 @@ TARGETS: list[Target] = [
     DensityFile("x.cube"),
     DensityFile("spin.cube", channels=True),
     DensityFile("x.h5", channels=True, occupancies=True),
+    ChgcarJson("CHGCAR.json"),
     *(DensityFile(f"CHGCAR{suffix}") for suffix in (".gz", ".zz", ".lz4", ".bz2", ".xz", ".zst")),
     StoreFiles("none", "shard-*.h5"),
     StoreFiles("bitshuffle", "shard-*.h5"),
