@@ -13,8 +13,6 @@ __all__ = ["main"]
 
 def main() -> None:
     """Print the version and each command with the first line of its config."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends it without a word
     print(f"deepdft {version()}: machine-learned electronic charge densities\n")
     for file in sorted(config_directory().glob("*.yaml")):
         command, _, about = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").partition(": ")
@@ -26,4 +24,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends it without a word
     main()
