@@ -78,3 +78,19 @@ def test_importing_the_package_is_light() -> None:
     code = "import sys, deepdft; print([m for m in ('torch', 'hydra', 'pytorch_lightning') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_prediction_without_a_picture_does_not_wait_for_what_it_does_not_use(tmp_path):
+    """matplotlib takes half a second, torch's compiler and Lightning a second each."""
+    code = (
+        "import sys\n"
+        "sys.argv = ['deepdft-predict', 'structure=water', 'output=x.cube', 'spacing=0.5', 'picture=false']\n"
+        "from deepdft.cli.predict import main\n"
+        "main()\n"
+        "slow = {'matplotlib', 'torch._dynamo', 'pytorch_lightning', 'pandas', 'h5py', 'wandb'}\n"
+        "print('imported:', sorted(slow & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert result.stdout.endswith("imported: []\n"), result.stdout

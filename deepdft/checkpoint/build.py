@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from deepdft.models.base import DensityModel
 from deepdft.models.with_baseline import WithBaseline
@@ -88,21 +88,23 @@ def model_name(config: Mapping[str, Any]) -> str:
     return name if baseline is None else f"{name} on {baseline}"
 
 
-class _AllocationLimit(TorchDispatchMode):
-    """Raises if more memory, or more tensors, are allocated than a model with these weights needs."""
+class _AllocationLimit(TorchFunctionMode):
+    """Raises if more memory, or more tensors, are allocated than a model with these weights needs.
+
+    A mode of functions, not of dispatch, whose first use imports torch's compiler (1 s).
+    """
 
     def __init__(self, n_bytes: int, n_tensors: int) -> None:
         super().__init__()
         self.n_bytes, self.n_tensors = n_bytes, n_tensors
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        parameters = func._schema.arguments
-        if parameters and parameters[0].name == "size" and 2 * math.prod(args[0]) > self.n_bytes:
+        if func in _FACTORIES and 2 * _n_requested(args, kwargs or {}) > self.n_bytes:
             self._refuse()  # before the memory is taken: numbers have two bytes or more
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and not func._schema.is_mutable:
+        if isinstance(result, torch.Tensor) and not func.__name__.endswith("_"):
             self.n_bytes -= result.numel() * result.element_size()
             self.n_tensors -= 1
             if self.n_bytes < 0 or self.n_tensors < 0:
@@ -111,6 +113,16 @@ class _AllocationLimit(TorchDispatchMode):
 
     def _refuse(self) -> NoReturn:
         raise ValueError("the model config makes a far larger model than the weights belong to")
+
+
+_FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye}
+"""Functions of torch whose first arguments are the size of what they make."""
+
+
+def _n_requested(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    """Number of elements that a factory function is asked for."""
+    size = args[0] if args and isinstance(args[0], Sequence) else kwargs.get("size", args)
+    return math.prod(n for n in size if isinstance(n, int))
 
 
 def _walk(config: Any) -> Iterator[tuple[str, Any]]:

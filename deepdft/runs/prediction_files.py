@@ -6,14 +6,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepdft import plotting
 from deepdft.density import Grid
 from deepdft.errors import InputWarning
 from deepdft.inference.assessment import Trust
@@ -31,10 +30,10 @@ from deepdft.io.plausibility import formula_of
 from deepdft.runs.predict_slabs import Helpers, joined_slabs
 from deepdft.runs.progress import progress_bar
 
-__all__ = ["PredictionFiles", "StructureFiles", "field_paths", "numbered", "std_path"]
+if TYPE_CHECKING:
+    from deepdft.runs.prediction_pictures import Pictures
 
-PICTURE_PIXELS = 160
-"""Points along the longer side of the picture: few compared with a grid, and smooth when interpolated."""
+__all__ = ["PredictionFiles", "StructureFiles", "field_paths", "numbered", "std_path"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,9 @@ class StructureFiles:
         )
         tally = self._density()
         if self.files.picture and not isinstance(self.box, Region):
-            self._draw(tally.electrons)
+            model = f"{self.files.model}, not trained on {self.unknown}" if self.unknown else self.files.model
+            with _quiet():
+                self._pictures().draw_density(model, tally.electrons)
         if self.files.fields:
             self._derive()
 
@@ -180,15 +181,10 @@ class StructureFiles:
         elif not self.trust.outside:
             print(f"{self.output}: {self.trust.words}")
 
-    def _draw(self, electrons: float) -> None:
-        """Draw the density on the plane that shows the structure best."""
-        plane = self._plane()
-        with _quiet():
-            values = self.predictor.predict_points(self.box.structure(), plane.points())
-        model = f"{self.files.model}, not trained on {self.unknown}" if self.unknown else self.files.model
-        title = plotting.heading(self.box.atoms, model=model, n_electrons=electrons)
-        title += f"\n{self.trust.heading}" if self.trust is not None and self.trust.heading else ""
-        self._picture(plane, values.reshape(len(values), -1)[:, 0], "density", ".png", title=title)
+    def _pictures(self) -> Pictures:
+        from deepdft.runs.prediction_pictures import Pictures  # which needs matplotlib, half a second
+
+        return Pictures(self.predictor, self.box, self.output, trust=self.trust)
 
     def _derive(self) -> None:
         """Write fields derived from the density beside it, and draw the indicators among them."""
@@ -207,35 +203,8 @@ class StructureFiles:
                 comment=f"from the {self.files.comment(self.unknown)}",
             )
         print(f"{', '.join(map(str, paths))}: {_speed(began, self.box.n_points)}")
-        drawn = [name for name in names if name in plotting.SCALES]
-        if self.files.picture and drawn and not isinstance(self.box, Region):
-            plane = self._plane()
-            with progress_bar("drawing", len(plane.points())) as advance:
-                found = fields.at(plane.points(), drawn, progress=advance)
-            for name in drawn:
-                self._picture(plane, found[name], name, f"_{name}.png")
-
-    def _plane(self) -> plotting.Plane:
-        return replace(plotting.choose_plane(self.box.atoms, self.box.origin), pixels=PICTURE_PIXELS)
-
-    def _picture(
-        self, plane: plotting.Plane, values: NDArray[np.floating], name: str, ending: str, title: str | None = None
-    ) -> None:
-        """Draw a quantity (n,) at the plane's points into a file beside the output: x.cube → x + ending."""
-        path = self.output.with_name(self.output.stem + ending)
-        scale = plotting.SCALES[name]
-        picture = plotting.plane_picture(
-            plane,
-            self.box.atoms,
-            values.reshape(plane.shape),
-            origin=self.box.origin,
-            title=title,
-            scale=scale,
-            unknown=self.predictor.unknown(self.box.atoms),
-            unlike=() if self.trust is None else self.trust.unlike,
-        )
-        plotting.save(picture, path)
-        print(f"{path}: {'the density' if name == 'density' else name.upper()} on a plane through the atoms")
+        if self.files.picture and not isinstance(self.box, Region):
+            self._pictures().draw_fields(fields, names)
 
 
 def std_path(output: Path) -> Path:
