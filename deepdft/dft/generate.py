@@ -28,8 +28,9 @@ from deepdft.data.unfinished import finish, finished_store, unfinished
 from deepdft.data.writer import ShardWriter
 from deepdft.density import DensityGrid
 from deepdft.dft.generate_plan import Member, Plan, Settings
+from deepdft.dft.generate_results import Results
 from deepdft.errors import RenamedWarning
-from deepdft.files import atomic_write, read_json, write_text
+from deepdft.files import write_text
 
 __all__ = ["CALCULATION_LOG", "InProcess", "Progress", "Task", "generate"]
 
@@ -44,7 +45,7 @@ class Task:
     index: int
     member: Member
     settings: Settings
-    results: Path
+    results: Results
 
     def __call__(self) -> dict[str, Any]:
         """Calculate all densities, write them and the record.
@@ -55,7 +56,7 @@ class Task:
         Raises:
             OSError: if the results cannot be written, for instance to a full disk; the structure has not failed then.
         """
-        if (known := read_result(self.results, self.index)) is not None:
+        if (known := self.results.record(self.index)) is not None:
             return known
         started = time.perf_counter()
         record: dict[str, Any] = {
@@ -67,62 +68,50 @@ class Task:
             "versions": self.settings.engine.versions(),
         }
         try:
-            values, calculations = self._calculate()
+            values, arrays, calculations = self._calculate()
         except Exception as error:  # whatever goes wrong with one structure, the others are calculated
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise  # would go wrong with every structure
             record |= {"error": _reason(error)}
         else:
-            with atomic_write(_densities(self.results, self.index)) as path, path.open("wb") as file:
-                np.save(file, values)
+            self.results.write(self.index, values, arrays)
             record |= {"calculations": calculations}
         record |= {"seconds": round(time.perf_counter() - started, 2)}
-        return write_result(self.results, self.index, record)
+        return self.results.write_record(self.index, record)
 
-    def _calculate(self) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Densities (functionals, channels, nx, ny, nz) in e/Å³, and the records of the calculations by functional."""
+    def _calculate(self) -> tuple[NDArray[np.float32], dict[str, NDArray[np.floating]], dict[str, Any]]:
+        """Calculate with every functional.
+
+        Returns:
+            Densities (functionals, channels, nx, ny, nz) in e/Å³; numbers of the atoms by FUNCTIONAL/NAME, as
+            `DensityGrid.atom_arrays`; and the records of the calculations by functional.
+        """
         engine, functionals = self.settings.engine, self.settings.functionals
         framed = engine.frame(self.member.atoms)
         values = np.empty((len(functionals), len(engine.channels), *engine.shape(framed)), dtype=np.float32)
+        arrays: dict[str, NDArray[np.floating]] = {}
         calculations: dict[str, Any] = {}
         for index, functional in enumerate(functionals):
             calculation = engine.calculate(framed, functional)
             calculation.check()
             for row, channel in enumerate(engine.channels):
                 values[index, row] = calculation.density.channel(channel)
+            arrays |= {f"{functional.label}/{name}": rows for name, rows in calculation.density.atom_arrays.items()}
             calculations[functional.label] = calculation.record()
-        return values, calculations
+        return values, arrays, calculations
 
 
 def _lost(task: Task, error: Exception) -> dict[str, Any]:
     """The record of a structure whose worker died before it could write one."""
     member = task.member
     record = {"name": member.name, "source": member.source, "error": _reason(error)}
-    return write_result(task.results, task.index, record)
+    return task.results.write_record(task.index, record)
 
 
 def _reason(error: Exception) -> str:
     """The message of an error in one line, with its type if it is not one of ours."""
     text = " ".join(str(error).split())
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".removesuffix(": ")
-
-
-def _densities(results: Path, index: int) -> Path:
-    return results / f"{index:07d}.npy"
-
-
-def write_result(results: Path, index: int, record: dict[str, Any]) -> dict[str, Any]:
-    """Write the record of a finished structure; returns it."""
-    write_text(results / f"{index:07d}.json", json.dumps(record, ensure_ascii=False))
-    return record
-
-
-def read_result(results: Path, index: int) -> dict[str, Any] | None:
-    """The record of a finished structure; None if it is not finished."""
-    try:
-        return read_json(results / f"{index:07d}.json")
-    except FileNotFoundError:
-        return None
 
 
 @dataclass(frozen=True)
@@ -186,8 +175,8 @@ class _Run:
         self.plan = plan
         self.output = output
         self.progress = progress
-        self.results = (output / WORK_FOLDER / "results").absolute()
-        self.results.mkdir(exist_ok=True)
+        self.results = Results((output / WORK_FOLDER / "results").absolute())
+        self.results.folder.mkdir(exist_ok=True)
         self.records: dict[int, dict[str, Any]] = {}
         self.failed = 0
         self.cost = 0.0
@@ -198,14 +187,14 @@ class _Run:
 
     def _find(self, index: int) -> None:
         """Find the results of an earlier run for a structure; a record without densities does not count."""
-        record, densities = read_result(self.results, index), _densities(self.results, index)
+        record = self.results.record(index)
         packed = self.shard_of[index] in self.packed
-        if record is not None and ("error" in record or packed or densities.exists()):
+        if record is not None and ("error" in record or packed or self.results.has_densities(index)):
             self._note(index, record)
         else:
-            (self.results / f"{index:07d}.json").unlink(missing_ok=True)
+            self.results.forget(index)
         if packed:
-            densities.unlink(missing_ok=True)
+            self.results.discard(index)
 
     def _note(self, index: int, record: dict[str, Any]) -> None:
         self.records[index] = record
@@ -248,16 +237,21 @@ class _Run:
                     shard.add(member.name, self._grids(index))
         self.packed.add(number)
         for index in members:
-            _densities(self.results, index).unlink(missing_ok=True)
+            self.results.discard(index)
 
     def _grids(self, index: int) -> dict[str, DensityGrid]:
         """The densities of a structure."""
         framed = self.plan.settings.engine.frame(self.plan.members[index].atoms)
         engine, labels = self.plan.settings.engine, self.plan.settings.labels
-        values = np.load(_densities(self.results, index), mmap_mode="r")
+        values = self.results.values(index)
         values = values.reshape(len(labels), len(engine.channels), *engine.shape(framed))  # older ones lack channels
         return {
-            label: DensityGrid(total, framed, channels=dict(zip(engine.channels[1:], others, strict=True)))
+            label: DensityGrid(
+                total,
+                framed,
+                channels=dict(zip(engine.channels[1:], others, strict=True)),
+                atom_arrays=self.results.atom_arrays(index, label),
+            )
             for label, (total, *others) in zip(labels, values, strict=True)
         }
 

@@ -67,5 +67,6 @@ class FakeEngine:
         values = (atoms.numbers * np.exp(-0.5 * squared / width**2) / (2 * np.pi * width**2) ** 1.5).sum(axis=1)
         electrons = float(atoms.numbers.sum()) + (0.1 if "Ar" in atoms.symbols else 0.0)
         total = values.reshape(self.shape(atoms)).astype(np.float32)
-        density = DensityGrid(total, atoms, channels=dict.fromkeys(self.channels[1:], 0.25 * total))
+        channels = dict.fromkeys(self.channels[1:], 0.25 * total)
+        density = DensityGrid(total, atoms, channels=channels, atom_arrays={"occupancies": atoms.positions})
         return Calculation(density, n_valence=electrons, energy=-1.5, iterations=7, seconds=self.seconds)

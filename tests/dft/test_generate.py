@@ -58,6 +58,7 @@ def test_all_structures_are_there_with_their_densities(tmp_path: Path) -> None:
         framed = engine.frame(member.atoms)
         expected = engine.calculate(framed, FUNCTIONALS["PBE"]).density
         np.testing.assert_array_equal(store.values(i), expected.values)
+        np.testing.assert_array_equal(store.density(i).atom_arrays["occupancies"], framed.positions)
         assert store.atoms(i) == framed
     store.verify()
     assert len(store.index["shards"]) > 1
