@@ -129,8 +129,9 @@ def test_a_prediction_is_a_spin_polarised_chgcar_with_the_moment_of_the_atoms(ru
     """The structure is read from a CHGCAR; what is written is compared with the density that is in it."""
     output = tmp_path / "CHGCAR"
     arguments = [f"checkpoint={run.directory}", f"structure={files / '9.CHGCAR'}", f"output={output}"]
-    monkeypatch.setattr(sys, "argv", ["deepdft-predict", *arguments, "shape=[20,20,18]", "picture=false", "device=cpu"])
+    monkeypatch.setattr(sys, "argv", ["deepdft-predict", *arguments, "shape=[20,20,18]", "device=cpu"])
     predict()
+    assert {path.name for path in tmp_path.glob("*.png")} == {"CHGCAR.png", "CHGCAR_difference.png"}
     predicted, expected = deepdft.read_density(output), magnetic_cell(9)
     assert predicted.channel_names == ("total", "difference")
     for name, integral in (("total", ELECTRONS), ("difference", MOMENT)):

@@ -11,7 +11,7 @@ from deepdft.plotting.figure import plain, save
 from deepdft.plotting.formulas import formula, formula_tex
 from deepdft.plotting.learning import learning_curves
 from deepdft.plotting.planes import Plane, PlaneStencil, choose_plane, plane_values
-from deepdft.plotting.scales import SCALES, Scale
+from deepdft.plotting.scales import SCALES, Scale, diverging
 
 __all__ = [
     "SCALES",
@@ -23,6 +23,7 @@ __all__ = [
     "compare",
     "compare_predicted",
     "comparison",
+    "diverging",
     "error_distributions",
     "error_histogram",
     "formula",

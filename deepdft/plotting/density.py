@@ -18,7 +18,7 @@ from deepdft.metrics import eps_mae
 from deepdft.plotting.figure import new_figure, plain
 from deepdft.plotting.formulas import formula_tex
 from deepdft.plotting.planes import Plane, PlaneStencil, choose_plane, plane_values
-from deepdft.plotting.scales import DENSITY, Scale
+from deepdft.plotting.scales import DENSITY, Scale, diverging
 from deepdft.plotting.structure import add_legend, draw_structure
 
 __all__ = ["compare", "compare_predicted", "comparison", "heading", "panels", "plane_picture", "slices"]
@@ -173,14 +173,13 @@ def compare(
         origin: (3,) Å, corner of the cell.
     """
     difference = predicted - reference
-    limit = max(float(np.nanquantile(np.abs(difference), 0.995)), 1e-6)
     title = heading(atoms, name=name)
     if eps_mae is not None:
         title += f"    {EPS_MAE.tex} = {eps_mae:.3g} %"
     shown = [
         ("reference", reference, DENSITY),
         ("prediction", predicted, DENSITY),
-        ("prediction − reference", difference, Scale("difference (e/Å³)", (-limit, limit), (), colours="RdBu_r")),
+        ("prediction − reference", difference, diverging("difference (e/Å³)", difference)),
     ]
     return panels(plane, atoms, shown, title=title, origin=origin)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.colors import LogNorm, Normalize
+from numpy.typing import NDArray
 
 from deepdft.units import BOHR
 
-__all__ = ["DENSITY", "SCALES", "Scale"]
+__all__ = ["DENSITY", "SCALES", "Scale", "diverging"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,18 @@ DENSITY = Scale(
 
 _ATOMIC_UNIT_OF_IRI = 1 / BOHR**0.7
 """One atomic unit of IRI in Å^-0.7 e^-0.1."""
+
+
+def diverging(label: str, values: NDArray[np.floating]) -> Scale:
+    """Colours for a quantity of both signs, white at zero; the strongest half per cent of the values saturates.
+
+    Args:
+        label: quantity and unit.
+        values: any shape, NaN where there are none.
+    """
+    limit = max(float(np.nanquantile(np.abs(values), 0.995)), 1e-6)
+    return Scale(label, (-limit, limit), (), colours="RdBu_r")
+
 
 SCALES = {
     "density": DENSITY,

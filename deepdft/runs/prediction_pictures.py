@@ -18,12 +18,14 @@ from deepdft.runs.progress import progress_bar
 
 __all__ = ["Pictures"]
 
+NAMES = {"difference": "spin density"}
+"""Names of channels in pictures."""
 PIXELS = 160
 """Points along the longer side of the picture: few compared with a grid, and smooth when interpolated."""
 
 
 class Pictures:
-    """Pictures beside the file of a density: x.cube → x.png, x_iri.png, x_dori.png.
+    """Pictures beside the file of a density: x.cube → x.png, x_difference.png of a spin density, x_iri.png, x_dori.png.
 
     Args:
         predictor: of the density.
@@ -37,7 +39,7 @@ class Pictures:
         self.plane = replace(plotting.choose_plane(box.atoms, box.origin), pixels=PIXELS)
 
     def draw_density(self, model: str, electrons: float) -> None:
-        """Draw the total density.
+        """Draw the total density, and other channels such as the spin density in colours for both signs.
 
         Args:
             model: its name, for the title.
@@ -46,7 +48,11 @@ class Pictures:
         values = self.predictor.predict_points(self.box.structure(), self.plane.points())
         title = plotting.heading(self.box.atoms, model=model, n_electrons=electrons)
         title += f"\n{self.trust.heading}" if self.trust is not None and self.trust.heading else ""
-        self._draw(values.reshape(len(values), -1)[:, 0], "density", ".png", title=title)
+        total, *others = values.reshape(len(values), -1).T
+        self._draw(total, "density", ".png", plotting.SCALES["density"], title=title)
+        for channel, column in zip(self.predictor.model.channels[1:], others, strict=True):
+            name = NAMES.get(channel, channel)
+            self._draw(column, name, f"_{channel}.png", plotting.diverging(f"{name} (e/Å³)", column), title=title)
 
     def draw_fields(self, fields: EncodedFields, names: Sequence[str]) -> None:
         """Draw those of some fields that have a colour scale."""
@@ -56,9 +62,16 @@ class Pictures:
         with progress_bar("drawing", len(self.plane.points())) as advance:
             found = fields.at(self.plane.points(), drawn, progress=advance)
         for name in drawn:
-            self._draw(found[name], name, f"_{name}.png")
+            self._draw(found[name], name.upper(), f"_{name}.png", plotting.SCALES[name])
 
-    def _draw(self, values: NDArray[np.floating], name: str, ending: str, title: str | None = None) -> None:
+    def _draw(
+        self,
+        values: NDArray[np.floating],
+        name: str,
+        ending: str,
+        scale: plotting.Scale,
+        title: str | None = None,
+    ) -> None:
         """Draw a quantity (n,) at the plane's points into a file beside the output: x.cube → x + ending."""
         path = self.output.with_name(self.output.stem + ending)
         picture = plotting.plane_picture(
@@ -67,9 +80,10 @@ class Pictures:
             values.reshape(self.plane.shape),
             origin=self.box.origin,
             title=title,
-            scale=plotting.SCALES[name],
+            scale=scale,
             unknown=self.predictor.unknown(self.box.atoms),
             unlike=() if self.trust is None else self.trust.unlike,
         )
         plotting.save(picture, path)
-        print(f"{path}: {'the density' if name == 'density' else name.upper()} on a plane through the atoms")
+        shown = name if name.isupper() else f"the {name}"
+        print(f"{path}: {shown} on a plane through the atoms")
