@@ -33,15 +33,12 @@ class StartEvaluation:
         process_group: this process among all.
 
     Raises:
-        ValueError: if a start is unknown, the engine is not Quantum ESPRESSO, or it does not converge far enough for
-            the thresholds.
+        ValueError: if the engine is not Quantum ESPRESSO, or does not converge far enough for the thresholds.
     """
 
     def __init__(self, settings: EvaluationSettings, process_group: Ranks) -> None:
         self.settings = settings
         self.subset = settings.subset or "test"
-        if unknown := [start for start in settings.starts if start not in STARTS]:
-            raise ValueError(f"starts: {', '.join(map(str, unknown))}: expected some of {', '.join(STARTS)}")
         self.thresholds = sorted(map(float, settings.thresholds), reverse=True)
         engine = instantiate(dict(settings.dft or {}), _convert_="all")
         if not isinstance(engine, QuantumEspresso):

@@ -12,6 +12,7 @@ from deepdft import bundled
 from deepdft.checkpoint import BUNDLED, FREE_ATOMS
 from deepdft.clusters import Workers
 from deepdft.data.store import DensityStore
+from deepdft.dft.start_comparison import STARTS
 from deepdft.runs.directory import run_directory_of
 from deepdft.runs.resume import stored_config
 
@@ -76,6 +77,10 @@ class EvaluationSettings:
             if isinstance(value := getattr(self, name), str | float | int):
                 example = "[PBE=a/CHGCAR,RPBE=b/CHGCAR]" if name == "densities" else f"[{value}]"
                 raise ValueError(f"{name}={value}: expected a list, as {name}={example}")
+        if unknown := [start for start in self.starts if start not in STARTS]:
+            raise ValueError(f"starts: {', '.join(map(str, unknown))}: expected some of {', '.join(STARTS)}")
+        if not self.starts:
+            raise ValueError(f"starts=[]: expected some of {', '.join(STARTS)}")
         if self.subset not in (None, *SUBSETS):
             raise ValueError(f"subset={self.subset}: expected one of {', '.join(SUBSETS)}")
         if self.pbc not in PBC or (isinstance(self.pbc, int) and not isinstance(self.pbc, bool)):

@@ -1,11 +1,13 @@
 """Iterations and CPU time from different starting densities, on numbers that are known."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import ase
 import pytest
 
+from deepdft.cli.evaluate import main as evaluate
 from deepdft.dft.functionals import FUNCTIONALS
 from deepdft.dft.quantum_espresso import QuantumEspresso
 from deepdft.dft.start_comparison import MAX_ENERGY_DIFFERENCE, STARTS, StartRun, compare_starts
@@ -76,3 +78,14 @@ def test_pw_needs_fewer_iterations_from_the_exact_density_and_ends_where_it_woul
     energies = [run.energy for run in runs.values()]
     assert max(energies) - min(energies) < MAX_ENERGY_DIFFERENCE
     assert runs["default"].preparation_seconds < runs["model"].preparation_seconds
+
+
+def test_an_unknown_start_is_refused_before_anything_is_loaded_or_written(tmp_path, monkeypatch, capsys):
+    output = tmp_path / "out"
+    arguments = ["evaluation=scf_start", "dft=qe", "checkpoint=bundled", "starts=[default,modle]", f"output={output}"]
+    monkeypatch.setattr(sys, "argv", ["deepdft-evaluate", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        evaluate()
+    assert ended.value.code != 0
+    assert "starts: modle: expected some of default" in capsys.readouterr().err
+    assert {path.name for path in output.iterdir()} <= {".hydra"}  # settings that Hydra keeps
