@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     import xarray
     from pymatgen.io.vasp.outputs import Chgcar
 
-__all__ = ["OCCUPANCIES", "TOTAL", "DensityGrid", "Grid", "Order", "grid_points", "occupancies_of", "volume"]
+__all__ = [
+    "INITIAL_MOMENTS",
+    "OCCUPANCIES",
+    "TOTAL",
+    "DensityGrid",
+    "Grid",
+    "Order",
+    "collinear_moments",
+    "grid_points",
+    "occupancies_of",
+    "volume",
+]
 
 
 Order = Literal["C", "F"]
@@ -27,6 +38,24 @@ TOTAL = "total"
 
 OCCUPANCIES = "occupancies"
 """Name of the PAW augmentation occupancies of the total density in `DensityGrid.atom_arrays`."""
+
+
+INITIAL_MOMENTS = "initial_moments"
+"""Name of the moments (n_atoms, 1) in μ_B that a calculation started from in `DensityGrid.atom_arrays`."""
+
+
+def collinear_moments(atoms: ase.Atoms) -> NDArray[np.float64]:
+    """Initial magnetic moments (n_atoms,) of a structure in μ_B, zero where it has none.
+
+    Raises:
+        ValueError: if they are vectors, of a non-collinear calculation.
+    """
+    moments = np.asarray(atoms.get_initial_magnetic_moments(), dtype=np.float64)
+    if moments.ndim != 1:
+        raise ValueError(
+            f"{atoms.get_chemical_formula()} has non-collinear initial moments; expected one number in μ_B per atom"
+        )
+    return moments
 
 
 def occupancies_of(channel: str) -> str:

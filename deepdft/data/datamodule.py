@@ -27,14 +27,14 @@ from deepdft.data.sampling import (
 from deepdft.data.splits import Split, load_split
 from deepdft.data.store import Store
 from deepdft.data.workers import end_with_parent, ignore_stop_signals, start_forkserver, stop_forkserver
-from deepdft.density import TOTAL, grid_points
+from deepdft.density import TOTAL, collinear_moments, grid_points
 from deepdft.errors import InputWarning
 from deepdft.graph.batch import Batch, Structures, joined_rows
 
 __all__ = ["DensityDataModule", "Sample", "collate"]
 
 Sample = dict[str, NDArray[Any]]
-"""One structure with some of its grid points, as numpy arrays: numbers, positions, cell, pbc, points,
+"""One structure with some of its grid points, as numpy arrays: numbers, positions, moments, cell, pbc, points,
 targets (n_points, n_channels), weights where the points are not uniform, and occupancies (n_atoms, n_channels, width)
 where they are learned."""
 
@@ -58,6 +58,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
             structure=which.repeat_interleave(n_atoms),
             cells=stacked("cell", torch.float64),
             pbc=stacked("pbc", torch.bool),
+            moments=joined("moments", torch.float64),
         ),
         probe_positions=joined("points", torch.float64),
         probe_structure=which.repeat_interleave(n_probes),
@@ -103,6 +104,7 @@ class _Samples(Dataset[Sample]):
         return of_atoms | {
             "numbers": atoms.numbers,
             "positions": atoms.positions,
+            "moments": collinear_moments(atoms),
             "cell": atoms.cell.array,
             "pbc": atoms.pbc if self.pbc is None else np.full(3, self.pbc),
             "points": grid_points(atoms.cell.array, shape, self.store.origin(i), points),

@@ -39,7 +39,7 @@ from deepdft.data.index import INDEX, read_index
 from deepdft.data.kind import DensityKind
 from deepdft.data.shards import Expected, ShardTable, ShardValues
 from deepdft.data.verify import find_damage
-from deepdft.density import TOTAL, DensityGrid, occupancies_of
+from deepdft.density import INITIAL_MOMENTS, TOTAL, DensityGrid, occupancies_of
 
 __all__ = ["DensityStore", "Store", "elements_of"]
 
@@ -197,9 +197,13 @@ class Store:
         return elements_of(self.formulas[i] for i in indices)
 
     def atoms(self, i: int) -> ase.Atoms:
-        """Structure `i` with its cell and periodicity."""
+        """Structure `i` with its cell, periodicity and the moments that its calculation started from, if recorded."""
         table, row = self._table(i)
-        return table.atoms(row)
+        atoms = table.atoms(row)
+        moments = table.per_atom(row, self._label(None)).get(INITIAL_MOMENTS)
+        if moments is not None:
+            atoms.set_initial_magnetic_moments(moments[:, 0])
+        return atoms
 
     def origin(self, i: int) -> NDArray[np.float64]:
         """Position (3,) in Å of the first grid point of structure `i`."""

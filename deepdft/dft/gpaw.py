@@ -20,7 +20,7 @@ from deepdft.dft.calculation import Calculation, CalculationError
 from deepdft.dft.frames import grid_shape, in_a_box, in_its_cell, kpoint_grid, refuse_charge
 from deepdft.dft.functionals import Functional
 from deepdft.dft.gpaw_density import valence_densities
-from deepdft.dft.magnetism import initial_moments, magnetic_state
+from deepdft.dft.magnetism import initial_moments, magnetic_state, moment_arrays
 
 __all__ = ["GpawMolecule", "GpawPeriodic"]
 
@@ -167,7 +167,12 @@ class _Gpaw(ABC):
         total, *others = valence_densities(calculator.dft, atoms, self.smoothing, self.shape(atoms))
         channels = {name: values.astype(np.float32) for name, values in zip(self.channels[1:], others, strict=True)}
         return Calculation(
-            density=DensityGrid(total.astype(np.float32), atoms, channels=channels),
+            density=DensityGrid(
+                total.astype(np.float32),
+                atoms,
+                channels=channels,
+                atom_arrays=moment_arrays(self.initial_moments(atoms)) if others else {},
+            ),
             n_valence=float(calculator.get_number_of_electrons()),
             energy=float(calculator.get_potential_energy()),
             iterations=int(calculator.get_number_of_iterations()),

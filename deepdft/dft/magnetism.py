@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import ase
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["initial_moments", "magnetic_state"]
+from deepdft.density import INITIAL_MOMENTS
+
+__all__ = ["initial_moments", "magnetic_state", "moment_arrays"]
 
 SMALLEST_MOMENT = 0.1
 """μ_B; an atom with less, in its augmentation sphere, does not count in the magnetic state."""
@@ -23,6 +25,11 @@ def initial_moments(atoms: ase.Atoms, by_element: Mapping[str, float]) -> list[f
     if atoms.get_initial_magnetic_moments().any():
         return [float(moment) for moment in atoms.get_initial_magnetic_moments()]
     return [float(by_element.get(symbol, 0.0)) for symbol in atoms.symbols]
+
+
+def moment_arrays(moments: Sequence[float]) -> dict[str, NDArray[np.floating]]:
+    """Initial moments of the atoms in μ_B as `DensityGrid.atom_arrays` holds them."""
+    return {INITIAL_MOMENTS: np.asarray(moments, dtype=np.float64)[:, None]}
 
 
 def magnetic_state(moments: NDArray[np.floating]) -> str:

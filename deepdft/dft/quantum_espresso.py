@@ -23,7 +23,7 @@ from deepdft.density import OCCUPANCIES, DensityGrid
 from deepdft.dft.calculation import Calculation, CalculationError
 from deepdft.dft.frames import grid_shape, in_a_box, in_its_cell, kpoint_grid, refuse_charge
 from deepdft.dft.functionals import Functional
-from deepdft.dft.magnetism import initial_moments
+from deepdft.dft.magnetism import initial_moments, moment_arrays
 from deepdft.dft.qe_occupations import PAW_FILE, read_occupations
 from deepdft.dft.qe_save import Save, identify
 from deepdft.dft.upf import n_valence, partial_waves_of
@@ -177,7 +177,8 @@ class QuantumEspresso:
                     total,
                     atoms,
                     channels=dict(zip(self.channels[1:], others, strict=True)),
-                    atom_arrays=self._occupations(save, atoms),
+                    atom_arrays=self._occupations(save, atoms)
+                    | (moment_arrays(self.initial_moments(atoms)) if self.spin else {}),
                 ),
                 n_valence=save.n_electrons,
                 energy=save.energy * Hartree,

@@ -83,6 +83,8 @@ class Structures(_Tensors):
     """(n_structures, 3, 3) Å, float64, rows are lattice vectors; zero where there is no cell."""
     pbc: Tensor
     """(n_structures, 3) bool, along which lattice vectors a structure repeats."""
+    moments: Tensor
+    """(n_atoms,) μ_B, float64, initial magnetic moments; zero where there are none."""
     dtype: torch.dtype = torch.float32
     """The precision of graphs of these structures, which is that of the model."""
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from vesin import NeighborList
 
 from deepdft.compiled import compiled
+from deepdft.density import collinear_moments
 from deepdft.graph.batch import AtomGraph, ProbeGraph, Structures
 from deepdft.graph.images import Array, complete_cell, periodic_images, wrap_shifts
 from deepdft.graph.on_device import dense_edges, wrap_on_device
@@ -61,6 +62,7 @@ def structures_from_atoms(
         structure=torch.arange(len(structures)).repeat_interleave(n_atoms),
         cells=torch.from_numpy(np.stack([atoms.cell.array for atoms in structures])).double(),
         pbc=torch.from_numpy(np.stack(repeats)),
+        moments=torch.from_numpy(np.concatenate([collinear_moments(atoms) for atoms in structures])),
         dtype=dtype,
     )
 

@@ -17,7 +17,7 @@ import ase
 import numpy as np
 from numpy.typing import NDArray
 
-from deepdft.density import Grid
+from deepdft.density import Grid, collinear_moments
 from deepdft.graph.images import complete_cell
 from deepdft.inference.encoded import periodicity
 from deepdft.vectors import matmul_single_threaded
@@ -87,7 +87,7 @@ class Surroundings:
 
     def __init__(self, atoms: ase.Atoms, *, pbc: bool | None = None) -> None:
         forced = periodicity(atoms, pbc)
-        self.numbers = atoms.numbers
+        self.numbers, self.moments = atoms.numbers, collinear_moments(atoms)
         self.pbc = np.asarray(atoms.pbc) if forced is None else np.full(3, forced)
         self.complete = complete_cell(atoms.cell.array, self.pbc)
         self.inverse = np.linalg.inv(self.complete)
@@ -104,21 +104,22 @@ class Surroundings:
         ranges = [
             range(math.floor(low[axis]), math.floor(high[axis]) + 1) if self.pbc[axis] else (0,) for axis in range(3)
         ]
-        numbers, positions = [], []
+        numbers, moments, positions = [], [], []
         for cells in product(*ranges):
             near = ((self.fractional > low - cells) & (self.fractional < high - cells)).all(axis=1)
             moved = self.positions[near] + np.array(cells) @ self.complete
             inside = region.within(moved, reach)
             numbers.append(self.numbers[near][inside])
+            moments.append(self.moments[near][inside])
             positions.append(moved[inside])
-        return _cluster(np.concatenate(numbers), np.concatenate(positions), region, reach)
+        return _cluster(np.concatenate(numbers), np.concatenate(moments), np.concatenate(positions), region, reach)
 
 
-def _cluster(numbers: NDArray[np.int64], positions: Array, region: _Region, reach: float) -> ase.Atoms:
+def _cluster(numbers: NDArray[np.int64], moments: Array, positions: Array, region: _Region, reach: float) -> ase.Atoms:
     """A structure without a cell; models need at least one atom, which lies out of reach if there is none."""
     if len(numbers) == 0:
         return ase.Atoms("H", positions=[region.corners().max(axis=0) + 2.0 * reach])
-    return ase.Atoms(numbers, positions=positions)
+    return ase.Atoms(numbers, positions=positions, magmoms=moments)
 
 
 class Domains:
@@ -182,7 +183,8 @@ class Domains:
         if parent is None:
             return self.surroundings.around(region, self.reach)
         near = region.within(parent.positions, self.reach)
-        return _cluster(parent.numbers[near], parent.positions[near], region, self.reach)
+        moments = collinear_moments(parent)[near]
+        return _cluster(parent.numbers[near], moments, parent.positions[near], region, self.reach)
 
     def _suffices(self, atoms: ase.Atoms, edge: float) -> bool:
         """Whether a domain with these atoms and this longest edge (Å) is small enough.

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from deepdft.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from deepdft.density import Order
+from deepdft.density import Order, collinear_moments
 from deepdft.files import atomic_write, read_json, write_json
 from deepdft.inference.box import Box, Region
 from deepdft.inference.device import choose_device
@@ -139,7 +139,13 @@ def open_job(folder: Path, identity: str, device: str, trusted: Sequence[str]) -
         raise ValueError(f"{folder}: belongs to another prediction by now")
     checkpoint = load_checkpoint(folder / MODEL, device=choose_device(device), trusted=trusted)
     with np.load(folder / STRUCTURE) as stored:
-        atoms = ase.Atoms(stored["numbers"], stored["positions"], cell=stored["cell"], pbc=stored["pbc"])
+        atoms = ase.Atoms(
+            stored["numbers"],
+            stored["positions"],
+            cell=stored["cell"],
+            pbc=stored["pbc"],
+            magmoms=stored["moments"],
+        )
         boxed = ase.Atoms(cell=stored["box"])
         box = Region(boxed, tuple(stored["shape"].tolist()), stored["origin"], repeats=False, whole=atoms)
         order: Order = "C" if str(stored["order"]) == "C" else "F"
@@ -160,6 +166,7 @@ def _arrays(box: Box) -> dict[str, Any]:
     structure = box.structure()
     return {
         "numbers": structure.numbers,
+        "moments": collinear_moments(structure),
         "positions": structure.positions,
         "cell": structure.cell.array,
         "pbc": structure.pbc,

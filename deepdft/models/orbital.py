@@ -65,6 +65,7 @@ class Orbital(DensityModel):
         cutoff: length below which atoms are joined, and probes to atoms whose functions reach so far, Å.
         residual: False leaves out ρ_atoms and φ_0 of the total and makes all its w_k positive, and with them it.
         channels: names of the densities that are predicted, "total" first.
+        initial_moments: whether the atoms' initial magnetic moments are an input; they choose the magnetic state.
         max_order: former name of `l_max`, in configs of older checkpoints.
 
     Raises:
@@ -87,6 +88,7 @@ class Orbital(DensityModel):
         cutoff: float = 5.0,
         residual: bool = True,
         channels: Sequence[str] = (TOTAL,),
+        initial_moments: bool = False,
         max_order: int | None = None,
     ) -> None:
         super().__init__(cutoff=cutoff, channels=channels)
@@ -118,6 +120,7 @@ class Orbital(DensityModel):
             n_interactions=n_interactions,
             cutoff=cutoff,
             n_basis=n_basis,
+            initial_moments=initial_moments,
         )
         self.register_buffer("signs", torch.ones(2, n_orbitals // 2), persistent=False)
         self.signs[1] = -1.0

@@ -14,6 +14,7 @@ from deepdft import chunks
 from deepdft.graph.batch import AtomGraph
 from deepdft.models.base import N_ELEMENTS
 from deepdft.nn.activations import SiLU
+from deepdft.nn.atom_embedding import AtomEmbedding
 from deepdft.nn.equivariant import equivariant_sum, sent_features
 from deepdft.nn.equivariant_linear import EquivariantLinear
 from deepdft.nn.interpolation import Tabulated
@@ -34,6 +35,7 @@ class Interaction(nn.Module):
         hidden_size: H, channels of every degree.
         l_max: L.
         n_basis: functions that expand distances.
+        initial_moments: whether the atoms' initial magnetic moments are an input.
     """
 
     degree_of: Tensor
@@ -102,11 +104,20 @@ class EquivariantEncoder(nn.Module):
     products of features.
     """
 
-    def __init__(self, *, hidden_size: int, l_max: int, n_interactions: int, cutoff: float, n_basis: int) -> None:
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        l_max: int,
+        n_interactions: int,
+        cutoff: float,
+        n_basis: int,
+        initial_moments: bool = False,
+    ) -> None:
         super().__init__()
         self.l_max = l_max
         self.radial = Radial(SincBasis(cutoff, size=n_basis), CosineCutoff(cutoff), cutoff)
-        self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
+        self.embedding = AtomEmbedding(N_ELEMENTS, hidden_size, moments=initial_moments)
         self.interactions: Stack[Interaction] = Stack(
             Interaction(hidden_size, l_max, n_basis) for _ in range(n_interactions)
         )
@@ -117,7 +128,7 @@ class EquivariantEncoder(nn.Module):
         distances = safe_norm(vectors)
         harmonics = solid_harmonics(vectors / distances[:, None], self.l_max)[:, 1:]
         all_filters = self.radial.filters(distances, [interaction.filters for interaction in self.interactions])
-        scalars = self.embedding(atoms.numbers)
+        scalars = self.embedding.of(atoms.structures)
         features = scalars.new_zeros(atoms.n_atoms, harmonics.shape[1], scalars.shape[1])
         for interaction, filters in zip(self.interactions, all_filters, strict=True):
             scalars, features = interaction(scalars, features, filters, harmonics, atoms.edge_index)

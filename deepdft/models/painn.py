@@ -18,6 +18,7 @@ from deepdft.density import TOTAL
 from deepdft.graph.batch import AtomGraph, ProbeGraph
 from deepdft.models.base import N_ELEMENTS, DensityModel, check_counts
 from deepdft.nn.activations import SiLU
+from deepdft.nn.atom_embedding import AtomEmbedding
 from deepdft.nn.equivariant import equivariant_sum, message_filters, sent_features
 from deepdft.nn.gates import gated_update_vector, invariants, vector_update
 from deepdft.nn.interpolation import Tabulated
@@ -144,6 +145,7 @@ class PaiNN(DensityModel):
         cutoff: length below which atoms and probes are joined to atoms, Å.
         n_basis: number of radial functions sin(nπ d / d_cut) / d.
         channels: names of the densities that are predicted, "total" first.
+        initial_moments: whether the atoms' initial magnetic moments are an input; they choose the magnetic state.
 
     Source: Jørgensen & Bhowmik 2022 (npj Comput. Mater. 8, 183; arXiv 2112.00652); Schütt et al. 2021 (arXiv
     2102.03150).
@@ -157,6 +159,7 @@ class PaiNN(DensityModel):
         cutoff: float = 4.0,
         n_basis: int = 30,
         channels: Sequence[str] = (TOTAL,),
+        initial_moments: bool = False,
     ) -> None:
         super().__init__(cutoff=cutoff, channels=channels)
         check_counts(hidden_size=hidden_size, n_interactions=n_interactions, n_basis=n_basis)
@@ -167,7 +170,7 @@ class PaiNN(DensityModel):
         self.basis = SincBasis(cutoff, size=n_basis)
         self.cosine_cutoff = CosineCutoff(cutoff)
         self.radial = Radial(self.basis, self.cosine_cutoff, cutoff)
-        self.embedding = nn.Embedding(N_ELEMENTS, hidden_size)
+        self.embedding = AtomEmbedding(N_ELEMENTS, hidden_size, moments=initial_moments)
         self.atom_steps: Stack[AtomStep] = Stack(AtomStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.probe_steps: Stack[ProbeStep] = Stack(ProbeStep(hidden_size, n_basis) for _ in range(n_interactions))
         self.readout = two_layers(hidden_size, hidden_size, len(self.channels), SiLU)
@@ -183,7 +186,7 @@ class PaiNN(DensityModel):
     def encode_with_features(self, atoms: AtomGraph) -> tuple[PaiNNStates, tuple[Tensor, Tensor]]:
         """What probes read, and the scalars and vectors after the last step."""
         distances, direction = _lengths_and_directions(atoms.edge_vectors())
-        scalar = self.embedding(atoms.numbers)  # (n_atoms, H)
+        scalar = self.embedding.of(atoms.structures)  # (n_atoms, H)
         vector = scalar.new_zeros(atoms.n_atoms, 3, self.hidden_size)
         sent = []
         all_filters = self.radial.filters(distances, filter_networks(self.atom_steps))

@@ -60,6 +60,7 @@ def test_edges_have_the_lengths_of_double_precision(name: str, far: float, cells
     probes = probe_graph(union, torch.from_numpy(points), which, CUTOFF)
     graph = atom_graph(union, CUTOFF)
     sample = {"numbers": atoms.numbers, "positions": atoms.positions, "cell": atoms.cell.array, "pbc": atoms.pbc}
+    sample["moments"] = np.zeros(len(atoms))
     batch = collate([sample | {"points": points, "targets": np.zeros(len(points))}])
     in_batch = probe_graph(batch.structures, batch.probe_positions, batch.probe_structure, CUTOFF)
     assert probes.positions.dtype == graph.edge_vectors().dtype == torch.float32

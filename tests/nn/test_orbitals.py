@@ -106,6 +106,7 @@ def test_other_radial_functions_and_learned_exponents_are_not_taken_for_gaussian
         torch.zeros(3, dtype=torch.int64),
         torch.zeros(1, 3, 3),
         torch.zeros(1, 3) > 0,
+        torch.zeros(3),
     )
     with torch.no_grad():
         found = functions(coefficients, atoms, edges)
