@@ -26,6 +26,7 @@ from deepdft.data.datamodule import DensityDataModule
 from deepdft.data.electrons import valences
 from deepdft.files import write_json
 from deepdft.models.base import DensityModel
+from deepdft.models.with_occupancies import WithOccupancies
 from deepdft.runs.command import command, sweep
 from deepdft.runs.compose import from_settings
 from deepdft.runs.data_checks import warn_of_free_atom_valences, warn_of_new_elements
@@ -211,10 +212,10 @@ def _refuse_sweep_in_one_process(config: dict[str, Any]) -> None:
 def _begin(config: dict[str, Any], run_dir: Path, data: DensityDataModule, model: DensityModel) -> Path | None:
     """The checkpoint from which a run resumes; without one, prepare the model, or load the weights of `init`."""
     resume_from = _prepare_resume(run_dir, model) if config["resume"] else None
+    if resume_from is None and (not config["init"] or model.has_occupancies):
+        model.prepare(data.first_steps(PREPARATION_STEPS))
     if resume_from is None and config["init"]:
         _load_weights(model, config["model"], config["init"])
-    elif resume_from is None:
-        model.prepare(data.first_steps(PREPARATION_STEPS))
     return resume_from
 
 
@@ -271,6 +272,8 @@ def _own_package(config: Mapping[str, Any]) -> list[str]:
 def _load_weights(model: DensityModel, config: dict[str, Any], path: str) -> None:
     """Start from the weights of another checkpoint of the same architecture."""
     start = load_checkpoint(path, trusted=_own_package(config))
+    if isinstance(model, WithOccupancies) and not start.model.has_occupancies:
+        model = model.model  # what reads the occupancies is new
     try:
         model.load_state_dict(start.model.state_dict())
     except RuntimeError as error:

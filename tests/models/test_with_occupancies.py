@@ -225,6 +225,16 @@ def test_domains_and_an_ensemble_give_the_same_occupancies(run):
     np.testing.assert_allclose(Pieces(both, box).occupancies()["occupancies"], whole, atol=1e-6)
 
 
+def test_a_model_of_the_density_alone_is_where_training_can_start(store, tmp_path):
+    few = ["trainer.max_steps=2", "trainer.val_check_interval=2", "optimizer.lr=1e-6"]
+    alone = deepdft.train(compose(store, *few, f"run_dir={tmp_path / 'alone'}"))
+    overrides = [*few, f"init={alone.directory}", "model.occupancies=auto", f"run_dir={tmp_path / 'both'}"]
+    both = deepdft.train(compose(store, *overrides))
+    assert both.best == pytest.approx(alone.best, rel=1e-2)
+    model = deepdft.Predictor.from_checkpoint(both).model
+    assert (model.head.spread[8, 0, :33] < 1).any()  # of the data
+
+
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
