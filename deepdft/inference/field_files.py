@@ -1,4 +1,4 @@
-"""Fields derived from a density, computed in one pass over a grid and written to one file per component."""
+"""Fields derived from a density, taken in one pass over a grid and written to one file per component."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepdft.inference.box import Box
+from deepdft.inference.slabs import Slab
 from deepdft.io.formats import Field, output_format, write_field
 
 __all__ = ["COMPONENTS", "UNITS", "check_names", "component_path", "write_fields"]
 
-Evaluate = Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.floating]]]
-"""Computes fields at points (n, 3) in Å: name → (n,) or (n, components)."""
+Parts = Iterable[tuple[Slab, Mapping[str, NDArray[np.floating]]]]
+"""Slabs of a grid with their fields, z fastest: name → (n,) or (n, components)."""
+POINTS_WRITTEN = 1_000_000
+"""Points of a grid that are read from the temporary file at a time."""
 
 UNITS = {"gradient": "e/Å⁴", "laplacian": "e/Å⁵", "hessian": "e/Å⁵", "iri": "Å^-0.7 e^-0.1", "dori": "1"}
 """Unit of each field; IRI is |∇ρ|/ρ^1.1, DORI has no unit."""
@@ -43,24 +46,22 @@ def component_path(output: Path, name: str, component: str = "") -> Path:
 def write_fields(
     output: Path,
     box: Box,
-    evaluate: Evaluate,
+    parts: Parts,
     names: Sequence[str],
     *,
-    chunk_size: int,
     progress: Callable[[int, int], None] | None = None,
     comment: str = "deepdft",
 ) -> list[Path]:
-    """Compute fields on a grid chunk by chunk, and write each component in the format of `output`'s name.
+    """Take fields on a grid slab by slab, and write each component in the format of `output`'s name.
 
     All fields come from one pass. Their values wait in a temporary file beside the output until their own file
-    is written, so memory is bounded by the chunk size.
+    is written, so memory is bounded by the slabs.
 
     Args:
         output: of the density; the fields' files lie beside it.
         box: structure and grid.
-        evaluate: gives the fields at points.
+        parts: every slab of the grid once, in any order, with its fields.
         names: which fields.
-        chunk_size: points at a time.
         progress: called with points done and points in all.
         comment: one line of text for the files.
 
@@ -75,17 +76,20 @@ def write_fields(
     order = output_format(output).order
     with tempfile.TemporaryFile(dir=output.parent) as spool:
         values = np.memmap(spool, dtype=np.float32, mode="w+", shape=(len(columns), box.n_points))
-        for start in range(0, box.n_points, chunk_size):
-            part = slice(start, min(start + chunk_size, box.n_points))
-            found = evaluate(box.points(part, order=order))
-            rows = [np.asarray(found[name]).reshape(part.stop - start, -1) for name in names]
-            values[:, part] = np.concatenate(rows, axis=1).T
+        shape = box.shape if order == "C" else box.shape[::-1]
+        grids = [row.reshape(shape) if order == "C" else row.reshape(shape).T for row in values]
+        done = 0
+        for slab, found in parts:
+            rows = [np.asarray(found[name]).reshape(slab.n_points, -1) for name in names]
+            for grid, column in zip(grids, np.concatenate(rows, axis=1).T, strict=True):
+                grid[tuple(map(slice, slab.start, slab.stop))] = column.reshape(slab.shape)
+            done += slab.n_points
             if progress is not None:
-                progress(part.stop, box.n_points)
+                progress(done, box.n_points)
         paths = []
         for row, (name, suffix) in zip(values, columns, strict=True):
             path = component_path(output, name, suffix)
-            chunks = (row[start : start + chunk_size] for start in range(0, box.n_points, chunk_size))
+            chunks = (row[start : start + POINTS_WRITTEN] for start in range(0, box.n_points, POINTS_WRITTEN))
             label = f"{name} {suffix}".strip()
             write_field(path, Field(box, name=label, unit=UNITS[name], comment=comment), chunks)
             paths.append(path)

@@ -22,8 +22,8 @@ from deepdft.inference.device import choose_device
 from deepdft.inference.domains import Domain
 from deepdft.inference.encoded import EncodedStructure, check_points
 from deepdft.inference.field_files import check_names
-from deepdft.inference.fields import EncodedFields
 from deepdft.inference.pieces import Pieces, density_in_domains, domains_if_needed, joined, scaled
+from deepdft.inference.structure_fields import StructureFields
 from deepdft.inference.trust import Tally, expected_electrons, symbols, unknown_elements
 from deepdft.io.plausibility import check_structure, formula_of
 from deepdft.io.structures import total_charge
@@ -229,14 +229,14 @@ class Predictor:
             density = density_in_domains(self.model, domains, check_points(points))
         return density[:, 0] if len(self.model.channels) == 1 else density
 
-    def encode_fields(self, atoms: ase.Atoms) -> EncodedFields:
-        """The structure with its atoms encoded, to compute fields derived from the density at many sets of points.
+    def encode_fields(self, atoms: ase.Atoms) -> StructureFields:
+        """The structure, encoded at once where the memory is enough, to compute fields derived from the density.
 
         Raises:
             ValueError: if there are no atoms, or the structure repeats without lattice vectors.
         """
         self.check(atoms)
-        return EncodedFields(self.model, atoms, pbc=self.pbc)
+        return StructureFields(self.model, atoms, memory=self.memory, pbc=self.pbc)
 
     def fields_at_points(
         self, atoms: ase.Atoms, names: Sequence[str], points: NDArray[np.floating]
@@ -279,8 +279,17 @@ class Predictor:
         """
         check_names(names)
         box = make_box(atoms, spacing=spacing, shape=shape, vacuum=vacuum)
-        found = self.encode_fields(box.structure()).at(box.points(slice(None)), names, progress=progress)
-        return {name: values.reshape(*box.shape, *values.shape[1:]) for name, values in found.items()}, box
+        fields: dict[str, NDArray[np.float64]] = {}
+        done = 0
+        for slab, found in self.encode_fields(box.structure()).on_grid(box, names):
+            place = tuple(map(slice, slab.start, slab.stop))
+            for name, values in found.items():
+                whole = fields.setdefault(name, np.empty((*box.shape, *values.shape[1:])))
+                whole[place] = values.reshape(*slab.shape, *values.shape[1:])
+            done += slab.n_points
+            if progress is not None:
+                progress(done, box.n_points)
+        return fields, box
 
     def check(self, atoms: ase.Atoms) -> None:
         """Refuse what the model cannot predict, and warn of what it has not been trained for.

@@ -196,9 +196,8 @@ class StructureFiles:
             paths = write_fields(
                 self.output,
                 self.box,
-                lambda points: fields.at(points, names),
+                fields.on_grid(self.box, names, order=output_format(self.output).order),
                 names,
-                chunk_size=fields.chunk_size,
                 progress=advance,
                 comment=f"from the {self.files.comment(self.unknown)}",
             )

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from deepdft import plotting
 from deepdft.inference.assessment import Trust
 from deepdft.inference.box import Box
-from deepdft.inference.fields import EncodedFields
 from deepdft.inference.predictor import Predictor
+from deepdft.inference.structure_fields import StructureFields
 from deepdft.runs.progress import progress_bar
 
 __all__ = ["Pictures"]
@@ -54,7 +54,7 @@ class Pictures:
             name = NAMES.get(channel, channel)
             self._draw(column, name, f"_{channel}.png", plotting.diverging(f"{name} (e/Å³)", column), title=title)
 
-    def draw_fields(self, fields: EncodedFields, names: Sequence[str]) -> None:
+    def draw_fields(self, fields: StructureFields, names: Sequence[str]) -> None:
         """Draw those of some fields that have a colour scale."""
         drawn = [name for name in names if name in plotting.SCALES]
         if not drawn:

@@ -12,6 +12,7 @@ from deepdft.inference.encoded import EncodedStructure
 from deepdft.inference.pieces import Pieces, max_atoms_at_once
 from deepdft.inference.predictor import Predictor
 from deepdft.inference.slabs import SlabFiles, cut_into_slabs
+from deepdft.inference.structure_fields import StructureFields
 from deepdft.models.orbital import Orbital
 from deepdft.models.painn import PaiNN
 from deepdft.models.schnet import SchNet
@@ -82,6 +83,7 @@ def with_limit(monkeypatch, max_atoms):
 
     monkeypatch.setattr("deepdft.inference.pieces.domains_if_needed", domains)
     monkeypatch.setattr("deepdft.inference.predictor.domains_if_needed", domains)
+    monkeypatch.setattr("deepdft.inference.structure_fields.domains_if_needed", domains)
 
 
 def in_pieces(model, box):
@@ -111,6 +113,40 @@ def test_domains_give_what_the_whole_structure_gives(model, name, monkeypatch):
     np.testing.assert_allclose(
         Predictor(model).predict_points(atoms, points), whole.ravel()[::7], rtol=0, atol=1e-5 * scale
     )
+
+
+@pytest.mark.parametrize("name", ["molecule", "slab"])
+def test_fields_in_domains_are_those_of_the_whole_structure(model, name, monkeypatch):
+    make, max_atoms = STRUCTURES[name]
+    atoms, predictor, names = make(), Predictor(model), ["gradient", "laplacian", "iri", "dori"]
+    atoms.rattle(0.1, seed=2)  # no point on a nucleus, where derivatives have no limit
+    box = make_box(atoms, spacing=2.0)
+    points = box.points()[::5]
+    whole, _ = predictor.fields(atoms, names, spacing=2.0)
+    at_points = predictor.fields_at_points(atoms, names, points)
+    with_limit(monkeypatch, max_atoms)
+    fields = predictor.encode_fields(box.structure())
+    assert len(fields.domains.of_grid(box)) > 1
+    told = []
+    found, _ = predictor.fields(atoms, names, spacing=2.0, progress=lambda *of: told.append(of))
+    assert told[-1] == (box.n_points, box.n_points)
+    found_at_points = fields.at(points, names)
+    for one, other in ((found, whole), (found_at_points, at_points)):
+        for field in names:
+            scale = np.abs(other[field]).max()
+            assert scale > 0 or field == "dori"  # which is zero where a density is negative
+            np.testing.assert_allclose(one[field], other[field], rtol=0, atol=1e-8 * scale, err_msg=field)
+    assert {field: values.shape for field, values in fields.at(points[:0], names).items()} == {
+        "gradient": (0, 3),
+        "laplacian": (0,),
+        "iri": (0,),
+        "dori": (0,),
+    }
+
+
+def test_fields_take_twice_the_memory_of_single_precision():
+    model = MODELS["orbital"]().eval()
+    assert StructureFields(model, chain()).model.encoding_bytes == 2 * model.encoding_bytes
 
 
 def test_a_smaller_receptive_field_than_the_models_would_show(model, monkeypatch):
