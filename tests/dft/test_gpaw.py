@@ -7,6 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from deepdft.density import INITIAL_MOMENTS
 from deepdft.dft.calculation import CalculationError
 from deepdft.dft.frames import grid_shape
 from deepdft.dft.functionals import FUNCTIONALS
@@ -266,6 +267,7 @@ def test_spin_of_the_hydrogen_atom_is_its_density() -> None:
     down = engine.calculate(engine.frame(Atoms("H", magmoms=[-1.0])), FUNCTIONALS["PBE"])
     down.check()
     np.testing.assert_allclose(down.density.channel("difference"), -down.density.values, atol=1e-5)
+    np.testing.assert_array_equal(down.density.atom_arrays[INITIAL_MOMENTS], [[-1.0]])
     assert down.details["magnetic_moment"] == pytest.approx(-1.0, abs=1e-3)
 
 
