@@ -17,6 +17,7 @@ from rich.console import Console
 from deepdft.cli.app import hydra_command, one_line_errors
 from deepdft.cli.arguments import quote_list, quote_texts
 from deepdft.evaluation.process_count import n_processes
+from deepdft.runs.compose import with_open_mappings
 from deepdft.runs.directory import named_folder, refuse_training_run, with_run_dir
 from deepdft.runs.helpers import workers_of
 from deepdft.runs.wandb import one_wandb_run, wandb_errors
@@ -29,7 +30,7 @@ def main() -> None:
     """Entry point of deepdft-evaluate."""
     arguments = with_run_dir([quote_list(argument, "densities") for argument in sys.argv[1:]])
     refuse_training_run(named_folder(arguments, "output", "hydra.run.dir"), "give another output")
-    sys.argv[1:] = quote_texts(arguments, "checkpoint", "output", "data.root", "hydra.run.dir")
+    sys.argv[1:] = with_open_mappings(quote_texts(arguments, "checkpoint", "output", "data.root", "hydra.run.dir"))
     _run()
 
 

@@ -114,14 +114,17 @@ def with_own_model(overrides: Sequence[str]) -> list[str]:
 
 
 def with_open_mappings(overrides: Sequence[str]) -> list[str]:
-    """Overrides of deepdft-generate in which mappings that are empty by default, such as dft.hubbard_u, may be filled.
+    """Overrides of a command with the group dft in which mappings that are empty by default, such as dft.hubbard_u, may be filled.
 
     Hydra refuses keys that the config does not have: `dft.hubbard_u={Ni: 6.2}` and `dft.hubbard_u.Ni=6.2` become
     overrides that add them.
     """
     texts = [file.read_text(encoding="utf-8") for file in (config_directory() / "dft").glob("*.yaml")]
     open_keys = {f"dft.{name}" for text in texts for name in re.findall(r"^(\w+): \{\}", text, re.MULTILINE)}
-    return [f"++{one}" if ".".join(one.partition("=")[0].split(".")[:2]) in open_keys else one for one in overrides]
+    return [
+        f"++{one}" if "=" in one and ".".join(one.partition("=")[0].split(".")[:2]) in open_keys else one
+        for one in overrides
+    ]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

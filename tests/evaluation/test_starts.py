@@ -7,6 +7,7 @@ from pathlib import Path
 import ase
 import pytest
 
+from deepdft.cli.evaluate import main
 from deepdft.cli.evaluate import main as evaluate
 from deepdft.dft.functionals import FUNCTIONALS
 from deepdft.dft.quantum_espresso import QuantumEspresso
@@ -89,3 +90,10 @@ def test_an_unknown_start_is_refused_before_anything_is_loaded_or_written(tmp_pa
     assert ended.value.code != 0
     assert "starts: modle: expected some of default" in capsys.readouterr().err
     assert {path.name for path in output.iterdir()} <= {".hydra"}  # settings that Hydra keeps
+
+
+def test_settings_of_the_calculations_are_filled_in_as_for_generation(capsys, monkeypatch):
+    arguments = ["evaluation=scf_start", "dft=qe", "dft.options={electrons: {diagonalization: ppcg}}"]
+    monkeypatch.setattr(sys, "argv", ["deepdft-evaluate", *arguments, "--cfg", "job", "-p", "dft.options"])
+    main()
+    assert "diagonalization: ppcg" in capsys.readouterr().out
