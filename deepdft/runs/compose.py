@@ -114,7 +114,7 @@ def with_own_model(overrides: Sequence[str]) -> list[str]:
 
 
 def with_open_mappings(overrides: Sequence[str]) -> list[str]:
-    """Overrides of a command with the group dft in which mappings that are empty by default, such as dft.hubbard_u, may be filled.
+    """Overrides in which mappings of the group dft that are empty by default, such as dft.hubbard_u, may be filled.
 
     Hydra refuses keys that the config does not have: `dft.hubbard_u={Ni: 6.2}` and `dft.hubbard_u.Ni=6.2` become
     overrides that add them.
