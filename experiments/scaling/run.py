@@ -120,7 +120,10 @@ def measure() -> None:
 
 
 def million(memory: str, n_atoms: int, n_domains: int | None) -> None:
-    """Encode the domains of a large structure, the largest first, and decode a slab of that one."""
+    """Encode the domains of a large structure, the largest first, and decode a slab of that one.
+
+    What `million.json` holds of the same structure is not encoded again: a run that was stopped continues.
+    """
     from deepdft import bundled
     from deepdft.checkpoint import load_checkpoint
     from deepdft.inference.box import make_box
@@ -141,19 +144,24 @@ def million(memory: str, n_atoms: int, n_domains: int | None) -> None:
         "largest_domain": max(domain.n_atoms for domain in pieces.domains),
         "grid_points": box.n_points,
         "slabs": len(pieces.slabs),
-        "cut_seconds": cut,
-        "cut_peak_gb": peak(),
-        "domains_encoded": 0,
-        "domain_atoms_encoded": 0,
-        "encode_seconds": 0.0,
     }
-    print(result, flush=True)
+    file = HERE / "million.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    if all(before.get(key) == value for key, value in result.items()) and "encoded" in before:
+        result = before
+    else:
+        result |= {"cut_seconds": cut, "peak_gb": 0.0, "encoded": {}}
+    print({key: value for key, value in result.items() if key != "encoded"}, flush=True)
     order = sorted(range(len(pieces.domains)), key=lambda number: -pieces.domains[number].n_atoms)
     for number in order[:n_domains]:
+        if str(number) in result["encoded"]:
+            continue
         began = time.process_time()
         pieces.encoded(number)
-        result["encode_seconds"] += time.process_time() - began
-        result["domains_encoded"] += 1
+        result["encoded"][str(number)] = {
+            "n_atoms": pieces.domains[number].n_atoms,
+            "cpu_seconds": time.process_time() - began,
+        }
         if number == order[0]:
             slab = next(slab for slab in pieces.slabs if slab.domain == number)
             began = time.process_time()
@@ -163,10 +171,11 @@ def million(memory: str, n_atoms: int, n_domains: int | None) -> None:
                 "decoded_points": slab.n_points,
                 "mean_density": float(density.mean()),
             }
-        result["peak_gb"] = peak()
-        result["domain_atoms_encoded"] += pieces.domains[number].n_atoms
-        (HERE / "million.json").write_text(json.dumps(result, indent=1) + "\n")
-        print(number, pieces.domains[number].n_atoms, round(result["encode_seconds"]), result["peak_gb"], flush=True)
+        result["peak_gb"] = max(result["peak_gb"], peak())
+        unfinished = file.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(result, indent=1) + "\n")
+        unfinished.replace(file)
+        print(number, result["encoded"][str(number)], result["peak_gb"], flush=True)
 
 
 def exponent(sizes: list[float], values: list[float]) -> float:
@@ -200,8 +209,10 @@ def picture() -> None:
             times = f"{row['encode_seconds']:.2f} | {1e6 * row['decode_seconds_per_point']:.2f} | {seconds:.0f}"
             lines.append(f"| {system} | {row['n_atoms']} | {times} | {peak_gb:.2f} |")
     if whole is not None:
-        seconds = whole["encode_seconds"] * whole["atoms_encoded"] / whole["domain_atoms_encoded"]
-        extrapolated = "" if whole["domains_encoded"] == whole["domains"] else " (extrapolated)"
+        encoded = whole["encoded"].values()
+        seconds = sum(domain["cpu_seconds"] for domain in encoded)
+        seconds *= whole["atoms_encoded"] / sum(domain["n_atoms"] for domain in encoded)
+        extrapolated = "" if len(encoded) == whole["domains"] else " (extrapolated)"
         left.loglog(whole["n_atoms"], seconds, "k*", markersize=11, label=f"encode in domains, water{extrapolated}")
         right.loglog(
             whole["n_atoms"], whole["peak_gb"], "k*", markersize=11, label=f"in domains, memory={whole['memory']}"
