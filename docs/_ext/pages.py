@@ -21,6 +21,7 @@ TEXTS = {  # page in docs/generated: text in the repository
             "fields",
             "free_atoms",
             "model_comparison",
+            "occupancies",
             "orbital_settings",
             "performance/gpu",
             "performance/io",
