@@ -2,8 +2,8 @@
 
 python experiments/occupancies/run.py FOLDER [--steps 1500] (some 25 minutes on one core)
 
-FOLDER holds water_0.npz … water_7.npz, eight cells of 16 H2O calculated with VASP, from the examples of EAC-Net (MIT licence);
-the density is known at 5000 points of each.
+FOLDER holds water_0.npz … water_7.npz, eight cells of 16 H2O calculated with VASP, from the examples of EAC-Net (MIT
+licence); the density is known at 5000 points of each.
 """
 
 from __future__ import annotations
