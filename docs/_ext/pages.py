@@ -30,6 +30,7 @@ TEXTS = {  # page in docs/generated: text in the repository
             "performance/viewer",
             "qm9_small",
             "released_vs_paper",
+            "scf_start",
             "table1_small",
             "uncertainty",
             "xc_ensemble",
