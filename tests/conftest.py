@@ -2,6 +2,8 @@
 
 import json
 import signal
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +38,27 @@ def gaussian_density(name: str) -> DensityGrid:
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten molecules with a split of 5, 3 and 2."""
-    root = tmp_path_factory.mktemp("stores") / "tiny"
+    return _stored(tmp_path_factory.mktemp("stores") / "tiny", gaussian_density)
+
+
+@pytest.fixture(scope="session")
+def tiny_spin_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a spin density, a fifth of the total, and moments of 1 μ_B to start from."""
+
+    def polarised(name: str) -> DensityGrid:
+        density = gaussian_density(name)
+        moments = {"initial_moments": np.ones((len(density.atoms), 1))}
+        return replace(density, channels={"difference": np.float32(0.2) * density.values}, atom_arrays=moments)
+
+    return _stored(tmp_path_factory.mktemp("stores") / "tiny_spin", polarised)
+
+
+def _stored(root: Path, make: Callable[[str], DensityGrid]) -> Path:
     root.mkdir()
     with ShardWriter(root, 0) as shard:
         for names in SPLIT.values():
             for name in names:
-                shard.add(name, gaussian_density(name))
+                shard.add(name, make(name))
     write_index(root, [shard.record], labels=["PBE"], compression={"name": "none"}, provenance={})
     (root / "split.json").write_text(json.dumps(SPLIT))
     return root

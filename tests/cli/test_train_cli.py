@@ -478,9 +478,10 @@ def test_init_of_another_architecture_is_refused(train, capfd: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("experiment", sorted(p.stem for p in (config_directory() / "experiment").glob("*.yaml")))
-def test_every_experiment_trains_and_ends(train, experiment: str) -> None:
+def test_every_experiment_trains_and_ends(train, tiny_spin_store: Path, experiment: str) -> None:
     settings = [f"experiment={experiment}", "debug=default", "trainer.accelerator=cpu", "hydra.run.dir=run"]
-    train("trainer.enable_progress_bar=false", settings=settings)
+    polarised = [f"data.root={tiny_spin_store}"] if "spin" in experiment else []
+    train("trainer.enable_progress_bar=false", *polarised, settings=settings)
     assert load_checkpoint("run").config == yaml.safe_load(Path("run/config.yaml").read_text())["model"]
 
 
