@@ -1,18 +1,23 @@
 """The page in a real browser: Debian's Chromium, which `make browser` installs."""
 
+import copy
 import io
 import re
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 from matplotlib.image import imread
 
 import deepdft
 from deepdft.density import DensityGrid
+from deepdft.inference.predictor import Predictor
+from deepdft.models.ensemble import Ensemble
 
 pytest.importorskip("fastapi", reason="needs the extra `view`")
 pytest.importorskip("rdkit", reason="needs the extra `view`")
@@ -26,19 +31,28 @@ FLAGS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox
 SECONDS = 60_000  # ms; pages of a busy machine
 
 
-@pytest.fixture(scope="module")
-def address(predictor, limits) -> Iterator[str]:
+@contextmanager
+def served(predictor, limits) -> Iterator[str]:
+    """The address of a server in a thread of this process."""
     from deepdft.viewer.app import create_app
 
     app = create_app(predictor, model_name="model under test", hosts=["127.0.0.1"], limits=limits)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def address(predictor, limits) -> Iterator[str]:
+    with served(predictor, limits) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +128,40 @@ def test_a_name_becomes_a_surface_that_can_be_seen(page):
     numbers = page.inner_text("#tiles")
     assert "of 8" in numbers
     assert re.search(r"1\.\d\d D\s+dipole moment", numbers)
+
+
+def test_atoms_are_coloured_by_how_far_to_trust_them(page):
+    show(page, "water")
+    page.locator("#level").fill("900")  # a small surface, so that the atoms are seen
+    page.select_option("#paint", "trust")
+    expect(page.locator("#legend")).to_contain_text("atoms as in the training set", timeout=SECONDS)
+    image = picture(page)[60:250]  # between the modes and the legend
+    red = (image[..., 0] > image[..., 1] + 0.1) & (image[..., 0] > image[..., 2] + 0.1)  # the oxygen by its element
+    green = (image[..., 1] > image[..., 0] + 0.1) & (image[..., 1] > image[..., 2] + 0.1)  # known surroundings
+    assert green.sum() > 50
+    assert red.sum() < 20
+    page.select_option("#paint", "element")
+    expect(page.locator("#legend")).not_to_contain_text("atoms as in the training set", timeout=SECONDS)
+
+
+def test_an_ensemble_says_by_how_much_its_members_differ(browser, predictor, limits):
+    other = copy.deepcopy(predictor.model)
+    with torch.no_grad():
+        for parameter in other.encoder.parameters():
+            parameter.mul_(1.02)
+    info = {key: value for key, value in predictor.info.items() if key != "trust"}  # the record is that of one model
+    ensemble = Predictor(Ensemble([predictor.model, other], spread_scale=1.5), info=info)
+    with served(ensemble, limits) as address:
+        page = browser.new_page(viewport={"width": 900, "height": 560})
+        page.set_default_timeout(SECONDS)
+        page.goto(f"{address}/#spacing=0.3")
+        page.wait_for_selector("body[data-ready=true]")
+        show(page, "water")
+        found = re.search(r"members of the ensemble differ by (\S+) %", page.inner_text("#trust"))
+        assert found
+        assert 0 < float(found[1]) < 100
+        assert "are expected in the wrong place" in page.inner_text("#trust")
+        page.close()
 
 
 def test_the_slider_moves_the_surface_and_a_slice_is_drawn_and_turns(page):
