@@ -9,6 +9,7 @@ import deepdft
 from deepdft.data.index import write_index
 from deepdft.data.writer import ShardWriter
 from deepdft.density import INITIAL_MOMENTS, DensityGrid, Grid
+from deepdft.errors import InputWarning
 from deepdft.graph.neighbors import structures_from_atoms
 from deepdft.inference.domains import Domain, Surroundings
 from deepdft.models.orbital import Orbital
@@ -119,3 +120,16 @@ def test_the_sign_of_a_state_is_learned_only_from_moments(store, tmp_path, given
     run = deepdft.train(deepdft.compose("train", overrides))
     (error,) = [float(row["val/eps_mae_difference"]) for row in run.metrics if "val/eps_mae_difference" in row][-1:]
     assert (error < 50.0) == given
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_structure_without_moments_is_warned_of_where_they_are_an_input(name):
+    make, settings = MODELS[name]
+    atoms = dimer(0, 4.0).atoms
+    bare = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    points = np.zeros((1, 3))
+    predictor = deepdft.Predictor(make(**settings, initial_moments=True))
+    predictor.predict_points(atoms, points)
+    with pytest.warns(InputWarning, match="Fe2 has no initial magnetic moments"):
+        predictor.predict_points(bare, points)
+    deepdft.Predictor(make(**settings)).predict_points(bare, points)

@@ -28,6 +28,7 @@ from deepdft.inference.trust import Tally, expected_electrons, symbols, unknown_
 from deepdft.io.plausibility import check_structure, formula_of
 from deepdft.io.structures import total_charge
 from deepdft.models.base import DensityModel
+from deepdft.nn.atom_embedding import needs_moments
 
 __all__ = ["Predictor", "Progress", "choose_device"]
 
@@ -312,6 +313,14 @@ class Predictor:
         if charge := total_charge(atoms):
             warnings.warn(
                 f"{formula} has the charge {charge:+d}, which models ignore: they have learned neutral structures",
+                InputWarning,
+                stacklevel=3,
+            )
+        if needs_moments(self.model) and not atoms.get_initial_magnetic_moments().any():
+            warnings.warn(
+                f"{formula} has no initial magnetic moments, which choose the state that this model predicts: "
+                "it is predicted with zero moments; give them in an extended XYZ file, or in ASE by "
+                "atoms.set_initial_magnetic_moments",
                 InputWarning,
                 stacklevel=3,
             )

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from deepdft.graph.batch import Structures
 
-__all__ = ["AtomEmbedding"]
+__all__ = ["AtomEmbedding", "needs_moments"]
 
 
 class AtomEmbedding(nn.Embedding):
@@ -35,3 +35,8 @@ class AtomEmbedding(nn.Embedding):
             return scalars
         moments = structures.moments.to(scalars.dtype)
         return scalars + self.of_moment(torch.stack([moments, moments.abs()], dim=1))
+
+
+def needs_moments(model: nn.Module) -> bool:
+    """Whether initial moments are an input of a model."""
+    return any(isinstance(part, AtomEmbedding) and part.of_moment is not None for part in model.modules())
