@@ -192,6 +192,18 @@ def test_a_compressed_archive_is_no_checkpoint(tmp_path: Path, checkpoint: Check
         load_checkpoint(file)
 
 
+def test_a_record_that_is_marked_as_a_folder_is_refused(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    """torch read nothing of it, and left the weights as it had found their memory."""
+    file = tmp_path / "marked.ckpt"
+    save_checkpoint(file, checkpoint)
+    data = bytearray(file.read_bytes())
+    entry = data.index(b"PK\x01\x02", data.rindex(b"archive/data/0PK") if b"archive/data/0PK" in data else 0)
+    data[entry + 38] |= 0x10  # external attributes
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"marked\.ckpt: damaged or not a checkpoint: one of its records is marked"):
+        load_checkpoint(file)
+
+
 def test_a_file_larger_than_any_checkpoint_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "sparse.ckpt"
     with file.open("wb") as stream:

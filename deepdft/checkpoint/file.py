@@ -31,6 +31,8 @@ MAX_BYTES = 2**32
 """Largest size of a file that is read into memory; with optimizer state, a hundred million weights take 1.2e9 bytes."""
 CHUNK_BYTES = 2**20
 ZIP_MAGIC = b"PK\x03\x04"
+DIRECTORY = 0x10
+"""Attribute of MS-DOS for a folder, of which torch reads nothing, whatever follows."""
 
 
 def checkpoint_entries(model: DensityModel, config: Mapping[str, Any], pbc: bool | None) -> dict[str, Any]:
@@ -139,6 +141,8 @@ def _verify_records(archive: zipfile.ZipFile, size: int) -> None:
     records = archive.infolist()
     if any(record.compress_type != zipfile.ZIP_STORED for record in records):
         raise ValueError("its records are compressed, which torch never does")
+    if any(record.external_attr & DIRECTORY for record in records):  # torch would take its memory as it finds it
+        raise ValueError("one of its records is marked as a folder")
     if sum(record.file_size for record in records) > size:
         raise ValueError("its records have more bytes than the file")
     if len({record.filename for record in records}) != len(records):

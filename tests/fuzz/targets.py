@@ -121,6 +121,11 @@ def naive_json(content: dict) -> Content:
     return found
 
 
+def separated(text: str) -> list[str]:
+    """Words, also where Fortran has left no blank before a negative number."""
+    return re.sub(r"(?<=\d)-(?=\d*\.\d)", " -", text).split()
+
+
 def numbers_of(words: list[str]) -> list[float]:
     """Words as numbers, as Fortran writes them: with D for E, and without E before an exponent of three digits."""
     words = [re.sub(r"(\.\d+)([+-][1-9]\d\d)$", r"\1E\2", word) for word in words]
@@ -196,7 +201,7 @@ def naive_values(lines: Tokens, shape: tuple[int, ...]) -> np.ndarray:
     n_values = int(np.prod(shape))
     words: list[str] = []
     while len(words) < n_values:
-        words += lines.next().split()
+        words += separated(lines.next())
     if any(numbers_of(words[n_values:])):
         raise ValueError("more values")
     return np.array(numbers_of(words[:n_values])).reshape(shape[::-1]).T
@@ -235,7 +240,7 @@ def naive_cube(text: str) -> Content:
     shape = [abs(count) for count in counts]
     cell = np.array([axis[1:] for axis in axes]) * unit * np.array(shape)[:, None]
     atoms = np.array([numbers_of(lines.next().split()[:5]) for _ in range(abs(n_atoms))]).reshape(-1, 5)
-    words = " ".join(lines.lines[lines.at :]).split()
+    words = separated(" ".join(lines.lines[lines.at :]))
     if n_atoms < 0:
         n_fields = int(words[0])
         words = words[1 + n_fields :]
