@@ -293,3 +293,16 @@ def test_damage_anywhere_gives_an_error_or_unshifted_values(place, noise, lost):
 def test_a_truncated_file_is_an_error(end):
     with pytest.raises(DensityFormatError, match="CHGCAR"):
         parse((HEADER + block())[:end])
+
+
+def test_occupancies_glued_to_the_last_value_are_refused(tmp_path):
+    """The value would be read as far as it goes: 3.6E-01 without its last digit is 3.6."""
+    path = tmp_path / "CHGCAR"
+    atoms = ase.Atoms("H", cell=[3.0, 3.0, 3.0], pbc=True)
+    density = DensityGrid(np.full((2, 2, 2), 0.01), atoms, atom_arrays={"occupancies": np.array([[0.5, 0.25]])})
+    write_density(path, density)
+    whole = path.read_text()
+    last = whole.index("augmentation")
+    path.write_text(whole[: last - 2] + whole[last:])
+    with pytest.raises(DensityFormatError, match="CHGCAR: "):
+        read_density(path)

@@ -225,6 +225,10 @@ def _positions(
     return positions @ cell if line[:1] in ("D", "d") else positions * scale
 
 
+_OCCUPANCIES = re.compile(rb"^[ \t]*(augmentation)", re.MULTILINE)
+"""Where occupancies begin: in a line of their own, as glued to a number the word would cut that short."""
+
+
 def _blocks(
     text: bytes, header: _Header
 ) -> tuple[list[NDArray[np.float64]], dict[str, str], dict[str, NDArray[np.floating]]]:
@@ -238,8 +242,8 @@ def _blocks(
     info: dict[str, str] = {}
     arrays: dict[str, NDArray[np.floating]] = {}
     for start, end, name in zip(starts, ends, ("", *CHANNELS[len(starts)]), strict=True):
-        found = text.find(b"augmentation", start, end)
-        split = end if found < 0 else found
+        found = _OCCUPANCIES.search(text, start, end)
+        split = end if found is None else found.start(1)
         label = f"{name or 'density'} on the grid {'x'.join(map(str, header.shape))}"
         try:
             blocks.append(parse_values(_without_padding(text[start:split], n_values), n_values))
